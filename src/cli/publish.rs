@@ -1,0 +1,150 @@
+//! `dnma-relay publish`: hits from a file to the main exchange.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+
+use crate::domain::hit;
+use crate::service::broker::{Confirm, Publisher};
+use crate::service::config::Broker;
+
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// File of hits, one a line; - for standard input
+    file: String,
+    /// Most hits per second; without it, as fast as the broker confirms
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// One JSON object at the end instead of a sentence
+    #[arg(long)]
+    json: bool,
+}
+
+/// How many hits may be on their way to the broker, unconfirmed.
+const WINDOW: usize = 1_000;
+
+#[derive(Debug, Default, Serialize)]
+struct Count {
+    published: u64,
+    refused: u64,
+    too_long: u64,
+    without_visitor: u64,
+}
+
+/// Publishes every line and waits for every confirm.
+///
+/// # Errors
+/// A configuration mistake, a file that cannot be read, or a broker that goes away.
+pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let settings = Broker::from_env()?;
+    let (mut input, bytes): (Box<dyn AsyncBufRead + Unpin>, _) = if options.file == "-" {
+        (Box::new(BufReader::new(tokio::io::stdin())), None)
+    } else {
+        let file = tokio::fs::File::open(&options.file).await.with_context(|| format!("{} cannot be read", options.file))?;
+        let bytes = file.metadata().await?.len();
+        (Box::new(BufReader::new(file)), Some(bytes))
+    };
+    let publisher = Publisher::open(&settings).await?;
+    let progress = progress_bar(bytes)?;
+    let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+    let mut count = Count::default();
+    let mut window: VecDeque<Confirm> = VecDeque::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = read_line(&mut input, &mut line).await?;
+        if read == 0 {
+            break;
+        }
+        progress.inc(u64::try_from(read)?);
+        let body = line.trim_ascii();
+        if body.is_empty() {
+            continue;
+        }
+        if body.len() > hit::MAX_BYTES {
+            count.too_long += 1;
+            continue;
+        }
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let visitor = hit::decode(body, None).ok().and_then(|hit| hit.visitor().map(str::to_owned));
+        count.without_visitor += u64::from(visitor.is_none());
+        window.push_back(publisher.publish(body, visitor.as_deref().unwrap_or_default()).await?);
+        if window.len() >= WINDOW
+            && let Some(oldest) = window.pop_front()
+        {
+            count.settle(oldest).await?;
+            progress.set_message(format!("{} hits", count.published));
+        }
+    }
+    for confirm in window {
+        count.settle(confirm).await?;
+    }
+    progress.finish_and_clear();
+    publisher.close().await;
+    report(&count, options.json)?;
+    Ok(if count.refused + count.too_long == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads one line, keeping no more of it than shows that it is too long. Returns the bytes read, 0 at the end.
+async fn read_line(input: &mut (dyn AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<usize> {
+    let mut read = 0;
+    loop {
+        let chunk = input.fill_buf().await?;
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(chunk.len(), |end| end + 1);
+        let room = (hit::MAX_BYTES + 2).saturating_sub(line.len());
+        line.extend(chunk.iter().take(taken.min(room)));
+        input.consume(taken);
+        read += taken;
+        if end.is_some() || taken == 0 {
+            return Ok(read);
+        }
+    }
+}
+
+impl Count {
+    async fn settle(&mut self, confirm: Confirm) -> anyhow::Result<()> {
+        if confirm.is_taken().await? {
+            self.published += 1;
+        } else {
+            self.refused += 1;
+        }
+        Ok(())
+    }
+}
+
+fn progress_bar(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
+    let bar = match bytes {
+        Some(bytes) => ProgressBar::new(bytes)
+            .with_style(ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} of about {duration}")?),
+        None => ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?),
+    };
+    Ok(bar)
+}
+
+fn report(count: &Count, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(count)?);
+        return Ok(());
+    }
+    println!("{} hits published and confirmed by the broker", count.published);
+    if count.refused > 0 {
+        println!("{} hits refused by the broker: is the topology there? A relay declares it, or see `dnma-relay topology`", count.refused);
+    }
+    if count.too_long > 0 {
+        println!("{} lines are longer than {} bytes and were not published", count.too_long, hit::MAX_BYTES);
+    }
+    if count.without_visitor > 0 {
+        println!("{} of them have no readable uid: a relay will reject them", count.without_visitor);
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! `dnma-relay run`: boot order and signals.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::service::Service;
+use crate::service::config::Settings;
+use crate::service::telemetry;
+
+/// Settings, logs, sockets, work, drain.
+///
+/// # Errors
+/// A configuration mistake, a port that is taken, or a drain that took too long.
+pub async fn run() -> anyhow::Result<ExitCode> {
+    let settings = Settings::from_env()?;
+    telemetry::start_logging(&settings.log);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        broker = settings.broker.urls.first().map(ToString::to_string),
+        matomo = %settings.matomo.url,
+        "dnma-relay starts"
+    );
+    let shutdown = CancellationToken::new();
+    listen_for_signals(shutdown.clone())?;
+    let service = Service::build(settings).await?;
+    tracing::info!(address = %service.http_address()?, "answering /livez, /readyz and /metrics");
+    service.run(shutdown).await?;
+    tracing::info!("dnma-relay stopped: nothing is in flight");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen_for_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping: what is in flight settles first");
+        shutdown.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! `dnma-relay topology`: what the relay declares, for brokers where it may not.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::service::config::Broker;
+use crate::service::topology::Topology;
+
+/// Options of `topology`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Virtual host to put into the definitions
+    #[arg(long, default_value = "/")]
+    vhost: String,
+}
+
+/// Prints the definitions.
+///
+/// # Errors
+/// A configuration mistake, or an output that cannot be written to.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let topology = Topology::new(&Broker::from_env()?);
+    writeln!(std::io::stdout().lock(), "{:#}", topology.definitions(&options.vhost))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,16 @@
+//! The half that decides: pure functions and data.
+//!
+//! Nothing below waits or touches the world. There is no socket, no clock (`now` is always an argument), no environment and
+//! no log line here, so every decision can be tested with values alone, and an ENT editor can use this half by itself
+//! (`default-features = false`) to check its own hits.
+
+pub mod answer;
+pub mod breaker;
+pub mod cdt;
+mod code;
+pub mod envelope;
+pub mod hit;
+pub mod plan;
+pub mod request;
+pub mod settle;
+pub mod validate;

@@ -1,0 +1,283 @@
+//! Closed / open / half-open, fed with what an answer said and when.
+//!
+//! While the breaker is open the backlog waits in the shards and nothing is sent but single real hits as probes, so an
+//! outage spends the retries of the hits that met it and of no others.
+
+use std::time::{Duration, Instant};
+
+use super::answer::Reading;
+
+/// So many failures in a row, each of which could be one hit's fault, are Matomo's fault: a database that is away answers
+/// 400 or 500 to every single hit.
+pub const SUSPECT_RUN: u32 = 5;
+
+/// A `Retry-After` beyond this is not believed: in 24 h the hits need a token.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// What an answer tells of Matomo as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// It answers and stores.
+    Works,
+    /// It may be the hit, it may be Matomo.
+    Unclear,
+    /// It does not work.
+    Down,
+    /// Nothing to be learnt.
+    Nothing,
+}
+
+impl From<&Reading> for Signal {
+    fn from(reading: &Reading) -> Self {
+        match reading {
+            Reading::Stored { .. } | Reading::Refused { .. } => Self::Works,
+            Reading::Suspect(_) => Self::Unclear,
+            Reading::Down(_) | Reading::DownInDoubt(_) => Self::Down,
+            Reading::Doubt(_) => Self::Nothing,
+        }
+    }
+}
+
+/// Whether a request may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Yes.
+    Go,
+    /// Yes, with one hit, whose answer must be [`Breaker::record`]ed (or the probe [`Breaker::abandon`]ed).
+    Probe,
+    /// Not before this time.
+    WaitUntil(Instant),
+    /// Not before a request that is under way has its answer.
+    WaitForAnswer,
+}
+
+/// A change worth a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Matomo went away.
+    Opened,
+    /// Matomo is back after so long.
+    Closed(Duration),
+}
+
+/// For the metrics and the status page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Hits flow.
+    Closed,
+    /// Nothing is sent.
+    Open,
+    /// A probe is under way.
+    HalfOpen,
+}
+
+/// The breaker. `pause` gives the wait after the n-th failed probe, counted from 0.
+#[derive(Debug)]
+pub struct Breaker {
+    pause: fn(u32) -> Duration,
+    run: u32,
+    outage: Option<Outage>,
+    recovery: Option<Recovery>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    failures: u32,
+    until: Instant,
+    probing: bool,
+}
+
+/// After an outage the requests come back one by one: a Matomo that can answer one may not stand all lanes at once.
+#[derive(Debug)]
+struct Recovery {
+    room: u32,
+    under_way: u32,
+    /// Of the outage before: if Matomo falls over again, the pauses go on growing.
+    failures: u32,
+}
+
+/// With so many answers at a time Matomo is well.
+const RECOVERED_AT: u32 = 32;
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(pause: fn(u32) -> Duration) -> Self {
+        Self { pause, run: 0, outage: None, recovery: None }
+    }
+
+    /// May a request go out now? Whoever gets a yes answers with [`Breaker::record`] or [`Breaker::abandon`].
+    pub fn ask(&mut self, now: Instant) -> Permission {
+        match (&mut self.outage, &mut self.recovery) {
+            (None, None) => Permission::Go,
+            (None, Some(recovery)) if recovery.under_way >= recovery.room => Permission::WaitForAnswer,
+            (None, Some(recovery)) => {
+                recovery.under_way += 1;
+                Permission::Go
+            }
+            (Some(outage), _) if outage.probing => Permission::WaitForAnswer,
+            (Some(outage), _) if now < outage.until => Permission::WaitUntil(outage.until),
+            (Some(outage), _) => {
+                outage.probing = true;
+                Permission::Probe
+            }
+        }
+    }
+
+    /// Takes in the answer to a request. While the breaker is open only a probe's answer counts: others left before.
+    pub fn record(&mut self, signal: Signal, probe: bool, retry_after: Option<Duration>, now: Instant) -> Option<Change> {
+        let pause = self.pause;
+        let wait = |failures| retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).max(pause(failures));
+        let Some(outage) = &mut self.outage else {
+            self.answered(signal);
+            if signal == Signal::Down || self.run >= SUSPECT_RUN {
+                let failures = self.recovery.take().map_or(0, |recovery| recovery.failures.saturating_add(1));
+                self.outage = Some(Outage { since: now, failures, until: now + wait(failures), probing: false });
+                return Some(Change::Opened);
+            }
+            return None;
+        };
+        if !probe {
+            return None;
+        }
+        outage.probing = false;
+        match signal {
+            Signal::Works => {
+                let lasted = now.saturating_duration_since(outage.since);
+                self.recovery = Some(Recovery { room: 1, under_way: 0, failures: outage.failures });
+                self.outage = None;
+                self.run = 0;
+                return Some(Change::Closed(lasted));
+            }
+            Signal::Unclear | Signal::Down => {
+                outage.failures = outage.failures.saturating_add(1);
+                outage.until = now + wait(outage.failures);
+            }
+            Signal::Nothing => {}
+        }
+        None
+    }
+
+    /// An answer while the breaker is closed.
+    fn answered(&mut self, signal: Signal) {
+        self.run = match signal {
+            Signal::Works => 0,
+            Signal::Unclear => self.run.saturating_add(1),
+            Signal::Down | Signal::Nothing => self.run,
+        };
+        if let Some(recovery) = &mut self.recovery {
+            recovery.under_way = recovery.under_way.saturating_sub(1);
+            if signal == Signal::Works {
+                recovery.room *= 2;
+            }
+            if recovery.room > RECOVERED_AT {
+                self.recovery = None;
+            }
+        }
+    }
+
+    /// The request was not sent after all.
+    pub fn abandon(&mut self, probe: bool) {
+        match (&mut self.outage, &mut self.recovery) {
+            (Some(outage), _) if probe => outage.probing = false,
+            (None, Some(recovery)) if !probe => recovery.under_way = recovery.under_way.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// How long before the next probe may go; none while hits flow.
+    pub fn pause_left(&self, now: Instant) -> Option<Duration> {
+        self.outage.as_ref().map(|outage| outage.until.saturating_duration_since(now))
+    }
+
+    /// How long Matomo has been away.
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
+        self.outage.as_ref().map(|outage| now.saturating_duration_since(outage.since))
+    }
+
+    /// For the metrics.
+    pub fn state(&self) -> State {
+        match &self.outage {
+            None => State::Closed,
+            Some(outage) if outage.probing => State::HalfOpen,
+            Some(_) => State::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn breaker() -> (Breaker, Instant) {
+        (Breaker::new(|failures| SECOND * 2u32.pow(failures.min(5))), Instant::now())
+    }
+
+    #[test]
+    fn an_outage_opens_probes_and_closes() {
+        let (mut breaker, t) = breaker();
+        assert_eq!(breaker.ask(t), Permission::Go);
+        assert_eq!(breaker.record(Signal::Down, false, None, t), Some(Change::Opened));
+        assert_eq!(breaker.record(Signal::Works, false, None, t), None, "an answer from before the outage closes nothing");
+        assert_eq!(breaker.ask(t), Permission::WaitUntil(t + SECOND));
+        assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+        assert_eq!(breaker.ask(t + SECOND), Permission::WaitForAnswer, "one probe at a time");
+        assert_eq!(breaker.record(Signal::Down, true, None, t + SECOND), None);
+        assert_eq!(breaker.ask(t + SECOND), Permission::WaitUntil(t + SECOND * 3), "the wait grows");
+        assert_eq!(breaker.ask(t + SECOND * 3), Permission::Probe);
+        assert_eq!(breaker.record(Signal::Works, true, None, t + SECOND * 4), Some(Change::Closed(SECOND * 4)));
+        assert_eq!(breaker.ask(t + SECOND * 4), Permission::Go);
+    }
+
+    #[test]
+    fn after_an_outage_requests_come_back_one_by_one() {
+        let (mut breaker, t) = breaker();
+        assert_eq!(breaker.record(Signal::Down, false, None, t), Some(Change::Opened));
+        assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+        assert!(matches!(breaker.record(Signal::Works, true, None, t + SECOND), Some(Change::Closed(_))));
+        assert_eq!(breaker.ask(t + SECOND), Permission::Go);
+        assert_eq!(breaker.ask(t + SECOND), Permission::WaitForAnswer);
+        breaker.abandon(false);
+        assert_eq!(breaker.ask(t + SECOND), Permission::Go);
+        assert_eq!(breaker.record(Signal::Works, false, None, t + SECOND), None);
+        assert_eq!([breaker.ask(t), breaker.ask(t), breaker.ask(t)], [Permission::Go, Permission::Go, Permission::WaitForAnswer]);
+        // It falls over again: the pause is longer than the first time.
+        assert_eq!(breaker.record(Signal::Down, false, None, t + SECOND), Some(Change::Opened));
+        assert_eq!(breaker.ask(t + SECOND), Permission::WaitUntil(t + SECOND * 3));
+    }
+
+    #[test]
+    fn one_hits_fault_never_opens_it_but_a_run_does() {
+        let (mut breaker, t) = breaker();
+        for _ in 0..SUSPECT_RUN * 3 {
+            assert_eq!(breaker.record(Signal::Unclear, false, None, t), None);
+            assert_eq!(breaker.record(Signal::Works, false, None, t), None);
+        }
+        for _ in 1..SUSPECT_RUN {
+            assert_eq!(breaker.record(Signal::Unclear, false, None, t), None);
+        }
+        assert_eq!(breaker.record(Signal::Unclear, false, None, t), Some(Change::Opened));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_reason() {
+        let (mut breaker, t) = breaker();
+        assert_eq!(breaker.record(Signal::Down, false, Some(SECOND * 120), t), Some(Change::Opened));
+        assert_eq!(breaker.ask(t), Permission::WaitUntil(t + SECOND * 120));
+        assert_eq!(breaker.ask(t + SECOND * 120), Permission::Probe);
+        assert_eq!(breaker.record(Signal::Down, true, Some(SECOND * 1_000_000), t), None);
+        assert_eq!(breaker.ask(t), Permission::WaitUntil(t + LONGEST_RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_probe_that_is_not_sent_is_given_back() {
+        let (mut breaker, t) = breaker();
+        assert_eq!(breaker.record(Signal::Down, false, None, t), Some(Change::Opened));
+        assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+        assert_eq!(breaker.state(), State::HalfOpen);
+        breaker.abandon(true);
+        assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+    }
+}

@@ -1,0 +1,305 @@
+//! The national tagging plan as a typed value, parsed from data.
+//!
+//! `plan/rfti-2.01.toml` is the plan that the ministry published on 2 December 2024. When the ministry changes a list, a
+//! limit or a mandatory flag, that file changes and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::code::codes;
+
+/// The plan built into this version.
+const BUILT_IN: &str = include_str!("plan/rfti-2.01.toml");
+
+/// A tagging plan: fields, lists, aliases, and what each rule says.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Version as the ministry writes it, for example `2.01`.
+    pub version: String,
+    fields: Vec<Field>,
+    lists: Vec<List>,
+    aliases: Vec<Alias>,
+    rules: BTreeMap<Rule, Text>,
+    by_name: HashMap<String, usize>,
+}
+
+/// One field of the plan (RFTI §3.2.1 to §3.2.3).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// Name as the RFTI writes it.
+    pub name: String,
+    /// Matomo's name where it differs: `url_ref` is `urlref` in the Tracking API.
+    #[serde(default)]
+    parameter: Option<String>,
+    /// Section of the RFTI that defines the field.
+    pub section: String,
+    /// Most characters, none where the plan says N/A.
+    #[serde(default)]
+    pub max: Option<usize>,
+    /// The technologies (values of `dimension11`) for which the field is mandatory.
+    #[serde(default)]
+    mandatory: Vec<String>,
+    /// The plan makes exceptions that it does not list (`dimension9`, `dimension10`).
+    #[serde(default)]
+    pub exceptions: bool,
+    /// The relay supplies the value: `rec`, `apiv`, `rand`.
+    #[serde(default)]
+    pub relay: bool,
+    /// The list that the value must be taken from.
+    #[serde(default)]
+    pub list: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    name: String,
+    /// Section of the RFTI that gives the list.
+    #[serde(rename = "section")]
+    _section: String,
+    #[serde(default)]
+    values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Alias {
+    list: String,
+    alias: String,
+    value: String,
+}
+
+/// How grave a violation is: data of the plan, not of the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Delivered and counted, unless validation is strict.
+    Warning,
+    /// Rejected, unless validation only observes.
+    Error,
+}
+
+/// The language of a text for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    /// English.
+    #[default]
+    English,
+    /// French.
+    French,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    severity: Severity,
+    fr: String,
+    en: String,
+}
+
+codes! {
+    /// A rule of the plan, by its stable code: in `x-dnma-violations`, metrics and reports. A new kind of rule is a variant
+    /// here, its check in `validate.rs`, and its severity and texts in the plan's data.
+    Rule {
+        /// Over 64 KiB.
+        TooLarge = "too-large",
+        /// No readable form: not UTF-8, not JSON, not a query string, empty.
+        Malformed = "malformed",
+        /// JSON, but not an object.
+        NotAnObject = "not-an-object",
+        /// More parameters than any hit has.
+        TooManyFields = "too-many-fields",
+        /// A parameter name longer than any parameter has.
+        NameTooLong = "name-too-long",
+        /// The same field twice: which one is meant is a guess.
+        DuplicateField = "duplicate-field",
+        /// Neither text nor number.
+        WrongType = "wrong-type",
+        /// A C0 control character or DEL.
+        ControlCharacter = "control-character",
+        /// A mandatory field that is not there.
+        Missing = "missing",
+        /// A mandatory field with nothing in it.
+        Empty = "empty",
+        /// A field that is mandatory but for exceptions which the plan does not list.
+        MissingUnlessException = "missing-unless-exception",
+        /// More characters than the plan accepts.
+        TooLong = "too-long",
+        /// Not a value of the field's closed list.
+        NotInList = "not-in-list",
+        /// A spelling that the plan uses in one place only.
+        Alias = "alias",
+        /// `uid` is `0`, which Matomo takes for no user at all.
+        UidUnusable = "uid-unusable",
+        /// `cdt` is no time.
+        CdtUnreadable = "cdt-unreadable",
+        /// `cdt` is in milliseconds.
+        CdtMilliseconds = "cdt-milliseconds",
+        /// `cdt` lies in the future.
+        CdtFuture = "cdt-future",
+        /// `cdt` lies one or two hours in the future.
+        CdtLocalTime = "cdt-local-time",
+    }
+}
+
+/// Why a plan's data was refused.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// Not TOML, or a key, type or rule that is not known.
+    #[error("the plan cannot be read: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A rule of the code has no severity and texts.
+    #[error("the plan says nothing of rule {0}")]
+    RuleMissing(&'static str),
+    /// Two fields of the same name.
+    #[error("field {0} is given twice")]
+    FieldTwice(String),
+    /// A field or alias names a list that is not there.
+    #[error("list {0} does not exist")]
+    ListMissing(String),
+    /// The checks need this field.
+    #[error("field {0} is missing")]
+    FieldMissing(&'static str),
+}
+
+/// Fields that the code itself reads, whatever the plan says of them.
+const NEEDED: [&str; 4] = ["idsite", "uid", "cdt", "dimension11"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: String,
+    #[serde(rename = "published")]
+    _published: String,
+    fields: Vec<Field>,
+    lists: Vec<List>,
+    #[serde(default)]
+    aliases: Vec<Alias>,
+    rules: BTreeMap<Rule, Text>,
+}
+
+impl Plan {
+    /// RFTI 2.01, the plan in force.
+    ///
+    /// # Errors
+    /// Never in a released version: a unit test reads it.
+    pub fn built_in() -> Result<Self, PlanError> {
+        Self::parse(BUILT_IN)
+    }
+
+    /// Reads a plan of any version.
+    ///
+    /// # Errors
+    /// [`PlanError`] for the first thing that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let File { version, fields, lists, aliases, rules, .. } = toml::from_str(text)?;
+        if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
+            return Err(PlanError::RuleMissing(rule.code()));
+        }
+        let mut by_name = HashMap::new();
+        for (index, field) in fields.iter().enumerate() {
+            for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
+                if by_name.insert(name.clone(), index).is_some() {
+                    return Err(PlanError::FieldTwice(name.clone()));
+                }
+            }
+        }
+        if let Some(name) = NEEDED.iter().find(|name| !by_name.contains_key(**name)) {
+            return Err(PlanError::FieldMissing(name));
+        }
+        let named = fields.iter().filter_map(|f| f.list.as_ref()).chain(aliases.iter().map(|a| &a.list));
+        if let Some(name) = named.into_iter().find(|name| !lists.iter().any(|list| list.name == **name)) {
+            return Err(PlanError::ListMissing(name.clone()));
+        }
+        Ok(Self { version, fields, lists, aliases, rules, by_name })
+    }
+
+    /// The fields in the order of the RFTI's example request.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name are known.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The values of a list; none for an external list that is not loaded.
+    pub fn values(&self, list: &str) -> &[String] {
+        self.lists.iter().find(|l| l.name == list).map(|l| l.values.as_slice()).unwrap_or_default()
+    }
+
+    /// The value that the plan means by an alias.
+    pub fn alias(&self, list: &str, value: &str) -> Option<&str> {
+        self.aliases.iter().find(|a| a.list == list && a.alias == value).map(|a| a.value.as_str())
+    }
+
+    /// How grave a violation of this rule is.
+    pub fn severity(&self, rule: Rule) -> Severity {
+        self.rules.get(&rule).map_or(Severity::Error, |text| text.severity)
+    }
+
+    /// What a rule says, with its `{placeholders}`.
+    pub fn text(&self, rule: Rule, language: Language) -> &str {
+        self.rules.get(&rule).map_or("", |text| match language {
+            Language::English => &text.en,
+            Language::French => &text.fr,
+        })
+    }
+}
+
+impl Field {
+    /// The name under which Matomo takes the value.
+    pub fn parameter(&self) -> &str {
+        self.parameter.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether a hit of this technology must carry the field. An unknown technology is held to the strictest one.
+    pub fn is_mandatory(&self, technology: Option<&str>) -> bool {
+        match technology {
+            Some(technology) if self.mandatory.iter().any(|t| t == technology) => true,
+            Some("APPLI_NATIVE" | "WEB-PWA") => false,
+            _ => !self.mandatory.is_empty(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_plan_is_the_rfti() {
+        let plan = Plan::built_in().expect("the built-in plan parses");
+        assert_eq!(plan.version, "2.01");
+        assert_eq!(plan.values("services").len(), 27, "26 services and the second spelling of the dictionaries");
+        assert_eq!(plan.values("profils").len(), 6);
+        assert_eq!(plan.fields()[plan.index("urlref").expect("urlref")].name, "url_ref");
+        assert!(plan.values("exploitants").is_empty(), "external lists are not guessed");
+    }
+
+    #[test]
+    fn a_misspelt_key_or_a_forgotten_rule_is_refused() {
+        let typo = BUILT_IN.replace("max = 1024", "maxx = 1024");
+        assert!(matches!(Plan::parse(&typo), Err(PlanError::Syntax(_))));
+        let forgotten = BUILT_IN.replace("[rules.too-long]", "[rules.too-wide]");
+        assert!(matches!(Plan::parse(&forgotten), Err(PlanError::Syntax(_))));
+        let list = BUILT_IN.replace("list = \"outils\"", "list = \"outil\"");
+        assert!(matches!(Plan::parse(&list), Err(PlanError::ListMissing(_))));
+        let uid = BUILT_IN.replace("name = \"uid\"", "name = \"user\"");
+        assert!(matches!(Plan::parse(&uid), Err(PlanError::FieldMissing("uid"))));
+    }
+
+    #[test]
+    fn every_text_is_there_in_both_languages() {
+        let plan = Plan::built_in().expect("the built-in plan parses");
+        for rule in Rule::ALL {
+            for language in [Language::English, Language::French] {
+                assert!(!plan.text(*rule, language).is_empty(), "{}", rule.code());
+            }
+        }
+    }
+}

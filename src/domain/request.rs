@@ -1,0 +1,190 @@
+//! A valid hit → what Matomo's Tracking API takes: one object of a bulk, or one query string.
+//!
+//! The relay supplies `rec=1`, `apiv=1`, a fresh `rand` per attempt, and `cdt` in whole seconds. Only fields of the plan
+//! leave: an unknown parameter could change what Matomo stores. Empty values are left out, since Matomo would take an
+//! empty dimension for "clear it".
+
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
+use super::plan::Plan;
+use super::validate::CheckedHit;
+
+/// How hits travel (`MATOMO_API`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// POST of a JSON body with one or many hits: the only form whose answer says what was stored.
+    Bulk,
+    /// The RFTI's one GET per hit, for gateways that pass nothing else.
+    Single,
+}
+
+/// The characters of `rand` (RFTI §3.2.1: 7 to 8 characters).
+pub type Rand = [u8; 8];
+
+const RAND_CHARACTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Eight characters from 40 random bits.
+pub fn rand(mut bits: u64) -> Rand {
+    let mut rand = [b'a'; 8];
+    for place in &mut rand {
+        *place = RAND_CHARACTERS.get((bits % 32) as usize).copied().unwrap_or(b'a');
+        bits /= 32;
+    }
+    rand
+}
+
+/// One hit in the form of its [`Api`], complete but for `rand`.
+pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut put = |name: &str, value: &str| match api {
+        Api::Bulk => {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            json_string(&mut out, name);
+            out.push(b':');
+            json_string(&mut out, value);
+        }
+        Api::Single => {
+            if !out.is_empty() {
+                out.push(b'&');
+            }
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'=');
+            out.extend(utf8_percent_encode(value, URL_VALUE).flat_map(str::bytes));
+        }
+    };
+    put("idsite", &hit.idsite);
+    put("rec", "1");
+    put("apiv", "1");
+    for (field, value) in plan.fields().iter().zip(&hit.values) {
+        let supplied = field.relay || field.name == "idsite" || field.name == "cdt";
+        if let Some(value) = value.as_deref().filter(|value| !supplied && !value.is_empty()) {
+            put(field.parameter(), value);
+        }
+    }
+    put("cdt", &hit.cdt.as_second().to_string());
+    out
+}
+
+/// What a query value may hold unescaped (RFC 3986 unreserved).
+const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn json_string(out: &mut Vec<u8>, text: &str) {
+    // Writing into a Vec cannot fail, so neither can this.
+    let _infallible = serde_json::to_writer(out, text);
+}
+
+/// The body of a bulk request: objects in visitor order, the token only where a hit needs it.
+pub fn bulk_body<'e>(hits: impl IntoIterator<Item = (&'e [u8], Rand)>, token: Option<&str>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(16 * 1024);
+    body.extend_from_slice(b"{\"requests\":[");
+    for (index, (encoded, rand)) in hits.into_iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(encoded);
+        body.extend_from_slice(b",\"rand\":\"");
+        body.extend_from_slice(&rand);
+        body.extend_from_slice(b"\"}");
+    }
+    body.push(b']');
+    if let Some(token) = token {
+        body.extend_from_slice(b",\"token_auth\":");
+        json_string(&mut body, token);
+    }
+    body.push(b'}');
+    body
+}
+
+/// The query string of a single request. A token never goes here: it is added to a POST form by [`with_token`].
+pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
+    let mut query = encoded.to_vec();
+    query.extend_from_slice(b"&rand=");
+    query.extend_from_slice(&rand);
+    query
+}
+
+/// A form body: the query and the token.
+pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
+    query.extend_from_slice(b"&token_auth=");
+    query.extend(utf8_percent_encode(token, URL_VALUE).flat_map(str::bytes));
+    query
+}
+
+/// How old a hit is for Matomo, which decides how it may travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// Young enough for anyone.
+    Fresh,
+    /// About to cross Matomo's 24 h line: sent alone, so that a refusal names it.
+    Crossing,
+    /// Over the line: needs a token with write access.
+    NeedsToken,
+}
+
+/// Where a hit of this `cdt` stands at `now`.
+pub fn age(cdt: Timestamp, now: Timestamp) -> Age {
+    match now.as_second() - cdt.as_second() {
+        seconds if seconds >= NEEDS_TOKEN_AFTER => Age::NeedsToken,
+        seconds if seconds >= NEEDS_TOKEN_AFTER - NEAR_LIMIT => Age::Crossing,
+        _ => Age::Fresh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::hit::decode;
+    use crate::domain::validate::{Context, validate};
+
+    fn encoded(api: Api, message: &str) -> String {
+        let plan = Plan::built_in().expect("plan");
+        let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
+        let hit = decode(message.as_bytes(), None).expect("decodes");
+        let verdict = validate(&plan, &hit, Context { first_seen, default_site: Some("7") });
+        String::from_utf8(encode(api, &plan, &verdict.hit.expect("can be sent"))).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_hit_leaves_as_matomo_wants_it() {
+        let message = r#"{"uid":"u\"1","url_ref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"2024-11-25 15:40:35","rand":"old","cip":"1.2.3.4","ua":"","_id":""}"#;
+        assert_eq!(
+            encoded(Api::Bulk, message),
+            r#"{"idsite":"7","rec":"1","apiv":"1","uid":"u\"1","urlref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"1732549235""#
+        );
+        assert_eq!(
+            encoded(Api::Single, message),
+            "idsite=7&rec=1&apiv=1&uid=u%221&urlref=https%3A%2F%2F%C3%A9.fr%2F%3Fa%3Db%26c&dimension8=NOTES&cdt=1732549235"
+        );
+    }
+
+    #[test]
+    fn a_future_time_leaves_as_the_time_of_receipt() {
+        assert!(encoded(Api::Bulk, r#"{"uid":"u","cdt":1732549301}"#).ends_with(r#""cdt":"1732549300""#));
+        assert!(encoded(Api::Bulk, r#"{"uid":"u","cdt":"1732549235000"}"#).ends_with(r#""cdt":"1732549300""#));
+    }
+
+    #[test]
+    fn the_bulk_body_is_json_and_the_token_stands_at_its_top() {
+        let one = encoded(Api::Bulk, r#"{"uid":"u"}"#);
+        let body = bulk_body([(one.as_bytes(), rand(1)), (one.as_bytes(), rand(2))], Some("to\"ken"));
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["token_auth"], "to\"ken");
+        assert_eq!(body["requests"][0]["rand"], "baaaaaaa");
+        assert_eq!(body["requests"][1]["rand"], "caaaaaaa");
+        assert_eq!(body["requests"].as_array().map(Vec::len), Some(2));
+        assert!(body.get("send_image").is_none());
+    }
+
+    #[test]
+    fn the_24_hour_line_is_matomos() {
+        let now = Timestamp::from_second(1_800_000_000).expect("in range");
+        let at = |seconds: i64| age(Timestamp::from_second(1_800_000_000 - seconds).expect("in range"), now);
+        assert_eq!(at(86_400), Age::NeedsToken);
+        assert_eq!(at(86_399), Age::Crossing);
+        assert_eq!(at(86_400 - NEAR_LIMIT), Age::Crossing);
+        assert_eq!(at(86_399 - NEAR_LIMIT), Age::Fresh);
+        assert_eq!(at(-10), Age::Fresh);
+    }
+}

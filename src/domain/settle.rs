@@ -1,0 +1,152 @@
+//! Reading of an answer + attempts + schedule → [`Settlement`]: the only place where a fate is decided.
+
+use super::answer::{Failure, Reading, Reason};
+use super::validate::Violation;
+
+/// How a hit was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivered {
+    /// Matomo counted it as tracked (in single mode: answered 204, or 200 with its GIF).
+    Stored,
+    /// The QueuedTracking plugin took it.
+    Queued,
+    /// It had been stored before; only the ack had been lost with its connection.
+    Before,
+}
+
+/// What becomes of a hit. Consumed by whoever carries it out: a hit without one does not compile.
+#[derive(Debug, PartialEq)]
+#[must_use = "a hit without its settlement is a lost hit"]
+pub enum Settlement {
+    /// In Matomo: ack.
+    Delivered(Delivered),
+    /// To the retry queue of that step, counted from 0: publish, confirm, ack.
+    Retry {
+        /// Index into the schedule.
+        step: usize,
+        /// Attempts spent so far: what the hit's header will say.
+        attempts: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// To *parked*: publish, confirm, ack.
+    Park {
+        /// Attempts spent.
+        attempts: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// To *rejected*, with every violation: publish, confirm, ack.
+    Reject {
+        /// All of them.
+        violations: Vec<Violation>,
+    },
+    /// Back to its shard, unsent: by closing the channel.
+    Return,
+}
+
+/// What to do with the hits of an answered request.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub enum Decision {
+    /// Each hit has its fate, in the order sent.
+    Settle(Vec<Settlement>),
+    /// Send both halves again: one hit in them may be the cause.
+    Halve,
+    /// Send one by one: some were refused, and only single requests tell which. The others are stored twice.
+    Singly,
+}
+
+/// What is known of a request beside its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Number of `RETRY_DELAYS`.
+    pub steps: usize,
+    /// The request was a probe of a Matomo that was known to be away.
+    pub probe: bool,
+}
+
+/// Decides for the hits of one request. `attempts` has one entry per hit: how many it had spent before this request.
+pub fn decide(reading: &Reading, attempts: &[u32], terms: Terms) -> Decision {
+    let each = |fate: &dyn Fn(u32) -> Settlement| attempts.iter().map(|spent| fate(*spent)).collect();
+    Decision::Settle(match reading {
+        Reading::Stored { queued } => {
+            let how = if *queued { Delivered::Queued } else { Delivered::Stored };
+            each(&|_| Settlement::Delivered(how))
+        }
+        Reading::Refused { places: None, .. } => return Decision::Singly,
+        Reading::Refused { places: Some(places), status } => {
+            let failure = Failure { reason: Reason::Refused, status: Some(*status) };
+            let fate = |(place, spent): (usize, &u32)| {
+                if places.contains(&place) { failed(failure, *spent, terms.steps) } else { Settlement::Delivered(Delivered::Stored) }
+            };
+            attempts.iter().enumerate().map(fate).collect()
+        }
+        Reading::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
+        Reading::Suspect(failure) | Reading::Down(failure) if terms.probe => each(&|spent| postponed(*failure, spent)),
+        Reading::Suspect(failure) | Reading::Down(failure) | Reading::DownInDoubt(failure) | Reading::Doubt(failure) => {
+            each(&|spent| failed(*failure, spent, terms.steps))
+        }
+    })
+}
+
+/// The dead-letter side: the next step of the schedule, or *parked* when the schedule is spent (RFTI §4.2). `spent` is how
+/// many attempts the hit had spent before the one that failed.
+pub fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
+    let attempts = spent.saturating_add(1);
+    match usize::try_from(spent) {
+        Ok(step) if step < steps => Settlement::Retry { step, attempts, failure },
+        _ => Settlement::Park { attempts, failure },
+    }
+}
+
+/// A probe that failed, and was surely not stored, says nothing of its hit: it waits out the first delay, and an outage of any length parks nothing.
+fn postponed(failure: Failure, spent: u32) -> Settlement {
+    Settlement::Retry { step: 0, attempts: spent, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms = Terms { steps: 2, probe: false };
+
+    #[test]
+    fn fates_follow_the_schedule() {
+        let failure = Failure { reason: Reason::Timeout, status: None };
+        let Decision::Settle(fates) = decide(&Reading::DownInDoubt(failure), &[0, 1, 2, u32::MAX], TERMS) else { panic!("settled") };
+        assert_eq!(
+            fates,
+            [
+                Settlement::Retry { step: 0, attempts: 1, failure },
+                Settlement::Retry { step: 1, attempts: 2, failure },
+                Settlement::Park { attempts: 3, failure },
+                Settlement::Park { attempts: u32::MAX, failure },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failed_probe_costs_no_retry_unless_matomo_names_the_hit_or_may_have_stored_it() {
+        let failure = Failure { reason: Reason::Unavailable, status: Some(503) };
+        let probe = Terms { probe: true, ..TERMS };
+        for reading in [Reading::Suspect(failure), Reading::Down(failure)] {
+            assert_eq!(decide(&reading, &[2], probe), Decision::Settle(vec![Settlement::Retry { step: 0, attempts: 2, failure }]));
+        }
+        let in_doubt = decide(&Reading::DownInDoubt(failure), &[2], probe);
+        assert_eq!(in_doubt, Decision::Settle(vec![Settlement::Park { attempts: 3, failure }]), "no hit is stored without bound");
+        let Decision::Settle(fates) = decide(&Reading::Refused { places: Some(vec![0]), status: 200 }, &[2], probe) else {
+            panic!("settled")
+        };
+        assert!(matches!(fates[..], [Settlement::Park { attempts: 3, .. }]));
+    }
+
+    #[test]
+    fn a_500_is_halved_until_one_hit_stands_alone() {
+        let failure = Failure { reason: Reason::ServerError, status: Some(500) };
+        assert_eq!(decide(&Reading::Suspect(failure), &[0, 0], TERMS), Decision::Halve);
+        let alone = Settlement::Retry { step: 0, attempts: 1, failure };
+        assert_eq!(decide(&Reading::Suspect(failure), &[0], TERMS), Decision::Settle(vec![alone]));
+        assert_eq!(decide(&Reading::Refused { places: None, status: 200 }, &[0, 0], TERMS), Decision::Singly);
+    }
+}

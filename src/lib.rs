@@ -1,0 +1,41 @@
+//! dnma-relay carries the page views (*hits*) of French school portals (ENT) from RabbitMQ to the ministry's Matomo (DNMA),
+//! and loses none.
+//!
+//! # The path of a hit
+//!
+//! 1. An ENT publishes a message to the main exchange, with its visitor (`uid`) as the routing key. One visitor always
+//!    lands in the same shard ([`service::topology`]).
+//! 2. The broker gives each shard to one worker at a time; the worker takes a bounded number of hits
+//!    ([`service::broker`]), and each becomes a [`Held`](service::settler::Held).
+//! 3. [`service::relay`] reads the bytes ([`domain::hit`]), checks the hit against the tagging plan ([`domain::validate`],
+//!    [`domain::plan`], [`domain::cdt`]) and encodes it ([`domain::request`]).
+//! 4. The hit waits in the lane of its visitor. A lane has one request under way at a time, so a visitor has.
+//! 5. [`service::gate`] lets the lane send when the breaker ([`domain::breaker`]) and the rate limit agree, and
+//!    [`service::matomo`] sends.
+//! 6. [`domain::answer`] reads what came back, and [`domain::settle`] decides the fate of each hit: a
+//!    [`Settlement`](domain::settle::Settlement).
+//! 7. [`service::settler`] carries it out: ack what is delivered; publish what is not to the queue where it waits or
+//!    stays, with its past in the headers ([`domain::envelope`]), await the confirm, then ack.
+//!
+//! # Who may use whom
+//!
+//! `main → cli → service → domain`, never back. The domain decides: it knows no socket, clock, environment or log. The
+//! service does, and decides nothing about a hit. Without the feature `service` only the domain is left, and
+//! `cargo check --lib --no-default-features` proves the rule.
+//!
+//! | to change… | look in |
+//! |---|---|
+//! | a service, profile, limit or text of the plan | `domain/plan/rfti-2.01.toml` |
+//! | a kind of rule | `domain/validate.rs` |
+//! | what an answer of Matomo means | `domain/answer.rs` |
+//! | what becomes of a hit then | `domain/settle.rs` |
+//! | a setting | `service/config.rs` and `service/config/read.rs` |
+//! | a queue or its arguments | `service/topology.rs` |
+//! | a metric | `service/telemetry.rs` |
+//! | a command | `cli/` |
+
+#[cfg(feature = "service")]
+pub mod cli;
+pub mod domain;
+#[cfg(feature = "service")]
+pub mod service;

@@ -1,0 +1,179 @@
+//! The half that does: sockets, clocks, the broker and Matomo.
+//!
+//! [`Service::build`] and [`Service::run`] are all that the program and the tests need.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::plan::Plan;
+
+pub mod backoff;
+pub mod broker;
+pub mod config;
+pub mod gate;
+pub mod http;
+pub mod lane;
+pub mod matomo;
+pub mod relay;
+pub mod settler;
+pub mod telemetry;
+pub mod topology;
+
+use broker::Session;
+use config::Settings;
+use http::Health;
+use relay::Relay;
+use settler::{Office, Stored};
+use telemetry::Metrics;
+use topology::Topology;
+
+/// Beyond one request that is in flight: confirms, acks and goodbyes.
+const DRAIN_MARGIN: Duration = Duration::from_secs(10);
+
+/// For answers on the HTTP address that are under way.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A worker, ready to run.
+#[derive(Debug)]
+pub struct Service {
+    settings: Settings,
+    office: Arc<Office>,
+    relay: Arc<Relay>,
+    health: Arc<Health>,
+    listener: TcpListener,
+}
+
+impl Service {
+    /// Binds the HTTP address and prepares everything that can fail without the broker.
+    ///
+    /// # Errors
+    /// When `HTTP_LISTEN` is taken, or certificates cannot be loaded.
+    pub async fn build(settings: Settings) -> anyhow::Result<Self> {
+        // A second installation (two services in one process) is refused, and the first one serves both.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let topology = Topology::new(&settings.broker);
+        let office = Arc::new(Office {
+            metrics: Metrics::new(topology.steps()),
+            topology,
+            plan: Arc::new(Plan::built_in().context("the built-in plan")?),
+            worker: worker_name(),
+            stored: Stored::new(settings.broker.prefetch.into()),
+        });
+        let relay = Arc::new(Relay::new(&settings, office.clone())?);
+        let address = settings.http_listen;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
+        Ok(Self { settings, office, relay, health: Arc::default(), listener })
+    }
+
+    /// Where `/metrics` is, once built: the port may have been 0.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Works until `shutdown`, through any number of sessions with the broker, and drains.
+    ///
+    /// # Errors
+    /// When draining took longer than one request may take: hits in flight come back from the broker and may be stored
+    /// twice.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let app = http::router(self.health.clone(), self.office.metrics.clone());
+        let http_stop = shutdown.clone();
+        // The probes are answered until the drain is over, so that nobody restarts a worker that is draining.
+        let drained = CancellationToken::new();
+        let http_drained = drained.clone();
+        let http = tokio::spawn(async move {
+            let served = axum::serve(self.listener, app).with_graceful_shutdown(http_drained.cancelled_owned()).await;
+            if served.is_err() {
+                http_stop.cancel();
+            }
+            served
+        });
+        let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
+        let sessions = supervise(&self.settings, &self.office, &self.relay, &self.health, &shutdown);
+        let deadline = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(limit).await;
+        };
+        let outcome = tokio::select! {
+            () = sessions => Ok(()),
+            () = deadline => Err(anyhow::anyhow!("draining took longer than {} s: hits in flight come back and may be stored twice", limit.as_secs())),
+        };
+        drained.cancel();
+        // A client that is in no hurry does not hold up the end.
+        if let Ok(served) = tokio::time::timeout(GOODBYE, http).await {
+            served.context("the HTTP server")?.context("the HTTP server failed")?;
+        }
+        outcome
+    }
+}
+
+/// Session after session, with a pause that grows while the broker is away.
+async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>, health: &Arc<Health>, shutdown: &CancellationToken) {
+    let renewing = async {
+        loop {
+            health.renew();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let working = async {
+        let mut failures = 0;
+        while !shutdown.is_cancelled() {
+            let opened = tokio::select! {
+                () = shutdown.cancelled() => return,
+                opened = Session::open(&settings.broker, office.clone()) => opened,
+            };
+            match opened {
+                Ok(session) => {
+                    let began = std::time::Instant::now();
+                    serve(session, office, relay, health, shutdown).await;
+                    // A session that fell over at once is a failure like any other.
+                    failures = if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(attempt = failures, "no session with RabbitMQ: {error}; hits wait there, trying again");
+                }
+            }
+            if failures > 0 {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(backoff::reconnect(failures - 1)) => {}
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = working => {}
+        () = renewing => {}
+    }
+}
+
+async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &Health, shutdown: &CancellationToken) {
+    office.metrics.broker_up.set(1);
+    office.metrics.broker_sessions.inc();
+    health.latch_ready();
+    let session = Arc::new(session);
+    relay.serve(&session, shutdown).await;
+    if let Some(reason) = session.lost.reason() {
+        tracing::warn!("lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, connecting again");
+    }
+    // Every task of the session has ended, so this is the last reference.
+    if let Some(session) = Arc::into_inner(session) {
+        session.close().await;
+    }
+}
+
+/// Unique among replicas, and the same for the life of the process.
+fn worker_name() -> String {
+    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("relay").to_owned();
+    format!("{host}-{}", std::process::id())
+}

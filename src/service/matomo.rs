@@ -1,0 +1,125 @@
+//! One request to Matomo → [`Answer`]. A timeout is an answer, not an error: nothing here decides a fate.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, Response, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::config;
+use crate::domain::answer::{Answer, Body};
+use crate::domain::request::{self, Api, Rand};
+
+/// Answers are below 1 KiB; more than this is not Matomo, and is not read.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A query longer than this goes as a POST form: nginx refuses a request line over 8 KiB with 414.
+const MAX_QUERY: usize = 7_000;
+
+/// Apache closes an idle connection after 5 s by default; a request sent just then would end in doubt.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// The Tracking API of one Matomo.
+#[derive(Debug)]
+pub struct Matomo {
+    client: Client,
+    url: Url,
+    api: Api,
+    token: Option<SecretString>,
+}
+
+impl Matomo {
+    /// A client with a pool of its own.
+    ///
+    /// # Errors
+    /// When the trusted certificates of the system cannot be loaded.
+    pub fn new(settings: &config::Matomo) -> anyhow::Result<Self> {
+        // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay is nobody's browser. No redirects:
+        // a 302 turns a bulk into an empty GET that answers 200.
+        let client = Client::builder()
+            .timeout(settings.timeout)
+            .redirect(redirect::Policy::none())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(usize::from(settings.concurrency))
+            .build()
+            .context("the HTTP client for MATOMO_URL cannot be set up")?;
+        Ok(Self { client, url: settings.url.clone(), api: settings.api, token: settings.token.clone() })
+    }
+
+    /// Sends encoded hits, in their order. In single mode there is one.
+    pub async fn send(&self, hits: &[&[u8]], with_token: bool) -> Answer {
+        let token = self.token.as_ref().filter(|_| with_token).map(ExposeSecret::expose_secret);
+        let request = match self.api {
+            Api::Bulk => {
+                let body = request::bulk_body(hits.iter().map(|hit| (*hit, fresh_rand())), token);
+                self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body)
+            }
+            Api::Single => self.single(hits.first().copied().unwrap_or_default(), token),
+        };
+        match request.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => from_error(&error),
+        }
+    }
+
+    fn single(&self, hit: &[u8], token: Option<&str>) -> reqwest::RequestBuilder {
+        let query = request::single_query(hit, fresh_rand());
+        let form = match token {
+            Some(token) => request::with_token(query, token),
+            None if query.len() > MAX_QUERY => query,
+            None => {
+                let mut url = self.url.clone();
+                // Percent-encoded, so ASCII.
+                url.set_query(std::str::from_utf8(&query).ok());
+                return self.client.get(url);
+            }
+        };
+        self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
+    }
+}
+
+fn fresh_rand() -> Rand {
+    request::rand(rand::random())
+}
+
+async fn read(mut response: Response) -> Answer {
+    let status = response.status().as_u16();
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = header(CONTENT_TYPE).to_owned();
+    // The other form, a date, is not worth a clock: the breaker's own pauses are short.
+    let retry_after = header(RETRY_AFTER).trim().parse().ok().map(Duration::from_secs);
+    let mut bytes = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => bytes.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Answer::Response { status, body: Body::Other, retry_after },
+            Ok(None) => return Answer::Response { status, body: Body::read(&content_type, &bytes), retry_after },
+            Err(error) if error.is_timeout() => return Answer::TimedOut,
+            Err(_) => return Answer::Broken,
+        }
+    }
+}
+
+fn from_error(error: &reqwest::Error) -> Answer {
+    // The text of the error may hold the URL of a single request, which is a person's page view: only its kind is told.
+    let cause = error.source().map(|_| {
+        if error.is_connect() {
+            "connect"
+        } else if error.is_timeout() {
+            "timeout"
+        } else {
+            "broken"
+        }
+    });
+    tracing::debug!(cause, "no answer from Matomo");
+    if error.is_connect() {
+        Answer::Unreachable
+    } else if error.is_timeout() {
+        Answer::TimedOut
+    } else {
+        Answer::Broken
+    }
+}

@@ -1,0 +1,419 @@
+//! Carries out a [`Settlement`]: publish mandatory and confirmed, then ack. The only place where a hit changes queues.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+
+use super::backoff;
+use super::broker::Lost;
+use super::telemetry::Metrics;
+use super::topology::Topology;
+use crate::domain::answer::Failure;
+use crate::domain::envelope::{self, Header, Label, Past};
+use crate::domain::plan::{Language, Plan};
+use crate::domain::settle::Settlement;
+use crate::domain::validate::{Report, Violation};
+
+/// A hit in our hands: unacked on the broker, and to be settled exactly once.
+#[derive(Debug)]
+#[must_use = "a hit that is held must be settled"]
+pub struct Held {
+    delivery: Delivery,
+    past: Past,
+    tally: Tally,
+}
+
+/// Counts one hit: once as received, once by its settlement, and as in flight in between. A hit that is dropped without a
+/// settlement (a task that failed) goes back with its channel, and counts so.
+#[derive(Debug)]
+struct Tally {
+    office: Arc<Office>,
+    of_shard: Arc<AtomicUsize>,
+    settled: bool,
+}
+
+/// Everything that stays the same from one session with the broker to the next.
+#[derive(Debug)]
+pub struct Office {
+    /// Names.
+    pub topology: Topology,
+    /// Texts and version.
+    pub plan: Arc<Plan>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Name of this worker.
+    pub worker: String,
+    /// Hits that Matomo stored and whose ack may not have arrived.
+    pub stored: Stored,
+}
+
+/// Settles hits through one channel of one session.
+#[derive(Debug)]
+pub struct Settler {
+    office: Arc<Office>,
+    channel: Channel,
+    lost: Lost,
+}
+
+/// Hashes of the latest hits that Matomo stored. Acks travel in order, so if one did not arrive, no later one did, and the
+/// broker holds at most a prefetch of unacked hits: older entries cannot come back.
+#[derive(Debug)]
+pub struct Stored {
+    most: usize,
+    inner: Mutex<(VecDeque<u64>, HashMap<u64, u32>)>,
+}
+
+impl Held {
+    /// Takes a delivery over.
+    pub(super) fn new(delivery: Delivery, office: Arc<Office>, of_shard: Arc<AtomicUsize>) -> Self {
+        let headers = delivery.properties.headers().as_ref();
+        let value = |name: &str| headers.and_then(|table| table.inner().get(name));
+        let past = envelope::past(|name| value(name).and_then(as_number), |name| value(name).and_then(as_text));
+        office.metrics.received();
+        of_shard.fetch_add(1, Ordering::Relaxed);
+        Self { delivery, past, tally: Tally { office, of_shard, settled: false } }
+    }
+
+    /// The message.
+    pub fn body(&self) -> &[u8] {
+        &self.delivery.data
+    }
+
+    /// The AMQP property.
+    pub fn content_type(&self) -> Option<&str> {
+        self.delivery.properties.content_type().as_ref().map(|text| text.as_str())
+    }
+
+    /// What earlier failures left in the headers.
+    pub fn past(&self) -> Past {
+        self.past
+    }
+
+    /// Whether the broker gave this hit to somebody before.
+    pub fn is_redelivered(&self) -> bool {
+        self.delivery.redelivered
+    }
+
+    /// Tells two hits apart, but not two copies of one.
+    pub fn identity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.delivery.routing_key.as_str(), &self.delivery.data).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl Tally {
+    fn settle(&mut self, settlement: &Settlement) {
+        self.office.metrics.settled(&self.office.plan, settlement);
+        self.settled = true;
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(&Settlement::Return);
+        }
+        self.of_shard.fetch_sub(1, Ordering::Relaxed);
+        self.office.metrics.no_longer_in_flight();
+    }
+}
+
+impl Settler {
+    /// On a channel that confirms.
+    pub(super) fn new(office: Arc<Office>, channel: Channel, lost: Lost) -> Self {
+        Self { office, channel, lost }
+    }
+
+    /// Settles hits of one request, in order. Publishes are pipelined: all are sent, then all confirms awaited, then acked.
+    /// A hit whose settlement cannot be carried out stays on the broker, unacked.
+    pub async fn settle(&self, hits: impl IntoIterator<Item = (Held, Settlement)>) {
+        let mut moving = Vec::new();
+        for (held, settlement) in hits {
+            match &settlement {
+                Settlement::Delivered(_) => {
+                    self.office.stored.remember(held.identity());
+                    self.done(held, &settlement).await;
+                }
+                // Its channel will give it back.
+                Settlement::Return => drop(held),
+                Settlement::Retry { .. } | Settlement::Park { .. } | Settlement::Reject { .. } => moving.push((held, settlement)),
+            }
+        }
+        // After a refusal those that were refused go once more, until none is left or the session is over.
+        for attempt in 0.. {
+            if moving.is_empty() {
+                return;
+            }
+            if attempt > 0 {
+                let pause = tokio::time::sleep(backoff::reconnect(attempt - 1));
+                if self.lost.or(pause).await.is_err() {
+                    return;
+                }
+            }
+            let Some(refused) = self.move_on(moving).await else { return };
+            if attempt == 0 && !refused.is_empty() {
+                tracing::warn!("the broker refuses to take hits (is a queue length limit set by policy?): trying again until it does");
+            }
+            moving = refused;
+        }
+    }
+
+    /// Publishes and confirms a batch, acks what the broker took, and gives back what it refused; none when the session is
+    /// over. One return makes the whole batch unconfirmed: the client library may pin it on the confirm of a neighbour.
+    async fn move_on(&self, moving: Vec<(Held, Settlement)>) -> Option<Vec<(Held, Settlement)>> {
+        let mut pending = Vec::with_capacity(moving.len());
+        for (held, settlement) in &moving {
+            pending.push(self.publish(held, settlement).await?);
+        }
+        let mut confirmations = Vec::with_capacity(moving.len());
+        for confirm in pending {
+            match self.lost.or(confirm).await.ok()? {
+                Ok(confirmation) => confirmations.push(confirmation),
+                Err(error) => {
+                    self.lost.because(format!("a publish was not confirmed: {error}"));
+                    return None;
+                }
+            }
+        }
+        for confirmation in &confirmations {
+            if let Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) = confirmation {
+                self.office.metrics.unroutable();
+                self.lost.because(format!("exchange {} has no queue ({})", returned.delivery.exchange, returned.reply_text));
+                return None;
+            }
+        }
+        let mut refused = Vec::new();
+        for ((held, settlement), confirmation) in moving.into_iter().zip(confirmations) {
+            if confirmation == Confirmation::Ack(None) {
+                self.done(held, &settlement).await;
+            } else {
+                self.office.metrics.unroutable();
+                refused.push((held, settlement));
+            }
+        }
+        Some(refused)
+    }
+
+    async fn done(&self, mut held: Held, settlement: &Settlement) {
+        held.tally.settle(settlement);
+        // An ack fails only with its channel; then the hit comes back, and `Stored` or the next queue knows it.
+        let acked = self.lost.or(held.delivery.acker.ack(BasicAckOptions::default())).await;
+        if !matches!(acked, Ok(Ok(true))) {
+            tracing::debug!("an ack was lost with its channel");
+        }
+    }
+
+    async fn publish(&self, held: &Held, settlement: &Settlement) -> Option<PublisherConfirm> {
+        let (exchange, label) = self.address(held, settlement)?;
+        let properties = properties(&held.delivery.properties, label);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let key = held.delivery.routing_key.clone();
+        match self.lost.or(self.channel.basic_publish(exchange.into(), key, options, held.body(), properties)).await.ok()? {
+            Ok(confirm) => Some(confirm),
+            Err(error) => {
+                self.lost.because(format!("a publish failed: {error}"));
+                None
+            }
+        }
+    }
+
+    fn address(&self, held: &Held, settlement: &Settlement) -> Option<(String, Vec<(&'static str, Header)>)> {
+        let topology = &self.office.topology;
+        let failed = |attempts: u32, failure: &Failure| self.label(held, failure.reason.code(), attempts, failure.status, None);
+        Some(match settlement {
+            Settlement::Retry { step, attempts, failure } => (topology.retry(*step), failed(*attempts, failure)),
+            Settlement::Park { attempts, failure } => (topology.parked(), failed(*attempts, failure)),
+            Settlement::Reject { violations } => {
+                let violations = Some(self.report(violations));
+                (topology.rejected(), self.label(held, envelope::REASON_PLAN, held.past.attempts, None, violations))
+            }
+            Settlement::Delivered(_) | Settlement::Return => return None,
+        })
+    }
+
+    fn label(
+        &self,
+        held: &Held,
+        reason: &str,
+        attempts: u32,
+        status: Option<u16>,
+        violations: Option<String>,
+    ) -> Vec<(&'static str, Header)> {
+        let label = Label {
+            reason,
+            attempts,
+            status,
+            first_failed_at: held.past.first_failed_at,
+            failed_at: Timestamp::now(),
+            violations,
+            plan: &self.office.plan.version,
+            worker: &self.office.worker,
+        };
+        label.headers()
+    }
+
+    fn report(&self, violations: &[Violation]) -> String {
+        let list: Vec<Report> = violations.iter().map(|v| v.report(&self.office.plan, Language::English)).collect();
+        serde_json::to_string(&list).unwrap_or_else(|_| "[]".to_owned())
+    }
+}
+
+impl Stored {
+    /// Room for this many.
+    pub fn new(most: usize) -> Self {
+        Self { most, inner: Mutex::default() }
+    }
+
+    fn remember(&self, identity: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (order, counts) = &mut *inner;
+        order.push_back(identity);
+        *counts.entry(identity).or_default() += 1;
+        if order.len() > self.most
+            && let Some(oldest) = order.pop_front()
+        {
+            forget(counts, oldest);
+        }
+    }
+
+    /// Every ack has arrived.
+    pub fn clear(&self) {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+    }
+
+    /// Whether a redelivered hit had been stored before. Each stored copy answers for one redelivery.
+    pub fn recall(&self, identity: u64) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (order, counts) = &mut *inner;
+        let Some(place) = order.iter().position(|stored| *stored == identity) else { return false };
+        order.remove(place);
+        forget(counts, identity);
+        true
+    }
+}
+
+fn forget(counts: &mut HashMap<u64, u32>, identity: u64) {
+    if let Some(count) = counts.get_mut(&identity) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&identity);
+        }
+    }
+}
+
+/// With ours, more headers than this, or larger ones, could pass the size of a frame, and the broker would end the session.
+const MOST_FOREIGN_HEADERS: usize = 32;
+
+fn is_small(value: &AMQPValue) -> bool {
+    match value {
+        AMQPValue::LongString(text) => text.as_bytes().len() <= 1_024,
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::ByteArray(_) => false,
+        _ => true,
+    }
+}
+
+/// The properties of the copy in the next queue. What the ENT set stays, but for what would harm the hit there: `expiration`
+/// would drop it, `user_id` must be the publisher's own, and a transient message would not survive a restart.
+fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let theirs = original.headers().iter().flat_map(|table| table.inner());
+    let theirs = theirs.filter(|(name, value)| envelope::keeps(name.as_str()) && is_small(value));
+    for (name, value) in theirs.take(MOST_FOREIGN_HEADERS) {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in label {
+        let value = match value {
+            Header::Text(text) => AMQPValue::LongString(text.into()),
+            Header::Number(number) => AMQPValue::LongLongInt(number),
+        };
+        headers.insert(name.into(), value);
+    }
+    let mut properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    if let Some(content_type) = original.content_type() {
+        properties = properties.with_content_type(content_type.clone());
+    }
+    if let Some(encoding) = original.content_encoding() {
+        properties = properties.with_content_encoding(encoding.clone());
+    }
+    if let Some(id) = original.message_id() {
+        properties = properties.with_message_id(id.clone());
+    }
+    if let Some(timestamp) = original.timestamp() {
+        properties = properties.with_timestamp(*timestamp);
+    }
+    if let Some(kind) = original.kind() {
+        properties = properties.with_type(kind.clone());
+    }
+    if let Some(app) = original.app_id() {
+        properties = properties.with_app_id(app.clone());
+    }
+    properties
+}
+
+fn as_number(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(n) => Some((*n).into()),
+        AMQPValue::ShortShortUInt(n) => Some((*n).into()),
+        AMQPValue::ShortInt(n) => Some((*n).into()),
+        AMQPValue::ShortUInt(n) => Some((*n).into()),
+        AMQPValue::LongInt(n) => Some((*n).into()),
+        AMQPValue::LongUInt(n) => Some((*n).into()),
+        AMQPValue::LongLongInt(n) => Some(*n),
+        _ => None,
+    }
+}
+
+fn as_text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stored_copy_answers_for_one_redelivery() {
+        let stored = Stored::new(3);
+        for identity in [7, 7, 1] {
+            stored.remember(identity);
+        }
+        assert!(stored.recall(7) && stored.recall(7) && !stored.recall(7));
+        for identity in [2, 3, 4] {
+            stored.remember(identity);
+        }
+        assert!(!stored.recall(1), "the memory is bounded");
+        assert!(stored.recall(4));
+    }
+
+    #[test]
+    fn what_would_harm_a_hit_in_its_next_queue_stays_behind() {
+        let mut headers = FieldTable::default();
+        headers.insert("x-death".into(), AMQPValue::LongString("forged".into()));
+        headers.insert("BCC".into(), AMQPValue::LongString("elsewhere".into()));
+        headers.insert("x-ent".into(), AMQPValue::LongString("mine".into()));
+        let original = BasicProperties::default()
+            .with_headers(headers)
+            .with_expiration("1000".into())
+            .with_user_id("ent".into())
+            .with_content_type("application/json".into());
+        let copy = properties(&original, vec![("x-dnma-attempt", Header::Number(1))]);
+        assert_eq!(copy.expiration(), &None);
+        assert_eq!(copy.user_id(), &None);
+        assert_eq!(copy.delivery_mode(), &Some(2));
+        assert_eq!(copy.content_type().as_ref().map(|c| c.as_str()), Some("application/json"));
+        let names: Vec<_> = copy.headers().as_ref().expect("headers").inner().keys().map(|k| k.as_str().to_owned()).collect();
+        assert_eq!(names, ["x-dnma-attempt", "x-ent"]);
+    }
+}

@@ -1,0 +1,70 @@
+//! The broker goes away and comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::Scene;
+use crate::support::cable::Cable;
+use crate::support::rabbitmq::Broker;
+use crate::support::{eventually, hits};
+
+pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
+    let mut broker = Broker::start_own().await?;
+    let count = 5_000;
+    let url = broker.url.clone();
+    let scene = Scene::new(Arc::new(Broker::given(&broker)), "restart").await?;
+    scene.matomo.ledger().per_request = Duration::from_millis(50);
+    let workers = [scene.worker(&[]).await?, scene.worker(&[]).await?];
+    scene.queues.publish(hits::load(0..count, 500)).await?;
+    eventually("hits flow", Duration::from_secs(30), async || scene.matomo.stored() > 500).await?;
+    broker.kill().await?;
+    eventually("the workers notice", Duration::from_secs(30), async || workers[0].sum("broker_up").await.is_ok_and(|up| up == 0.0)).await?;
+    ensure!(matches!(workers[0].get("/livez").await, Ok((200, _))), "a broker that is away is no reason for a restart");
+    ensure!(matches!(workers[0].get("/readyz").await, Ok((200, _))), "readiness is a latch");
+    broker.revive().await?;
+    eventually("everything is stored", Duration::from_secs(120), async || scene.matomo.copies().len() == count).await?;
+    let queues = crate::support::queues::Queues::connect(&url, &scene.prefix).await.context("the broker is back")?;
+    eventually("nothing is left in the shards", Duration::from_secs(30), async || {
+        let mut in_flight = 0.0;
+        for worker in &workers {
+            in_flight += worker.sum("in_flight").await.unwrap_or(1.0);
+        }
+        in_flight == 0.0 && queues.ready_in_shards(8).await.is_ok_and(|ready| ready == 0)
+    })
+    .await?;
+    let repeated: usize = scene.matomo.copies().values().map(|copies| copies - 1).sum();
+    println!("{repeated} hits repeated by a broker that was killed under load");
+    ensure!(repeated <= 2 * 8 * 50, "{repeated} hits were repeated, more than could be in flight");
+    for worker in workers {
+        ensure!(worker.log().contains("lost the session with RabbitMQ"), "{}", worker.log());
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_cut_cable_repeats_nothing_stored(scene: Scene) -> anyhow::Result<()> {
+    let port = url::Url::parse(&scene.broker.url)?.port().unwrap_or(5672);
+    let mut cable = Cable::to(([127, 0, 0, 1], port).into()).await?;
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", cable.port());
+    scene.matomo.ledger().per_request = Duration::from_millis(100);
+    let worker = scene.worker(&[("AMQP_URL", &url)]).await?;
+    let count = 4_000;
+    scene.queues.publish(hits::load(0..count, 500)).await?;
+    for stored in [500, 1_500, 2_500] {
+        eventually("hits flow", Duration::from_secs(60), async || scene.matomo.stored() > stored).await?;
+        cable.cut().await;
+        eventually("the worker notices", Duration::from_secs(30), async || worker.sum("broker_up").await.is_ok_and(|up| up == 0.0)).await?;
+        cable.mend().await?;
+    }
+    eventually("everything is stored", Duration::from_secs(60), async || scene.matomo.copies().len() == count).await?;
+    eventually("everything is settled", Duration::from_secs(30), async || worker.sum("in_flight").await.is_ok_and(|n| n == 0.0)).await?;
+    let repeated: usize = scene.matomo.copies().values().map(|copies| copies - 1).sum();
+    let recalled = worker.metrics().await?.get("dnma_relay_delivered_total{how=\"before\"}").copied().unwrap_or(0.0);
+    println!("{recalled} redelivered hits were acked unsent");
+    ensure!(repeated == 0, "{repeated} hits were sent again although this worker knew that they were stored");
+    ensure!(recalled > 0.0, "no ack was lost: the test shows nothing");
+    ensure!(scene.matomo.ledger().overlaps == 0, "one visitor was in two requests");
+    worker.stop().await
+}

@@ -1,0 +1,70 @@
+//! Bad input is rejected with its codes, byte for byte, and the line goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Scene;
+use crate::support::{eventually, hits};
+
+pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Result<()> {
+    let visitor = hits::visitor(1);
+    let valid = || hits::valid(&visitor, "x");
+    let text = |value: Value| value.to_string().into_bytes();
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000)).into_bytes();
+    let cases: Vec<(Vec<u8>, &[&str])> = vec![
+        (vec![], &["malformed"]),
+        (vec![b'x'; 65 * 1024], &["too-large"]),
+        (vec![0xff, 0xfe, 0x00], &["malformed"]),
+        (b"[]".to_vec(), &["not-an-object"]),
+        (b"[{\"uid\":\"u\"}]".to_vec(), &["not-an-object"]),
+        (vec![0; 10], &["malformed"]),
+        (b"hello".to_vec(), &["malformed"]),
+        (b"{\"uid\":".to_vec(), &["malformed"]),
+        (deep, &["missing"]),
+        (text(hits::with(valid(), "dimension8", json!({"service": ["NOTES"]}))), &["wrong-type"]),
+        (text(hits::with(valid(), "dimension2", json!(null))), &["wrong-type"]),
+        (text(hits::with(valid(), "dimension9", json!("a\u{0}b"))), &["control-character"]),
+        (text(hits::with(valid(), "uid", json!("0"))), &["uid-unusable"]),
+        (text(hits::without(valid(), "ua")), &["missing"]),
+        (
+            text(hits::with(hits::with(valid(), "dimension8", json!("NOTE")), "cdt", json!("1732549235000"))),
+            &["not-in-list", "cdt-milliseconds"],
+        ),
+        (text(hits::with(valid(), "dimension4", json!("é".repeat(256)))), &["too-long"]),
+    ];
+    let worker = scene.worker(&[]).await?;
+    let mut messages = Vec::new();
+    for (number, (body, _)) in cases.iter().enumerate() {
+        messages.push((format!("garbage {number}"), body.clone()));
+        let neighbour = hits::visitor(100 + number);
+        let hit = hits::valid(&neighbour, &format!("good {number}"));
+        messages.push((neighbour, text(hit)));
+    }
+    scene.queues.publish(messages).await?;
+    eventually("the good ones are stored", Duration::from_secs(30), async || scene.matomo.stored() == cases.len()).await?;
+    eventually("the bad ones are rejected", Duration::from_secs(30), async || {
+        scene.queues.ready("rejected").await.unwrap_or(0) == cases.len()
+    })
+    .await?;
+    let rejected = scene.queues.take("rejected").await?;
+    for (number, (body, codes)) in cases.iter().enumerate() {
+        let message =
+            rejected.iter().find(|m| m.key == format!("garbage {number}")).with_context(|| format!("case {number} is nowhere"))?;
+        ensure!(&message.body == body, "the body of case {number} changed");
+        let violations: Value = serde_json::from_str(message.headers.get("x-dnma-violations").context("violations")?)?;
+        let found: Vec<&str> = violations.as_array().into_iter().flatten().filter_map(|v| v["code"].as_str()).collect();
+        for code in *codes {
+            ensure!(found.contains(code), "case {number}: {found:?} without {code}");
+        }
+        ensure!(
+            violations.as_array().is_some_and(|list| list.iter().all(|v| v["message"].as_str().is_some_and(|m| m.len() > 10))),
+            "{violations}"
+        );
+        ensure!(message.headers.get("x-dnma-reason").is_some_and(|reason| reason == "plan"), "{:?}", message.headers);
+    }
+    ensure!(worker.sum("rejected_total").await? as usize == cases.len(), "the worker counts otherwise");
+    ensure!(!worker.log().contains(&visitor), "a log line names a visitor");
+    worker.stop().await
+}

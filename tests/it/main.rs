@@ -1,0 +1,137 @@
+//! The promises of the README, one file each, on a real RabbitMQ with the real program as a child process.
+//!
+//! `cargo test --test it -- NAME` runs the tests whose name holds NAME. The first line says which broker is tested.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a test that fails may panic")]
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::Context;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+mod answers;
+mod books;
+mod broker_loss;
+mod configuration;
+mod encryption;
+mod garbage;
+mod memory;
+mod outage;
+mod publishing;
+mod retries;
+mod shards;
+mod shutdown;
+mod support;
+mod topology;
+
+use support::matomo::Matomo;
+use support::queues::Queues;
+use support::rabbitmq::Broker;
+use support::worker::Worker;
+
+/// What a test plays in: the shared broker under a prefix of its own, and a Matomo of its own.
+pub(crate) struct Scene {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) queues: Queues,
+    pub(crate) matomo: Matomo,
+    pub(crate) prefix: String,
+}
+
+impl Scene {
+    async fn new(broker: Arc<Broker>, name: &str) -> anyhow::Result<Self> {
+        let prefix = format!("test.{name}.{}", std::process::id());
+        let queues = Queues::connect(&broker.url, &prefix).await?;
+        Ok(Self { queues, matomo: Matomo::start().await?, prefix, broker })
+    }
+
+    /// A worker of this scene, ready to work.
+    pub(crate) async fn worker(&self, vars: &[(&str, &str)]) -> anyhow::Result<Worker> {
+        let url = self.matomo.url();
+        let mut all = vec![("AMQP_URL", self.broker.url.as_str()), ("QUEUE_PREFIX", &self.prefix), ("MATOMO_URL", &url)];
+        all.extend_from_slice(vars);
+        let worker = Worker::start(&all).await?;
+        worker.ready().await?;
+        Ok(worker)
+    }
+
+    /// Declares the topology by letting a worker run for a moment.
+    pub(crate) async fn declare(&self, vars: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.worker(vars).await?.stop().await
+    }
+}
+
+/// A test in a scene.
+fn test<F, T>(name: &'static str, broker: &Arc<Broker>, runtime: &tokio::runtime::Handle, body: T) -> Trial
+where
+    F: Future<Output = anyhow::Result<()>>,
+    T: FnOnce(Scene) -> F + Send + 'static,
+    T: for<'s> FnOnce(Scene) -> F,
+{
+    let (broker, runtime) = (broker.clone(), runtime.clone());
+    Trial::test(name, move || {
+        runtime
+            .block_on(async {
+                let short = name.rsplit("::").next().unwrap_or(name);
+                let cleaner = Scene::new(broker.clone(), short).await?;
+                let scene = Scene::new(broker, short).await?;
+                let outcome = body(scene).await;
+                cleaner.queues.delete_all().await.context("cleaning up")?;
+                outcome
+            })
+            .map_err(|error| Failed::from(format!("{error:?}")))
+    })
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = Arguments::from_args();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let handle = runtime.handle().clone();
+    if arguments.list {
+        // Listing needs no broker.
+        let names = Trial::test("it", || Ok(()));
+        libtest_mimic::run(&arguments, vec![names]).exit();
+    }
+    let broker = Arc::new(runtime.block_on(Broker::start())?);
+    println!("testing against {}", broker.describe());
+    // Each test has processes of its own; more at once only slow each other down.
+    arguments.test_threads.get_or_insert(2);
+    let (b, h) = (&broker, &handle);
+    let tests = vec![
+        test("books::each_hit_once_and_in_order", b, h, books::each_hit_once_and_in_order),
+        test("books::a_killed_worker_loses_nothing", b, h, books::a_killed_worker_loses_nothing),
+        test("answers::every_answer_has_its_fate", b, h, answers::every_answer_has_its_fate),
+        test("answers::one_bad_hit_fails_alone", b, h, answers::one_bad_hit_fails_alone),
+        test("answers::old_hits_need_a_token", b, h, answers::old_hits_need_a_token),
+        test("answers::a_bad_token_rests", b, h, answers::a_bad_token_rests),
+        test("answers::the_worker_is_nobodys_browser", b, h, answers::the_worker_is_nobodys_browser),
+        test("answers::the_rate_is_kept", b, h, answers::the_rate_is_kept),
+        test("retries::the_schedule_is_kept_and_then_parks", b, h, retries::the_schedule_is_kept_and_then_parks),
+        test("retries::the_default_delays_are_the_rftis", b, h, retries::the_default_delays_are_the_rftis),
+        test("outage::thirty_seconds_cost_only_what_was_in_flight", b, h, outage::thirty_seconds_cost_only_what_was_in_flight),
+        test("outage::a_long_one_gives_hits_back", b, h, outage::a_long_one_gives_hits_back),
+        test("outage::retry_after_is_honoured", b, h, outage::retry_after_is_honoured),
+        test("garbage::bad_input_never_stops_the_line", b, h, garbage::bad_input_never_stops_the_line),
+        test("shards::a_worker_joins_and_leaves", b, h, shards::a_worker_joins_and_leaves),
+        test("shards::fewer_shards_lose_nothing", b, h, shards::fewer_shards_lose_nothing),
+        test("shards::a_shard_in_use_is_not_deleted", b, h, shards::a_shard_in_use_is_not_deleted),
+        test("shutdown::sigterm_under_load", b, h, shutdown::sigterm_under_load),
+        test("broker_loss::a_restart_under_load", b, h, broker_loss::a_restart_under_load),
+        test("broker_loss::a_cut_cable_repeats_nothing_stored", b, h, broker_loss::a_cut_cable_repeats_nothing_stored),
+        test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),
+        test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
+        test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
+        test("topology::other_arguments_are_named", b, h, topology::other_arguments_are_named),
+        test("topology::without_the_plugin_one_shard_works", b, h, topology::without_the_plugin_one_shard_works),
+        test("publishing::every_line_is_confirmed", b, h, publishing::every_line_is_confirmed),
+        test("encryption::mutual_tls_with_a_private_ca", b, h, encryption::mutual_tls_with_a_private_ca),
+        test("memory::a_worker_stays_small", b, h, memory::a_worker_stays_small),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    // Dropped before the exit, so that a container or node of ours is gone; removing a container takes the runtime.
+    {
+        let _context = handle.enter();
+        drop(broker);
+    }
+    drop(runtime);
+    conclusion.exit()
+}
