@@ -9,19 +9,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionBuilder, ConnectionProperties, Consumer, Event, PublisherConfirm,
-};
+use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Consumer, Event};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Broker, BrokerUrl};
 use super::settler::{Held, Office, Settler};
-use super::topology::{Depth, Topology, TopologyError};
+use super::topology::{Depth, TopologyError};
+
+mod publisher;
+
+pub use publisher::{Confirm, Publisher};
 
 /// A broker that does not answer within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -246,72 +248,6 @@ impl Shard {
             tracing::debug!(shard = self.index, "a channel was gone before it was closed");
         }
         in_order
-    }
-}
-
-/// Publishes hits as an ENT does: persistent, mandatory, confirmed. For `dnma-relay publish`.
-#[derive(Debug)]
-pub struct Publisher {
-    connection: Connection,
-    channel: Channel,
-    exchange: String,
-}
-
-/// A publish on its way.
-#[derive(Debug)]
-pub struct Confirm(PublisherConfirm);
-
-impl Publisher {
-    /// Connects.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
-        // A second installation in one process is refused, and the first one serves both.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish").await?;
-        if !Topology::new(settings).is_there(&connection).await? {
-            return Err(BrokerError::NoExchange(settings.prefix.clone()));
-        }
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, exchange: settings.prefix.clone() })
-    }
-
-    /// Sends one message; the routing key is its visitor.
-    ///
-    /// # Errors
-    /// When the connection is lost, or the exchange does not exist.
-    pub async fn publish(&self, body: &[u8], visitor: &str) -> Result<Confirm, BrokerError> {
-        // AMQP's limit; a uid of 200 accented characters is longer. Any stable part of it keeps a visitor in one shard.
-        let key: String = visitor
-            .chars()
-            .scan(0, |bytes, c| {
-                *bytes += c.len_utf8();
-                (*bytes <= 255).then_some(c)
-            })
-            .collect();
-        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let properties = BasicProperties::default().with_delivery_mode(2);
-        let sent = self.channel.basic_publish(self.exchange.as_str().into(), key.into(), options, body, properties).await;
-        Ok(Confirm(sent?))
-    }
-
-    /// Says goodbye.
-    pub async fn close(self) {
-        close(&self.connection).await;
-    }
-}
-
-impl Confirm {
-    /// Whether a queue has it.
-    ///
-    /// # Errors
-    /// When the connection is lost: nobody knows then.
-    pub async fn is_taken(self) -> Result<bool, BrokerError> {
-        let confirmed = tokio::time::timeout(SET_UP_TIMEOUT, self.0).await;
-        let confirmation = confirmed.map_err(|_| BrokerError::Lost("no confirm: is the broker blocked by an alarm?".to_owned()))??;
-        Ok(confirmation == Confirmation::Ack(None))
     }
 }
 
