@@ -35,6 +35,8 @@ struct Case {
     /// Times to repeat the message.
     times: Option<usize>,
     default_site: Option<String>,
+    /// The time of the AMQP message.
+    sent_at: Option<String>,
     /// `code field`, or `code` alone.
     #[serde(default)]
     codes: Vec<String>,
@@ -88,7 +90,12 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
         let (violations, sendable, sent) = match decode(&message, None) {
             Err(error) => (vec![Violation::from(error)], false, None),
             Ok(hit) => {
-                let context = Context { first_seen: cases.now(), default_site: case.default_site.as_deref() };
+                let context = Context {
+                    first_seen: cases.now(),
+                    default_site: case.default_site.as_deref(),
+                    sent_at: case.sent_at.as_ref().map(|text| text.parse().expect("a time")),
+                    has_token: false,
+                };
                 let verdict = validate(&plan, &hit, context);
                 let sent = case.sent.as_ref().map(|(field, _)| {
                     let hit = verdict.hit.as_ref().expect("sendable");
@@ -128,7 +135,7 @@ fn every_value_of_every_closed_list_is_accepted() {
             hit.insert(field.name.clone(), value.as_str().into());
             let message = serde_json::to_vec(&hit).expect("JSON");
             let hit = decode(&message, None).expect("decodes");
-            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None });
+            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None, sent_at: None, has_token: false });
             assert_eq!(verdict.violations, [], "{} = {value}", field.name);
             checked += 1;
         }
@@ -147,7 +154,7 @@ fn every_limit_holds_at_n_and_n_plus_1_in_accented_characters() {
             hit.insert(field.name.clone(), "é".repeat(length).into());
             let message = serde_json::to_vec(&hit).expect("JSON");
             let hit = decode(&message, None).expect("decodes");
-            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None });
+            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None, sent_at: None, has_token: false });
             verdict.violations.iter().any(|v| v.rule == Rule::TooLong && v.field.as_deref() == Some(&field.name))
         };
         assert!(!too_long(max), "{} at {max}", field.name);
@@ -165,4 +172,25 @@ fn validation_modes_let_pass_what_they_say() {
     {
         assert_eq!([&none, &warning, &error].map(|violations| mode.passes(&plan, violations)), passes, "{mode:?}");
     }
+}
+
+/// The example request of RFTI §3.2, with its placeholders: read, and its own faults found.
+#[test]
+fn the_plans_own_example_is_read_and_corrected() {
+    let example = "URL_MATOMO/matomo.php?idsite=MATOMO_SITE_ID&rec=1&apiv=1&rand=39gle3v&uid=ID_USER_PSEUDONYMISE&_id=ID_USER_PSEUDONYMISE\
+                   &url=URL_PAGE_TRACE&url_ref=URL_REF&pv_id=ID_USER_PSEUDONYMISE&dimension1=UAI&dimension2=PROFIL&dimension3=EXPLOITANT\
+                   &dimension4=PLATEFORME&dimension6=OUTIL&dimension7=TYPE&dimension8=SERVICE&dimension9=MODULE&dimension10=RUBRIQUE\
+                   &dimension11=TECHNO_ACCES&action_name=PAGE&cdt=TIMESTAMP";
+    let example = example.replace("URL_MATOMO", "https://matomo.example.fr");
+    let plan = Plan::built_in().expect("plan");
+    let hit = decode(example.as_bytes(), None).expect("the plan's own form is read");
+    let first_seen = "2024-12-02T00:00:00Z".parse().expect("a time");
+    let verdict = validate(&plan, &hit, Context { first_seen, default_site: None, sent_at: None, has_token: false });
+    let codes: BTreeSet<String> = verdict.violations.iter().map(code).collect();
+    for expected in
+        ["id-is-uid _id", "id-is-uid pv_id", "id-not-hex _id", "too-long _id", "missing ua", "cdt-unreadable cdt", "not-in-list dimension8"]
+    {
+        assert!(codes.contains(expected), "{expected} is not among {codes:?}");
+    }
+    assert!(!codes.iter().any(|code| code.starts_with("unknown-parameter")), "{codes:?}");
 }

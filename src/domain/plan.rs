@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::cdt;
 use super::code::codes;
 
 /// The plan built into this version.
@@ -18,6 +20,16 @@ const BUILT_IN: &str = include_str!("plan/rfti-2.01.toml");
 pub struct Plan {
     /// Version as the ministry writes it, for example `2.01`.
     pub version: String,
+    /// A hit before this time cannot follow the plan.
+    pub in_force_since: Timestamp,
+    /// The plan recommends fewer characters than this.
+    pub recommended_length: usize,
+    /// Matomo keeps so many characters of a dimension.
+    pub stored_length: usize,
+    /// The tool of GAR resources.
+    pub gar_tool: String,
+    gar: Vec<Gar>,
+    national: Vec<National>,
     fields: Vec<Field>,
     lists: Vec<List>,
     aliases: Vec<Alias>,
@@ -51,6 +63,12 @@ pub struct Field {
     /// The list that the value must be taken from.
     #[serde(default)]
     pub list: Option<String>,
+    /// The recommended length applies.
+    #[serde(default)]
+    pub short: bool,
+    /// The exploitant's own words, which must not name a person.
+    #[serde(default)]
+    pub free: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -70,6 +88,20 @@ struct Alias {
     list: String,
     alias: String,
     value: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gar {
+    code: String,
+    service: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct National {
+    name: String,
+    profile: String,
 }
 
 /// How grave a violation is: data of the plan, not of the code.
@@ -142,6 +174,49 @@ codes! {
         CdtFuture = "cdt-future",
         /// `cdt` lies one or two hours in the future.
         CdtLocalTime = "cdt-local-time",
+
+        /// `cdt` is missing, and the AMQP message carries a time.
+        CdtFromMessage = "cdt-from-message",
+        /// `cdt` is over 24 h old, and there is no token.
+        CdtTooOld = "cdt-too-old",
+        /// `cdt` is older than the plan.
+        CdtBeforePlan = "cdt-before-plan",
+        /// `rec` or `apiv` is not 1.
+        WrongConstant = "wrong-constant",
+        /// `rand` has not 7 or 8 characters.
+        RandLength = "rand-length",
+        /// `_id` is not 16 hexadecimal digits.
+        IdNotHex = "id-not-hex",
+        /// `_id` or `pv_id` repeats `uid`.
+        IdIsUid = "id-is-uid",
+        /// `uid` looks like an e-mail address, a login or a name.
+        UidNotPseudonymised = "uid-not-pseudonymised",
+        /// A GAR code in place of a service.
+        GarCode = "gar-code",
+        /// A GAR code with another tool than the GAR's.
+        GarTool = "gar-tool",
+        /// The GAR's tool with a service that the GAR does not have.
+        GarService = "gar-service",
+        /// A directory's profile in place of the DNMA's.
+        NationalProfile = "national-profile",
+        /// A UAI in lower case.
+        UaiLowerCase = "uai-lower-case",
+        /// Spaces around the commas of `dimension1`.
+        UaiSpaces = "uai-spaces",
+        /// Not a UAI's form.
+        UaiForm = "uai-form",
+        /// A UAI whose check letter is wrong.
+        UaiKey = "uai-key",
+        /// Longer than the plan recommends.
+        LongValue = "long-value",
+        /// Longer than Matomo keeps.
+        CutByMatomo = "cut-by-matomo",
+        /// What looks like an e-mail address, a phone number, an INE or a name.
+        PersonalData = "personal-data",
+        /// A user agent that Matomo takes for a robot's.
+        UaBot = "ua-bot",
+        /// A parameter that the plan does not know.
+        UnknownParameter = "unknown-parameter",
     }
 }
 
@@ -160,6 +235,9 @@ pub enum PlanError {
     /// A field or alias names a list that is not there.
     #[error("list {0} does not exist")]
     ListMissing(String),
+    /// Not a date.
+    #[error("{0} is not a date")]
+    Date(String),
     /// The checks need this field.
     #[error("field {0} is missing")]
     FieldMissing(&'static str),
@@ -174,10 +252,16 @@ struct File {
     version: String,
     #[serde(rename = "published")]
     _published: String,
+    in_force_since: String,
+    recommended_length: usize,
+    stored_length: usize,
+    gar_tool: String,
     fields: Vec<Field>,
     lists: Vec<List>,
     #[serde(default)]
     aliases: Vec<Alias>,
+    gar: Vec<Gar>,
+    national: Vec<National>,
     rules: BTreeMap<Rule, Text>,
 }
 
@@ -195,7 +279,9 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] for the first thing that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let File { version, fields, lists, aliases, rules, .. } = toml::from_str(text)?;
+        let file: File = toml::from_str(text)?;
+        let File { version, recommended_length, stored_length, gar_tool, fields, lists, aliases, gar, national, rules, .. } = file;
+        let in_force_since = cdt::parse(&file.in_force_since).map_err(|_| PlanError::Date(file.in_force_since))?;
         if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
             return Err(PlanError::RuleMissing(rule.code()));
         }
@@ -214,7 +300,20 @@ impl Plan {
         if let Some(name) = named.into_iter().find(|name| !lists.iter().any(|list| list.name == **name)) {
             return Err(PlanError::ListMissing(name.clone()));
         }
-        Ok(Self { version, fields, lists, aliases, rules, by_name })
+        Ok(Self {
+            version,
+            in_force_since,
+            recommended_length,
+            stored_length,
+            gar_tool,
+            gar,
+            national,
+            fields,
+            lists,
+            aliases,
+            rules,
+            by_name,
+        })
     }
 
     /// The fields in the order of the RFTI's example request.
@@ -235,6 +334,22 @@ impl Plan {
     /// The value that the plan means by an alias.
     pub fn alias(&self, list: &str, value: &str) -> Option<&str> {
         self.aliases.iter().find(|a| a.list == list && a.alias == value).map(|a| a.value.as_str())
+    }
+
+    /// The service that a GAR code stands for.
+    pub fn gar_service(&self, code: &str) -> Option<&str> {
+        self.gar.iter().find(|gar| gar.code == code).map(|gar| gar.service.as_str())
+    }
+
+    /// Whether the GAR has this service.
+    pub fn is_gar_service(&self, service: &str) -> bool {
+        // The list spells the dictionaries in another way than the GAR's table.
+        service.starts_with("RESSOURCE_REFERENC") || self.gar.iter().any(|gar| gar.service == service)
+    }
+
+    /// The DNMA's profile for one of the directory's.
+    pub fn national_profile(&self, name: &str) -> Option<&str> {
+        self.national.iter().find(|national| national.name.eq_ignore_ascii_case(name)).map(|national| national.profile.as_str())
     }
 
     /// How grave a violation of this rule is.

@@ -142,7 +142,7 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
         let hit = decode(message.as_bytes(), None).expect("decodes");
-        let verdict = validate(&plan, &hit, Context { first_seen, default_site: Some("7") });
+        let verdict = validate(&plan, &hit, Context { first_seen, default_site: Some("7"), sent_at: None, has_token: false });
         String::from_utf8(encode(api, &plan, &verdict.hit.expect("can be sent"))).expect("UTF-8")
     }
 

@@ -9,6 +9,9 @@ use super::cdt::{self, CdtError, Lag};
 use super::hit::{self, DecodeError, RawHit, Value};
 use super::plan::{Language, Plan, Rule, Severity};
 
+mod advise;
+mod mend;
+
 /// What the check needs to know beside the hit.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'c> {
@@ -16,6 +19,10 @@ pub struct Context<'c> {
     pub first_seen: Timestamp,
     /// `MATOMO_SITE_ID`: stands in for a missing `idsite`.
     pub default_site: Option<&'c str>,
+    /// The time that the AMQP message carries: stands in for a missing `cdt`.
+    pub sent_at: Option<Timestamp>,
+    /// Hits over 24 h old can be delivered.
+    pub has_token: bool,
 }
 
 /// What a hit breaks, and what can be sent of it.
@@ -96,9 +103,11 @@ impl Validation {
 pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'h>, context: Context<'_>) -> Verdict<'h> {
     let mut check = Check { plan, violations: Vec::new(), values: vec![None; plan.fields().len()] };
     check.read(hit);
-    check.present(context.default_site.is_some());
+    check.mend();
+    check.present(&context);
     check.lists();
-    let cdt = check.cdt(context.first_seen);
+    let cdt = check.cdt(&context);
+    check.advise();
     let idsite = check.taken("idsite").or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
     let uid = check.taken("uid");
     if uid.as_deref() == Some("0") {
@@ -121,7 +130,10 @@ impl<'h> Check<'_, 'h> {
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not sent.
     fn read(&mut self, hit: &'h RawHit<'h>) {
         for (name, value) in hit.fields() {
-            let Some(index) = self.plan.index(name) else { continue };
+            let Some(index) = self.plan.index(name) else {
+                self.violations.push(Violation::of(Rule::UnknownParameter, name));
+                continue;
+            };
             let Some((field, place)) = self.plan.fields().get(index).zip(self.values.get_mut(index)) else { continue };
             let text = match value {
                 Value::Text(text) => text,
@@ -148,10 +160,16 @@ impl<'h> Check<'_, 'h> {
     }
 
     /// Mandatory fields, by technology (RFTI §3.2.1).
-    fn present(&mut self, has_default_site: bool) {
+    fn present(&mut self, context: &Context<'_>) {
         let technology = self.value("dimension11").map(|t| self.plan.alias("technologies", t).unwrap_or(t).to_owned());
         for (field, value) in self.plan.fields().iter().zip(&self.values) {
-            let supplied = field.relay || (field.name == "idsite" && has_default_site && value.is_none());
+            let empty = value.as_deref().is_none_or(|value| value.trim().is_empty());
+            let stood_in = match field.name.as_str() {
+                "idsite" => context.default_site.is_some(),
+                "cdt" => context.sent_at.is_some(),
+                _ => false,
+            };
+            let supplied = field.relay || (empty && stood_in);
             if supplied || !field.is_mandatory(technology.as_deref()) {
                 continue;
             }
@@ -189,11 +207,19 @@ impl<'h> Check<'_, 'h> {
 
     /// The time to send. What cannot be read is sent as the time of receipt: Matomo would put its own in its place, and
     /// another one at every retry.
-    fn cdt(&mut self, first_seen: Timestamp) -> Timestamp {
-        let Some(text) = self.value("cdt").filter(|text| !text.trim().is_empty()) else { return first_seen };
+    fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
+        let first_seen = context.first_seen;
+        let Some(text) = self.value("cdt").filter(|text| !text.trim().is_empty()) else {
+            let Some(sent_at) = context.sent_at else { return first_seen };
+            self.violations.push(Violation::of(Rule::CdtFromMessage, "cdt"));
+            return sent_at.min(first_seen);
+        };
         let (violation, cdt) = match cdt::parse(text) {
             Ok(cdt) => match cdt::lag(cdt, first_seen) {
-                Lag::Past(_) => return cdt,
+                Lag::Past(age) => {
+                    self.old(cdt, age, context.has_token);
+                    return cdt;
+                }
                 Lag::Future(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtFuture, "cdt") }, first_seen),
                 Lag::LocalTime(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtLocalTime, "cdt") }, first_seen),
             },
@@ -205,6 +231,16 @@ impl<'h> Check<'_, 'h> {
         };
         self.violations.push(violation);
         cdt
+    }
+
+    fn old(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
+        if cdt < self.plan.in_force_since {
+            let since = self.plan.in_force_since.strftime("%Y-%m-%d").to_string();
+            self.violations.push(Violation { suggestion: Some(since), ..Violation::of(Rule::CdtBeforePlan, "cdt") });
+        }
+        if age >= cdt::NEEDS_TOKEN_AFTER && !has_token {
+            self.violations.push(Violation { length: Some(age), ..Violation::of(Rule::CdtTooOld, "cdt") });
+        }
     }
 
     fn value(&self, name: &str) -> Option<&str> {

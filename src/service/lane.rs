@@ -38,7 +38,8 @@ pub struct Courier {
     matomo: Matomo,
     /// Who may send.
     pub gate: Gate,
-    has_token: bool,
+    /// Hits over 24 h old can be delivered.
+    pub has_token: bool,
     api: Api,
     bulk_size: usize,
     /// Sites that Matomo is known to accept.

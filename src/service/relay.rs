@@ -343,7 +343,8 @@ impl Relay {
             violations
         })?;
         let first_seen = held.past().first_failed_at.unwrap_or_else(Timestamp::now);
-        let context = Context { first_seen, default_site: self.default_site.as_deref() };
+        let context =
+            Context { first_seen, default_site: self.default_site.as_deref(), sent_at: held.sent_at(), has_token: self.courier.has_token };
         let verdict = validate::validate(plan, &raw, context);
         self.office.metrics.violated(&verdict.violations);
         match verdict.hit {

@@ -86,6 +86,12 @@ impl Held {
         self.delivery.properties.content_type().as_ref().map(|text| text.as_str())
     }
 
+    /// The AMQP property, in whole seconds.
+    pub fn sent_at(&self) -> Option<Timestamp> {
+        let seconds = (*self.delivery.properties.timestamp())?;
+        Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
+    }
+
     /// What earlier failures left in the headers.
     pub fn past(&self) -> Past {
         self.past

@@ -33,7 +33,7 @@ pub const SERVICES: [&str; 26] = [
 
 pub const PROFILES: [&str; 6] = ["ELEVE", "ENSEIGNANT", "PARENT", "ADMIN_VIE_SCOL_TECH", "PERSONNEL_COLLECTIVITE", "AUTRE"];
 
-const SCHOOLS: [&str; 5] = ["0750655E", "0350029D", "0690132U", "9740471K", "0331503N"];
+const SCHOOLS: [&str; 5] = ["0750655E", "0350029S", "0690132U", "9740471U", "0331503E"];
 
 const BROWSERS: [&str; 3] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0",

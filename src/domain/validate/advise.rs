@@ -1,0 +1,273 @@
+//! Warnings: what is legal for Matomo, and all the same wrong or unwise.
+
+use super::{Check, SHOWN, Violation};
+use crate::domain::plan::Rule;
+
+/// Letters of the UAI's key: the number modulo 23.
+const KEY_LETTERS: &[u8; 23] = b"ABCDEFGHJKLMNPRSTUVWXYZ";
+
+/// Robots that Matomo's device detector knows, and answers without storing anything. In lower case.
+const BOTS: [&str; 18] = [
+    "googlebot",
+    "bingbot",
+    "yandexbot",
+    "baiduspider",
+    "duckduckbot",
+    "applebot",
+    "ahrefsbot",
+    "semrushbot",
+    "petalbot",
+    "mj12bot",
+    "gptbot",
+    "ccbot",
+    "facebookexternalhit",
+    "twitterbot",
+    "uptimerobot",
+    "pingdom",
+    "slurp",
+    "crawler",
+];
+
+/// Names of query parameters that hold a person.
+const NAMING: [&str; 14] = [
+    "nom",
+    "prenom",
+    "name",
+    "firstname",
+    "lastname",
+    "surname",
+    "email",
+    "mail",
+    "courriel",
+    "login",
+    "username",
+    "tel",
+    "telephone",
+    "ine",
+];
+
+impl Check<'_, '_> {
+    pub(super) fn advise(&mut self) {
+        let mut found = Vec::new();
+        self.constants(&mut found);
+        self.identity(&mut found);
+        self.uai(&mut found);
+        self.lengths(&mut found);
+        self.people(&mut found);
+        if self.value("ua").map(str::to_lowercase).is_some_and(|ua| BOTS.iter().any(|bot| ua.contains(bot))) {
+            found.push(Violation::of(Rule::UaBot, "ua"));
+        }
+        self.violations.append(&mut found);
+    }
+
+    fn constants(&self, found: &mut Vec<Violation>) {
+        for field in ["rec", "apiv"] {
+            if self.value(field).is_some_and(|value| value != "1") {
+                found.push(Violation::of(Rule::WrongConstant, field));
+            }
+        }
+        if let Some(length) = self.value("rand").map(|rand| rand.chars().count()).filter(|length| !(7..=8).contains(length)) {
+            found.push(Violation { length: i64::try_from(length).ok(), ..Violation::of(Rule::RandLength, "rand") });
+        }
+    }
+
+    /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of all.
+    fn identity(&self, found: &mut Vec<Violation>) {
+        let uid = self.value("uid").filter(|uid| !uid.is_empty());
+        for field in ["_id", "pv_id"] {
+            if self.value(field).is_some() && self.value(field) == uid {
+                found.push(Violation::of(Rule::IdIsUid, field));
+            }
+        }
+        if self.value("_id").is_some_and(|id| !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))) {
+            found.push(Violation::of(Rule::IdNotHex, "_id"));
+        }
+        if let Some(kind) = uid.and_then(not_a_pseudonym) {
+            found.push(Violation { suggestion: Some(kind.to_owned()), ..Violation::of(Rule::UidNotPseudonymised, "uid") });
+        }
+    }
+
+    fn uai(&self, found: &mut Vec<Violation>) {
+        for uai in self.value("dimension1").unwrap_or_default().split(',').filter(|uai| !uai.is_empty()) {
+            let value = Some(uai.chars().take(SHOWN).collect());
+            match key(uai) {
+                None => found.push(Violation { value, ..Violation::of(Rule::UaiForm, "dimension1") }),
+                Some(letter) if !uai.ends_with(letter) => {
+                    let suggestion = uai.get(..7).map(|digits| format!("{digits}{letter}"));
+                    found.push(Violation { value, suggestion, ..Violation::of(Rule::UaiKey, "dimension1") });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn lengths(&self, found: &mut Vec<Violation>) {
+        for (field, value) in self.plan.fields().iter().zip(&self.values) {
+            let Some(value) = value.as_deref().filter(|value| value.len() > self.plan.recommended_length) else { continue };
+            let length = value.chars().count();
+            let warn = |rule, max| Violation { max: Some(max), length: i64::try_from(length).ok(), ..Violation::of(rule, &field.name) };
+            let stored = field.name.starts_with("dimension") && length > self.plan.stored_length;
+            if stored && field.max.is_none_or(|max| length <= max) {
+                found.push(warn(Rule::CutByMatomo, self.plan.stored_length));
+            } else if field.short && length > self.plan.recommended_length && field.max.is_none_or(|max| length <= max) {
+                found.push(warn(Rule::LongValue, self.plan.recommended_length));
+            }
+        }
+    }
+
+    /// "Ne doivent pas contenir de données à caractères personnelles" (RFTI §3.2.3).
+    fn people(&self, found: &mut Vec<Violation>) {
+        for (field, value) in self.plan.fields().iter().zip(&self.values) {
+            let Some(value) = value.as_deref().filter(|_| field.free) else { continue };
+            if let Some(kind) = person(value) {
+                found.push(Violation { suggestion: Some(kind.to_owned()), ..Violation::of(Rule::PersonalData, &field.name) });
+            }
+        }
+    }
+}
+
+/// The check letter that seven digits should have; none where the form is not a UAI's.
+fn key(uai: &str) -> Option<char> {
+    let (digits, letter) = uai.split_at_checked(7)?;
+    let is_uai = digits.bytes().all(|b| b.is_ascii_digit()) && letter.len() == 1 && letter.bytes().all(|b| b.is_ascii_uppercase());
+    let number: usize = digits.parse().ok().filter(|_| is_uai)?;
+    KEY_LETTERS.get(number % 23).map(|letter| char::from(*letter))
+}
+
+/// What a `uid` looks like, if it is no pseudonym: a pseudonym is long, or hexadecimal, or has many digits.
+fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
+    if has_email(uid) {
+        return Some("an e-mail address");
+    }
+    let letters = uid.chars().filter(|c| c.is_alphabetic()).count();
+    let digits = uid.chars().filter(char::is_ascii_digit).count();
+    let words = uid.split([' ', '.', '_', '-']).filter(|word| word.chars().count() > 1 && word.chars().all(char::is_alphabetic)).count();
+    if words >= 2 && digits <= 3 {
+        return Some("a name");
+    }
+    let is_hex = uid.bytes().all(|b| b.is_ascii_hexdigit());
+    let short = letters + digits < 16 && letters + digits == uid.chars().count();
+    (short && !is_hex && letters >= 4 && digits <= 3).then_some("a login")
+}
+
+/// What kind of personal data a value seems to hold.
+fn person(value: &str) -> Option<&'static str> {
+    if has_email(value) {
+        return Some("an e-mail address");
+    }
+    if has_name_parameter(value) {
+        return Some("a name in the query");
+    }
+    // A run of digits and letters between other characters; a phone number may be written in pairs.
+    let mut runs = value.split(|c: char| !c.is_ascii_alphanumeric());
+    if runs.any(is_ine) {
+        return Some("an INE");
+    }
+    has_phone(value).then_some("a phone number")
+}
+
+fn has_email(value: &str) -> bool {
+    value.split(|c: char| !(c.is_ascii_alphanumeric() || "@._-+%".contains(c))).any(|word| {
+        let word = word.replace("%40", "@");
+        let Some((name, host)) = word.split_once('@') else { return false };
+        !name.is_empty() && host.split_once('.').is_some_and(|(host, top)| !host.is_empty() && top.len() >= 2)
+    })
+}
+
+fn has_name_parameter(url: &str) -> bool {
+    let Some((_, query)) = url.split_once('?') else { return false };
+    query.split(['&', '#']).filter_map(|pair| pair.split_once('=')).any(|(name, value)| {
+        let name = name.to_ascii_lowercase();
+        !value.is_empty() && NAMING.contains(&name.as_str())
+    })
+}
+
+/// Ten digits and a letter, or nine and two (INE-BEA, INE-RNIE).
+fn is_ine(word: &str) -> bool {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    word.len() == 11 && (9..=10).contains(&digits) && word.bytes().skip(digits).all(|b| b.is_ascii_uppercase())
+}
+
+/// A French number: 0X or +33X and eight more digits, together or in pairs.
+fn has_phone(value: &str) -> bool {
+    let mut digits = 0;
+    let mut first = [b' '; 2];
+    let mut before = b' ';
+    let mut inside = false;
+    for byte in value.bytes().chain([b'|']) {
+        match byte {
+            b'0'..=b'9' => {
+                if !inside {
+                    (digits, inside) = (0, true);
+                }
+                if let Some(place) = first.get_mut(digits) {
+                    *place = byte;
+                }
+                digits += 1;
+            }
+            // A separator between pairs.
+            b' ' | b'.' | b'-' if inside && digits % 2 == 0 && before.is_ascii_digit() => {}
+            _ => {
+                if inside && digits == 10 && first[0] == b'0' && first[1] != b'0' {
+                    return true;
+                }
+                inside = false;
+            }
+        }
+        before = byte;
+    }
+    value.contains("+33")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_letter_of_a_uai() {
+        assert_eq!(key("0750655E"), Some('E'));
+        assert_eq!(key("0350029S"), Some('S'));
+        assert_eq!(key("9720003W"), Some('W'));
+        for form in ["", "750655E", "0750655e", "07506555", "0750655EE", "éééé0655E", "COLL_35"] {
+            assert_eq!(key(form), None, "{form}");
+        }
+    }
+
+    #[test]
+    fn pseudonyms_and_people() {
+        for uid in [
+            "7c9e6679f4b44e1f8e0c5b6f0a3d2c1b",
+            "VAA60001",
+            "7c9e6679-f4b4-4e1f-8e0c-5b6f0a3d2c1b",
+            "123456789",
+            "deadbeef",
+            "QmFzZTY0LXBzZXVkb255bQ==",
+        ] {
+            assert_eq!(not_a_pseudonym(uid), None, "{uid}");
+        }
+        for (uid, kind) in [("jean.dupont", "a name"), ("jdupont2", "a login"), ("a@b.fr", "an e-mail address"), ("Émile Zola", "a name")]
+        {
+            assert_eq!(not_a_pseudonym(uid), Some(kind), "{uid}");
+        }
+    }
+
+    #[test]
+    fn personal_data_in_values_and_urls() {
+        for (value, kind) in [
+            ("Message de jean.dupont@ecole.fr", "an e-mail address"),
+            ("https://e.fr/?u=jean%40ecole.fr", "an e-mail address"),
+            ("https://e.fr/annuaire?nom=Dupont&p=1", "a name in the query"),
+            ("Appel 06 12 34 56 78", "a phone number"),
+            ("0612345678", "a phone number"),
+            ("Élève 0123456789A", "an INE"),
+            ("123456789AB", "an INE"),
+        ] {
+            assert_eq!(person(value), Some(kind), "{value}");
+        }
+        for value in
+            ["Semaine 48", "https://e.fr/service/1234567890123?onglet=agenda", "2024-11-25 16:11:42", "12 34 56 78 90", "@ecole", ""]
+        {
+            assert_eq!(person(value), None, "{value}");
+        }
+    }
+}
