@@ -1,15 +1,20 @@
 //! The command line: one enum, one file per command.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::domain::plan::Language;
 use crate::service::config::ConfigError;
 
 pub mod check;
+mod lines;
+pub mod plan;
 pub mod publish;
 pub mod run;
 pub mod topology;
+pub mod validate;
 
 /// Relays the page views (hits) of French school portals from RabbitMQ to the ministry's Matomo (DNMA), losing none.
 ///
@@ -35,6 +40,15 @@ pub enum Command {
     ///
     /// Reads the same environment as `run`. Every mistake is listed, each with its remedy; exit code 2 then.
     Check(check::Options),
+    /// Check hits from a file against the tagging plan
+    ///
+    /// One hit a line: a JSON object of Matomo parameters, a query string or URL, or a line of a web server's access log that
+    /// holds a call of matomo.php. Nothing is sent anywhere. Exit code 1 if any hit has an error.
+    ///
+    /// Example: dnma-relay validate --lang fr hits.ndjson
+    Validate(validate::Options),
+    /// Print the tagging plan that is applied: fields, lists, GAR codes, rules
+    Plan(plan::Options),
     /// Publish hits from a file to the main exchange, with confirms
     ///
     /// One message a line: a JSON object of Matomo parameters, or a query string or URL. The routing key is the hit's uid,
@@ -55,13 +69,38 @@ pub async fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run().await,
         Command::Check(options) => check::run(&options),
+        Command::Validate(options) => validate::run(&options).await,
+        Command::Plan(options) => plan::run(&options),
         Command::Publish(options) => publish::run(&options).await,
         Command::Topology(options) => topology::run(&options),
     };
     outcome.unwrap_or_else(|error| {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            // Whoever reads us (`| head`) has seen enough.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("dnma-relay: {error:#}");
         ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
     })
+}
+
+/// The language of texts for people.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Lang {
+    /// English
+    #[default]
+    En,
+    /// French
+    Fr,
+}
+
+impl From<Lang> for Language {
+    fn from(lang: Lang) -> Self {
+        match lang {
+            Lang::En => Self::English,
+            Lang::Fr => Self::French,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
+use super::lines;
 use crate::domain::hit;
 use crate::service::broker::{Confirm, Publisher};
 use crate::service::config::Broker;
@@ -44,22 +42,16 @@ struct Count {
 /// A configuration mistake, a file that cannot be read, or a broker that goes away.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
-    let (mut input, bytes): (Box<dyn AsyncBufRead + Unpin>, _) = if options.file == "-" {
-        (Box::new(BufReader::new(tokio::io::stdin())), None)
-    } else {
-        let file = tokio::fs::File::open(&options.file).await.with_context(|| format!("{} cannot be read", options.file))?;
-        let bytes = file.metadata().await?.len();
-        (Box::new(BufReader::new(file)), Some(bytes))
-    };
+    let (mut input, bytes) = lines::open(&options.file).await?;
     let publisher = Publisher::open(&settings).await?;
-    let progress = progress_bar(bytes)?;
+    let progress = lines::progress_bar(bytes)?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut count = Count::default();
     let mut window: VecDeque<Confirm> = VecDeque::new();
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = read_line(&mut input, &mut line).await?;
+        let read = lines::read(&mut *input, &mut line).await?;
         if read == 0 {
             break;
         }
@@ -94,23 +86,6 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if count.refused + count.too_long == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads one line, keeping no more of it than shows that it is too long. Returns the bytes read, 0 at the end.
-async fn read_line(input: &mut (dyn AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<usize> {
-    let mut read = 0;
-    loop {
-        let chunk = input.fill_buf().await?;
-        let end = chunk.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(chunk.len(), |end| end + 1);
-        let room = (hit::MAX_BYTES + 2).saturating_sub(line.len());
-        line.extend(chunk.iter().take(taken.min(room)));
-        input.consume(taken);
-        read += taken;
-        if end.is_some() || taken == 0 {
-            return Ok(read);
-        }
-    }
-}
-
 impl Count {
     async fn settle(&mut self, confirm: Confirm) -> anyhow::Result<()> {
         if confirm.is_taken().await? {
@@ -120,15 +95,6 @@ impl Count {
         }
         Ok(())
     }
-}
-
-fn progress_bar(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
-    let bar = match bytes {
-        Some(bytes) => ProgressBar::new(bytes)
-            .with_style(ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} of about {duration}")?),
-        None => ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?),
-    };
-    Ok(bar)
 }
 
 fn report(count: &Count, json: bool) -> anyhow::Result<()> {

@@ -331,6 +331,16 @@ impl Plan {
         self.lists.iter().find(|l| l.name == list).map(|l| l.values.as_slice()).unwrap_or_default()
     }
 
+    /// Every list with its values; an external list that is not loaded has none.
+    pub fn lists(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.lists.iter().map(|list| (list.name.as_str(), list.values.as_slice()))
+    }
+
+    /// Every GAR code with its service.
+    pub fn gar(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.gar.iter().map(|gar| (gar.code.as_str(), gar.service.as_str()))
+    }
+
     /// The value that the plan means by an alias.
     pub fn alias(&self, list: &str, value: &str) -> Option<&str> {
         self.aliases.iter().find(|a| a.list == list && a.alias == value).map(|a| a.value.as_str())
