@@ -34,6 +34,10 @@ const SET_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Seconds; a peer that is silent for this long is gone. RabbitMQ advises 5 to 20.
 const HEARTBEAT: u16 = 20;
 
+/// Bytes of a frame that we send. The client library keeps buffers of 64 frames per connection, and our headers, which must
+/// fit into one, stay below 48 KiB.
+const PUBLISH_FRAME: u32 = 65_536;
+
 /// Closing is a courtesy; a broker that is away does not answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -140,15 +144,15 @@ impl Session {
     /// [`BrokerError`], whose text names the setting and the remedy.
     pub async fn open(settings: &Broker, office: Arc<Office>) -> Result<Self, BrokerError> {
         let tls = tls(settings).await?;
-        let (consume, shown) = connect_any(&settings.urls, &tls, &format!("{} consume", office.worker)).await?;
-        let (publish, _) = connect_any(&settings.urls, &tls, &format!("{} publish", office.worker)).await?;
+        let (consume, shown) = connect_any(&settings.urls, &tls, &format!("{} consume", office.worker), None).await?;
+        let (publish, _) = connect_any(&settings.urls, &tls, &format!("{} publish", office.worker), Some(PUBLISH_FRAME)).await?;
         let lost = Lost::default();
         watch(&consume, "consuming", office.clone(), lost.clone());
         watch(&publish, "publishing", office.clone(), lost.clone());
         // A question after something that does not exist closes its channel, and the client library is slow to forget such
         // channels: they get a connection of their own.
         let extra_shards = {
-            let (asking, _) = connect_any(&settings.urls, &tls, &format!("{} setup", office.worker)).await?;
+            let (asking, _) = connect_any(&settings.urls, &tls, &format!("{} setup", office.worker), Some(PUBLISH_FRAME)).await?;
             let ensured = tokio::time::timeout(SET_UP_TIMEOUT, office.topology.ensure(&asking, settings.topology)).await;
             close(&asking).await;
             ensured
@@ -268,11 +272,16 @@ async fn confirming(office: &Arc<Office>, publish: &Connection, lost: &Lost) -> 
 ///
 /// # Errors
 /// [`BrokerError::Connect`] with the last address's reason.
-pub async fn connect_any(urls: &[BrokerUrl], tls: &OwnedTLSConfig, name: &str) -> Result<(Connection, String), BrokerError> {
+pub async fn connect_any(
+    urls: &[BrokerUrl],
+    tls: &OwnedTLSConfig,
+    name: &str,
+    frame: Option<u32>,
+) -> Result<(Connection, String), BrokerError> {
     let mut last = BrokerError::Connect { shown: String::new(), reason: "AMQP_URL is empty".to_owned() };
     for url in urls {
         let shown = url.to_string();
-        let outcome = tokio::time::timeout(CONNECT_TIMEOUT, connect(url, tls, name)).await;
+        let outcome = tokio::time::timeout(CONNECT_TIMEOUT, connect(url, tls, name, frame)).await;
         let reason = match outcome {
             Ok(Ok(connection)) => return Ok((connection, shown)),
             Ok(Err(reason)) => reason,
@@ -283,9 +292,10 @@ pub async fn connect_any(urls: &[BrokerUrl], tls: &OwnedTLSConfig, name: &str) -
     Err(last)
 }
 
-async fn connect(url: &BrokerUrl, tls: &OwnedTLSConfig, name: &str) -> Result<Connection, String> {
+async fn connect(url: &BrokerUrl, tls: &OwnedTLSConfig, name: &str, frame: Option<u32>) -> Result<Connection, String> {
     let mut uri: AMQPUri = url.expose().parse().map_err(|_| "AMQP_URL is not an AMQP address".to_owned())?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.frame_max = uri.query.frame_max.or(frame);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let builder = ConnectionBuilder::new().map_err(|e| e.to_string())?;
     let connected = builder.with_uri(uri).with_properties(properties).with_tls_config(tls.clone()).connect().await;

@@ -18,7 +18,7 @@ use crate::domain::answer::Failure;
 use crate::domain::envelope::{self, Header, Label, Past};
 use crate::domain::plan::{Language, Plan};
 use crate::domain::settle::Settlement;
-use crate::domain::validate::{Report, Violation};
+use crate::domain::validate::Violation;
 
 mod stored;
 
@@ -261,18 +261,34 @@ impl Settler {
         label.headers()
     }
 
+    /// Every violation, but for the tail of a hit that was made to have thousands.
     fn report(&self, violations: &[Violation]) -> String {
-        let list: Vec<Report> = violations.iter().map(|v| v.report(&self.office.plan, Language::English)).collect();
-        serde_json::to_string(&list).unwrap_or_else(|_| "[]".to_owned())
+        let mut list = String::from("[");
+        for violation in violations {
+            let report = violation.report(&self.office.plan, Language::English);
+            let Ok(report) = serde_json::to_string(&report) else { continue };
+            if list.len() + report.len() > MOST_REPORTED {
+                break;
+            }
+            if list.len() > 1 {
+                list.push(',');
+            }
+            list.push_str(&report);
+        }
+        list.push(']');
+        list
     }
 }
+
+/// Bytes of `x-dnma-violations`. A hit that breaks every rule once stays below 8 KiB.
+const MOST_REPORTED: usize = 24 * 1024;
 
 /// With ours, more headers than this, or larger ones, could pass the size of a frame, and the broker would end the session.
 const MOST_FOREIGN_HEADERS: usize = 32;
 
 fn is_small(value: &AMQPValue) -> bool {
     match value {
-        AMQPValue::LongString(text) => text.as_bytes().len() <= 1_024,
+        AMQPValue::LongString(text) => text.as_bytes().len() <= 512,
         AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::ByteArray(_) => false,
         _ => true,
     }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use crate::Scene;
@@ -66,5 +68,27 @@ pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Resu
     }
     ensure!(worker.sum("rejected_total").await? as usize == cases.len(), "the worker counts otherwise");
     ensure!(!worker.log().contains(&visitor), "a log line names a visitor");
+    worker.stop().await
+}
+
+/// A thousand violations and headers of the sender's: all of it fits into what the broker takes.
+pub(crate) async fn hostile_headers_cost_no_session(scene: Scene) -> anyhow::Result<()> {
+    let worker = scene.worker(&[]).await?;
+    let unknown: String = (0..170).map(|n| format!("\"{}{n:03}\":1,", "\\u0001".repeat(15))).collect();
+    let uais = "a,".repeat(127);
+    let body = format!("{{{unknown}\"dimension1\":\"{uais}\"}}").into_bytes();
+    let mut headers = FieldTable::default();
+    for n in 0..60 {
+        headers.insert(format!("x-ent-{n}").into(), AMQPValue::LongString("h".repeat(if n % 2 == 0 { 400 } else { 1_500 }).into()));
+    }
+    let properties = BasicProperties::default().with_headers(headers).with_expiration("600000".into());
+    scene.queues.publish_with([("hostile".to_owned(), body.clone())], properties).await?;
+    eventually("it is rejected", Duration::from_secs(20), async || scene.queues.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
+    let rejected = scene.queues.take("rejected").await?;
+    ensure!(rejected[0].body == body, "the body changed");
+    let violations: Value = serde_json::from_str(rejected[0].headers.get("x-dnma-violations").context("violations")?)?;
+    ensure!(violations.as_array().is_some_and(|list| list.len() > 50), "{violations}");
+    ensure!(rejected[0].properties.expiration().is_none(), "a rejected hit would expire");
+    ensure!(!worker.log().contains("lost the session"), "{}", worker.log());
     worker.stop().await
 }

@@ -111,6 +111,7 @@ fn main() -> anyhow::Result<()> {
         test("outage::a_long_one_gives_hits_back", b, h, outage::a_long_one_gives_hits_back),
         test("outage::retry_after_is_honoured", b, h, outage::retry_after_is_honoured),
         test("garbage::bad_input_never_stops_the_line", b, h, garbage::bad_input_never_stops_the_line),
+        test("garbage::hostile_headers_cost_no_session", b, h, garbage::hostile_headers_cost_no_session),
         test("shards::a_worker_joins_and_leaves", b, h, shards::a_worker_joins_and_leaves),
         test("shards::fewer_shards_lose_nothing", b, h, shards::fewer_shards_lose_nothing),
         test("shards::a_shard_in_use_is_not_deleted", b, h, shards::a_shard_in_use_is_not_deleted),

@@ -27,7 +27,7 @@ impl Publisher {
     pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
         // A second installation in one process is refused, and the first one serves both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish").await?;
+        let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish", None).await?;
         if !Topology::new(settings).is_there(&connection).await? {
             return Err(BrokerError::NoExchange(settings.prefix.clone()));
         }
