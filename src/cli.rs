@@ -38,7 +38,7 @@ pub enum Command {
     Run,
     /// Show the configuration in force, secrets masked
     ///
-    /// Reads the same environment as `run`. Every mistake is listed, each with its remedy; exit code 2 then.
+    /// Reads the same environment as `run`, and contacts nobody. Every mistake is listed, each with its remedy; exit code 2 then.
     Check(check::Options),
     /// Check hits from a file against the tagging plan
     ///

@@ -124,7 +124,7 @@ async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>
         }
     };
     let working = async {
-        let mut failures = 0;
+        let (mut failures, mut told) = (0, String::new());
         while !shutdown.is_cancelled() {
             let opened = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -133,13 +133,20 @@ async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>
             match opened {
                 Ok(session) => {
                     let began = std::time::Instant::now();
+                    told.clear();
                     serve(session, office, relay, health, shutdown).await;
                     // A session that fell over at once is a failure like any other.
                     failures = if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::error!(attempt = failures, "no session with RabbitMQ: {error}; hits wait there, trying again");
+                    let text = error.to_string();
+                    if text == told {
+                        tracing::warn!(attempt = failures, "still no session with RabbitMQ, for the same reason: trying again");
+                    } else {
+                        tracing::error!(attempt = failures, "no session with RabbitMQ: {text}: trying again");
+                        told = text;
+                    }
                 }
             }
             if failures > 0 {

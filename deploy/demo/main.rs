@@ -57,6 +57,7 @@ async fn asked_to_stop() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated => {}
     }
+    support::worker::QUIET.store(true, std::sync::atomic::Ordering::Relaxed);
 }
 
 fn number(name: &str, default: u64) -> anyhow::Result<u64> {

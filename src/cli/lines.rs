@@ -15,7 +15,9 @@ pub(super) async fn open(path: &str) -> anyhow::Result<(Input, Option<u64>)> {
         return Ok((Box::new(BufReader::new(tokio::io::stdin())), None));
     }
     let file = tokio::fs::File::open(path).await.with_context(|| format!("{path} cannot be read"))?;
-    let bytes = file.metadata().await?.len();
+    let metadata = file.metadata().await?;
+    anyhow::ensure!(!metadata.is_dir(), "{path} is a directory");
+    let bytes = metadata.len();
     Ok((Box::new(BufReader::with_capacity(256 * 1024, file)), Some(bytes)))
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
@@ -34,6 +35,8 @@ struct Count {
     refused: u64,
     too_long: u64,
     without_visitor: u64,
+    #[serde(skip)]
+    settled_to: u64,
 }
 
 /// Publishes every line and waits for every confirm.
@@ -47,7 +50,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let progress = lines::progress_bar(bytes)?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut count = Count::default();
-    let mut window: VecDeque<Confirm> = VecDeque::new();
+    let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
+    let mut number = 0;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -55,6 +59,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         if read == 0 {
             break;
         }
+        number += 1;
         progress.inc(u64::try_from(read)?);
         let body = line.trim_ascii();
         if body.is_empty() {
@@ -69,7 +74,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         let visitor = hit::decode(body, None).ok().and_then(|hit| hit.visitor().map(str::to_owned));
         count.without_visitor += u64::from(visitor.is_none());
-        window.push_back(publisher.publish(body, visitor.as_deref().unwrap_or_default()).await?);
+        let published = publisher.publish(body, visitor.as_deref().unwrap_or_default()).await;
+        window.push_back((number, published.with_context(|| count.so_far())?));
         if window.len() >= WINDOW
             && let Some(oldest) = window.pop_front()
         {
@@ -87,13 +93,19 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 impl Count {
-    async fn settle(&mut self, confirm: Confirm) -> anyhow::Result<()> {
-        if confirm.is_taken().await? {
+    async fn settle(&mut self, (line, confirm): (u64, Confirm)) -> anyhow::Result<()> {
+        if confirm.is_taken().await.with_context(|| self.so_far())? {
             self.published += 1;
         } else {
             self.refused += 1;
         }
+        self.settled_to = line;
         Ok(())
+    }
+
+    /// Where to go on after the connection broke.
+    fn so_far(&self) -> String {
+        format!("the connection to RabbitMQ broke: everything up to line {} is confirmed, later lines may have arrived", self.settled_to)
     }
 }
 
@@ -110,7 +122,7 @@ fn report(count: &Count, json: bool) -> anyhow::Result<()> {
         println!("{} lines are longer than {} bytes and were not published", count.too_long, hit::MAX_BYTES);
     }
     if count.without_visitor > 0 {
-        println!("{} of them have no readable uid: a relay will reject them", count.without_visitor);
+        println!("{} hits have no readable uid: a relay will reject them", count.without_visitor);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `dnma-relay run`: boot order and signals.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         "dnma-relay starts"
     );
     let shutdown = CancellationToken::new();
-    listen_for_signals(shutdown.clone())?;
+    listen_for_signals(shutdown.clone(), settings.matomo.timeout)?;
     let service = Service::build(settings).await?;
     tracing::info!(address = %service.http_address()?, "answering /livez, /readyz and /metrics");
     service.run(shutdown).await?;
@@ -31,16 +32,22 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn listen_for_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let mut signal = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
         };
-        tracing::info!(signal = name, "stopping: what is in flight settles first");
+        let (name, most) = (signal().await, timeout.as_secs());
+        tracing::info!(signal = name, "stopping: what is in flight settles first, within {most} s; a second signal stops at once");
         shutdown.cancel();
+        let name = signal().await;
+        tracing::warn!(signal = name, "stopped at once: hits in flight come back from the broker and may be stored twice");
+        std::process::exit(1);
     });
     Ok(())
 }

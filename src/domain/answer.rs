@@ -147,6 +147,16 @@ pub enum Reading {
     Doubt(Failure),
 }
 
+impl Reading {
+    /// What went wrong, if it was the whole request.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Suspect(failure) | Self::Down(failure) | Self::DownInDoubt(failure) | Self::Doubt(failure) => Some(*failure),
+            Self::Stored { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
 /// Reads the answer to a request of `sent` hits.
 pub fn read(api: Api, answer: &Answer, sent: usize) -> Reading {
     let (status, body) = match answer {
@@ -220,10 +230,7 @@ mod tests {
         "G".repeat(43)
     }
     fn reason(reading: &Reading) -> Option<Reason> {
-        match reading {
-            Reading::Suspect(f) | Reading::Down(f) | Reading::DownInDoubt(f) | Reading::Doubt(f) => Some(f.reason),
-            _ => None,
-        }
+        reading.failure().map(|failure| failure.reason)
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Violation {
 pub struct Report {
     /// Stable code of the rule.
     pub code: &'static str,
+    /// Whether it is what rejects a hit.
+    pub severity: Severity,
     /// Field by the RFTI's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -296,7 +298,12 @@ impl Violation {
 
     /// The form of headers and JSON reports.
     pub fn report(&self, plan: &Plan, language: Language) -> Report {
-        Report { code: self.rule.code(), field: self.field.clone(), message: self.message(plan, language) }
+        Report {
+            code: self.rule.code(),
+            severity: plan.severity(self.rule),
+            field: self.field.clone(),
+            message: self.message(plan, language),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::backoff;
 use super::telemetry::Metrics;
+use crate::domain::answer::Failure;
 use crate::domain::breaker::{Breaker, Change, Permission, Signal};
 
 /// Shared by all lanes.
@@ -17,6 +18,8 @@ pub struct Gate {
     breaker: Mutex<Breaker>,
     changed: Notify,
     limiter: Option<DefaultDirectRateLimiter>,
+    /// Why Matomo is away, as last told in the log.
+    told: Mutex<Option<Failure>>,
     metrics: Arc<Metrics>,
 }
 
@@ -33,7 +36,7 @@ impl Gate {
     pub fn new(max_rate: Option<u32>, burst: u32, metrics: Arc<Metrics>) -> Self {
         let quota = max_rate.and_then(NonZeroU32::new).zip(NonZeroU32::new(burst));
         let limiter = quota.map(|(rate, burst)| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)));
-        Self { breaker: Mutex::new(Breaker::new(backoff::probe)), changed: Notify::new(), limiter, metrics }
+        Self { breaker: Mutex::new(Breaker::new(backoff::probe)), changed: Notify::new(), limiter, told: Mutex::default(), metrics }
     }
 
     /// Waits for the right to send.
@@ -86,6 +89,30 @@ impl Gate {
         self.breaker().pause_left(Instant::now())
     }
 
+    /// One line when Matomo goes away, when the reason changes, and when it is back.
+    fn tell(&self, change: Option<Change>, failure: Option<Failure>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Change::Closed(away)) = change {
+            *told = None;
+            tracing::info!(away_seconds = away.as_secs(), "Matomo takes hits again: sending resumes");
+            return;
+        }
+        if failure.is_none() || *told == failure {
+            return;
+        }
+        let (reason, status) = (failure.map(|f| f.reason.code()), failure.and_then(|f| f.status));
+        if change == Some(Change::Opened) {
+            tracing::warn!(
+                reason,
+                status,
+                "Matomo does not take hits: sending stops, single hits probe it, the others wait in their queues and nothing is lost"
+            );
+        } else {
+            tracing::warn!(reason, status, "Matomo still does not take hits, now for another reason");
+        }
+        *told = failure;
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         // The breaker's own code does not panic while it is locked.
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,7 +126,7 @@ impl Pass<'_> {
     }
 
     /// Tells the breaker what the answer said.
-    pub fn report(mut self, signal: Signal, retry_after: Option<Duration>) {
+    pub fn report(mut self, signal: Signal, retry_after: Option<Duration>, failure: Option<Failure>) {
         self.reported = true;
         let change = {
             let mut breaker = self.gate.breaker();
@@ -107,15 +134,7 @@ impl Pass<'_> {
             self.gate.metrics.breaker(breaker.state());
             change
         };
-        match change {
-            Some(Change::Opened) => tracing::warn!(
-                "Matomo does not take hits: sending stops, single hits probe it, the others wait in their queues and nothing is lost"
-            ),
-            Some(Change::Closed(away)) => {
-                tracing::info!(away_seconds = away.as_secs(), "Matomo takes hits again: sending resumes");
-            }
-            None => {}
-        }
+        self.gate.tell(change, failure.filter(|_| self.probe || change.is_some()));
         self.gate.changed.notify_waiters();
     }
 }

@@ -204,7 +204,7 @@ impl Courier {
             Answer::Response { retry_after, .. } => *retry_after,
             _ => None,
         };
-        pass.report(signal, retry_after);
+        pass.report(signal, retry_after, reading.failure());
         if let Some(token) = token {
             token.learn(&reading, Instant::now());
         }

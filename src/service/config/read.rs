@@ -114,8 +114,7 @@ impl Check {
 
     fn plaintext(&mut self, raw: &Raw) -> bool {
         let choices = [("true", true), ("false", false)];
-        // After a mistake here, complaining of plaintext as well would be noise.
-        self.choice("ALLOW_PLAINTEXT", raw.allow_plaintext.clone(), &choices, false).unwrap_or(true)
+        self.choice("ALLOW_PLAINTEXT", raw.allow_plaintext.clone(), &choices, false).unwrap_or(false)
     }
 
     fn broker(&mut self, raw: &Raw, plaintext: bool) -> Option<Broker> {
@@ -273,9 +272,11 @@ impl Check {
         };
         let port = url.port().unwrap_or(default_port);
         if url.scheme() == "amqp" && !plaintext && !is_loopback(&url) {
+            // The host is not shown: with an @ in the password, it is a piece of that.
             return self.problem(
                 name,
-                format!("{host} is not this machine, so the connection must be encrypted: use amqps://, or set ALLOW_PLAINTEXT=true"),
+                "the broker is not on this machine, so the connection must be encrypted: use amqps://, or set ALLOW_PLAINTEXT=true (an @, : or / \
+                 in the password must be percent-encoded)",
             );
         }
         if url.path() == "/" {

@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+
+/// No last words: somebody pressed Ctrl-C.
+pub static QUIET: AtomicBool = AtomicBool::new(false);
 
 pub struct Worker {
     child: Child,
@@ -146,7 +150,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // A worker that still runs belongs to a test that failed: its last words help, and no process stays behind.
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if matches!(self.child.try_wait(), Ok(None)) && !QUIET.load(Ordering::Relaxed) {
             let log = self.log.lock().expect("log");
             let last = log.len().saturating_sub(15);
             eprintln!("the worker's last words:\n{}", log[last..].join("\n"));
