@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::domain::plan::Language;
+use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
 pub mod check;

@@ -12,5 +12,6 @@ pub mod envelope;
 pub mod hit;
 pub mod plan;
 pub mod request;
+pub mod rule;
 pub mod settle;
 pub mod validate;

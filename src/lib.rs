@@ -26,7 +26,7 @@
 //! | to change… | look in |
 //! |---|---|
 //! | a service, profile, limit or text of the plan | `domain/plan/rfti-2.01.toml` |
-//! | a kind of rule | `domain/validate.rs` |
+//! | a kind of rule | `domain/rule.rs`, `domain/validate.rs` |
 //! | what an answer of Matomo means | `domain/answer.rs` |
 //! | what becomes of a hit then | `domain/settle.rs` |
 //! | a setting | `service/config.rs` and `service/config/read.rs` |

@@ -18,6 +18,7 @@ pub mod config;
 pub mod gate;
 pub mod http;
 pub mod lane;
+pub mod lost;
 pub mod matomo;
 pub mod relay;
 pub mod settler;

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use dnma_relay::domain::hit::decode;
-use dnma_relay::domain::plan::{Plan, Rule};
+use dnma_relay::domain::plan::Plan;
+use dnma_relay::domain::rule::Rule;
 use dnma_relay::domain::validate::{Context, Validation, Violation, validate};
 use jiff::Timestamp;
 use serde::Deserialize;

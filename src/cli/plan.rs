@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::Lang;
-use crate::domain::plan::{Plan, Rule};
+use crate::domain::plan::Plan;
+use crate::domain::rule::Rule;
 
 /// Options of `plan`.
 #[derive(Debug, Args)]

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::{Lang, lines};
 use crate::domain::hit;
-use crate::domain::plan::{Language, Plan, Rule, Severity};
+use crate::domain::plan::Plan;
+use crate::domain::rule::{Language, Rule, Severity};
 use crate::domain::validate::{Context, Violation, validate};
 
 /// Options of `validate`.

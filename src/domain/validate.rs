@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::cdt::{self, CdtError, Lag};
 use super::hit::{self, DecodeError, RawHit, Value};
-use super::plan::{Language, Plan, Rule, Severity};
+use super::plan::Plan;
+use super::rule::{Language, Rule, Severity};
 
 mod advise;
 mod mend;

@@ -4,8 +4,8 @@
 //! publish, and acks must not wait behind that.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,9 +15,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Consumer, Event};
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 
 use super::config::{Broker, BrokerUrl};
+use super::lost::{Lost, Over};
 use super::settler::{Held, Office, Settler};
 use super::topology::{Depth, TopologyError};
 
@@ -67,48 +67,11 @@ pub enum BrokerError {
     #[error("exchange {0} does not exist: start a relay, which declares it, or load what `dnma-relay topology` prints")]
     NoExchange(String),
     /// The session ended before the broker answered.
-    #[error("the session ended: {0}")]
-    Lost(String),
+    #[error(transparent)]
+    Over(#[from] Over),
     /// The broker refused a step, or the connection broke.
     #[error("the broker did not do as asked: {0}")]
     Lib(#[from] lapin::Error),
-}
-
-/// Tells everybody in a session that it is over, and why, once.
-#[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<(CancellationToken, OnceLock<String>)>);
-
-impl Lost {
-    /// The session is over. The first reason counts.
-    pub fn because(&self, reason: String) {
-        let first = self.0.1.set(reason).is_ok();
-        self.0.0.cancel();
-        if !first {
-            tracing::debug!("a further sign that the session is over");
-        }
-    }
-
-    /// Waits until it is.
-    pub async fn wait(&self) {
-        self.0.0.cancelled().await;
-    }
-
-    /// Waits for the client library, but not beyond the end: it leaves some promises of a broken connection open for good.
-    ///
-    /// # Errors
-    /// [`BrokerError::Lost`] when the session ended first.
-    pub async fn or<T>(&self, answer: impl Future<Output = T>) -> Result<T, BrokerError> {
-        tokio::select! {
-            biased;
-            answer = answer => Ok(answer),
-            () = self.wait() => Err(BrokerError::Lost(self.reason().unwrap_or_default().to_owned())),
-        }
-    }
-
-    /// The reason, once it is over.
-    pub fn reason(&self) -> Option<&str> {
-        self.0.1.get().map(String::as_str)
-    }
 }
 
 /// One session: from connecting to the first loss.
@@ -155,8 +118,7 @@ impl Session {
             let (asking, _) = connect_any(&settings.urls, &tls, &format!("{} setup", office.worker), Some(PUBLISH_FRAME)).await?;
             let ensured = tokio::time::timeout(SET_UP_TIMEOUT, office.topology.ensure(&asking, settings.topology)).await;
             close(&asking).await;
-            ensured
-                .map_err(|_| BrokerError::Lost(format!("the broker did not set up the topology within {} s", SET_UP_TIMEOUT.as_secs())))??
+            ensured.map_err(|_| Over(format!("the broker did not set up the topology within {} s", SET_UP_TIMEOUT.as_secs())))??
         };
         let settler = lost.or(confirming(&office, &publish, &lost)).await??;
         tracing::info!(broker = shown, shards = settings.shards, prefetch = settings.prefetch, "connected to RabbitMQ");

@@ -11,12 +11,13 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
-use super::broker::Lost;
+use super::lost::Lost;
 use super::telemetry::Metrics;
 use super::topology::Topology;
 use crate::domain::answer::Failure;
 use crate::domain::envelope::{self, Header, Label, Past};
-use crate::domain::plan::{Language, Plan};
+use crate::domain::plan::Plan;
+use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 

@@ -19,7 +19,8 @@ use tracing_subscriber::EnvFilter;
 use super::config::{Log, LogFormat};
 use crate::domain::answer::{Reading, Reason};
 use crate::domain::breaker::State;
-use crate::domain::plan::{Plan, Rule, Severity};
+use crate::domain::plan::Plan;
+use crate::domain::rule::{Rule, Severity};
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::Violation;
 

@@ -1,7 +1,7 @@
 //! Warnings: what is legal for Matomo, and all the same wrong or unwise.
 
 use super::{Check, SHOWN, Violation};
-use crate::domain::plan::Rule;
+use crate::domain::rule::Rule;
 
 /// Letters of the UAI's key: the number modulo 23.
 const KEY_LETTERS: &[u8; 23] = b"ABCDEFGHJKLMNPRSTUVWXYZ";

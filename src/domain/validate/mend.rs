@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Check, Violation};
-use crate::domain::plan::Rule;
+use crate::domain::rule::Rule;
 
 impl Check<'_, '_> {
     pub(super) fn mend(&mut self) {

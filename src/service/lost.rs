@@ -1,0 +1,48 @@
+//! The end of a session with the broker, known to all its tasks at once.
+
+use std::sync::{Arc, OnceLock};
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+/// The session ended before the broker answered.
+#[derive(Debug, Error)]
+#[error("the session ended: {0}")]
+pub struct Over(pub String);
+
+/// Tells everybody in a session that it is over, and why, once.
+#[derive(Debug, Clone, Default)]
+pub struct Lost(Arc<(CancellationToken, OnceLock<String>)>);
+
+impl Lost {
+    /// The session is over. The first reason counts.
+    pub fn because(&self, reason: String) {
+        let first = self.0.1.set(reason).is_ok();
+        self.0.0.cancel();
+        if !first {
+            tracing::debug!("a further sign that the session is over");
+        }
+    }
+
+    /// Waits until it is.
+    pub async fn wait(&self) {
+        self.0.0.cancelled().await;
+    }
+
+    /// Waits for the client library, but not beyond the end: it leaves some promises of a broken connection open for good.
+    ///
+    /// # Errors
+    /// [`Over`] when the session ended first.
+    pub async fn or<T>(&self, answer: impl Future<Output = T>) -> Result<T, Over> {
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            () = self.wait() => Err(Over(self.reason().unwrap_or_default().to_owned())),
+        }
+    }
+
+    /// The reason, once it is over.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.1.get().map(String::as_str)
+    }
+}
