@@ -5,7 +5,7 @@ help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## The main job in one command: a school morning, an outage, and the books
-	@cargo build --locked --bin dnma-relay
+	@cargo build --locked --bin dnma-relay --example demo
 	@cargo run --locked --quiet --example demo
 
 test: ## Every test, on a real RabbitMQ (AMQP_URL, else Docker, else a private local node)

@@ -137,7 +137,10 @@ async fn publish(messages: Vec<Message>, matomo: &Matomo, queues: &Queues, bar: 
         }
         bar.set_position(u64::try_from(matomo.copies().len() + queues.ready("rejected").await?)?);
     }
-    matomo.set(Situation::Fine);
+    if matomo.ledger().situation != Situation::Fine {
+        matomo.set(Situation::Fine);
+        say(bar, "Matomo is back");
+    }
     Ok(())
 }
 
