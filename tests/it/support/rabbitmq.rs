@@ -249,6 +249,8 @@ impl Node {
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // Ends with us even while a node is still registered.
+            .env("ERL_EPMD_RELAXED_COMMAND_CHECK", "1")
             .env("RABBITMQ_CONFIG_FILE", in_folder("rabbitmq"))
             .env("RABBITMQ_CONF_ENV_FILE", in_folder("none"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", in_folder("enabled_plugins"))
