@@ -82,7 +82,7 @@ fn as_text(plan: &Plan, lang: Lang, out: &mut dyn Write) -> std::io::Result<()> 
     plan.gar().try_for_each(|(code, service)| writeln!(out, "  {code}  {service}"))?;
     writeln!(out, "\nRules")?;
     Rule::ALL.iter().try_for_each(|rule| {
-        let severity = format!("{:?}", plan.severity(*rule)).to_lowercase();
+        let severity = plan.severity(*rule).code();
         writeln!(out, "  {severity:<8} {:<24} {}", rule.code(), plan.text(*rule, lang.into()))
     })
 }

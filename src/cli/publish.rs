@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::lines;
+use super::lines::Lines;
 use crate::domain::hit;
 use crate::service::broker::{Confirm, Publisher};
 use crate::service::config::Broker;
@@ -45,26 +45,13 @@ struct Count {
 /// A configuration mistake, a file that cannot be read, or a broker that goes away.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
-    let (mut input, bytes) = lines::open(&options.file).await?;
+    let mut lines = Lines::open(&options.file).await?;
     let publisher = Publisher::open(&settings).await?;
-    let progress = lines::progress_bar(bytes)?;
+    lines.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut count = Count::default();
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
-    let mut number = 0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = lines::read(&mut *input, &mut line).await?;
-        if read == 0 {
-            break;
-        }
-        number += 1;
-        progress.inc(u64::try_from(read)?);
-        let body = line.trim_ascii();
-        if body.is_empty() {
-            continue;
-        }
+    while let Some((number, body)) = lines.next().await? {
         if body.len() > hit::MAX_BYTES {
             count.too_long += 1;
             continue;
@@ -80,13 +67,13 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             && let Some(oldest) = window.pop_front()
         {
             count.settle(oldest).await?;
-            progress.set_message(format!("{} hits", count.published));
+            lines.tell(format!("{} hits", count.published));
         }
     }
     for confirm in window {
         count.settle(confirm).await?;
     }
-    progress.finish_and_clear();
+    lines.finish();
     publisher.close().await;
     report(&count, options.json)?;
     Ok(if count.refused + count.too_long == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

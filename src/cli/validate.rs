@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Lang, lines};
+use super::Lang;
+use super::lines::Lines;
 use crate::domain::hit;
 use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Rule, Severity};
@@ -74,23 +75,11 @@ struct Tally {
 /// A file that cannot be read, or an output that cannot be written to.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let plan = Plan::built_in()?;
-    let (mut input, bytes) = lines::open(&options.file).await?;
-    let progress = lines::progress_bar(bytes)?;
+    let mut lines = Lines::open(&options.file).await?;
+    lines.show_progress()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut tally = Tally::default();
-    let (mut line, mut number) = (Vec::new(), 0);
-    loop {
-        line.clear();
-        let read = lines::read(&mut *input, &mut line).await?;
-        if read == 0 {
-            break;
-        }
-        number += 1;
-        progress.inc(u64::try_from(read)?);
-        let body = line.trim_ascii();
-        if body.is_empty() {
-            continue;
-        }
+    while let Some((number, body)) = lines.next().await? {
         let violations = check(&plan, logged_call(body).unwrap_or(body), options);
         if matches!(options.format, Format::Json) {
             let reports: Vec<_> = violations.iter().map(|v| v.report(&plan, options.lang.into())).collect();
@@ -98,7 +87,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         tally.add(&plan, number, &violations, options.lang.into());
     }
-    progress.finish_and_clear();
+    lines.finish();
     match options.format {
         Format::Text => tally.text(&plan, &mut out)?,
         Format::Json => writeln!(out, "{}", tally.json(&plan))?,
@@ -154,7 +143,7 @@ impl Tally {
 
     fn text(&self, plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
         for (Key { severity, rule, .. }, Group { count, lines, message }) in &self.groups {
-            let severity = format!("{:?}", severity.0).to_lowercase();
+            let severity = severity.0.code();
             let shown: Vec<String> = lines.iter().map(ToString::to_string).collect();
             let more = if *count > lines.len() as u64 { ", …" } else { "" };
             writeln!(out, "{severity:<8} {:<24} {count:>8} ×  {message}  (line {}{more})", rule.code(), shown.join(", "))?;

@@ -95,6 +95,8 @@ struct Alias {
 struct Gar {
     code: String,
     service: String,
+    #[serde(default)]
+    also: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -245,8 +247,7 @@ impl Plan {
 
     /// Whether the GAR has this service.
     pub fn is_gar_service(&self, service: &str) -> bool {
-        // The list spells the dictionaries in another way than the GAR's table.
-        service.starts_with("RESSOURCE_REFERENC") || self.gar.iter().any(|gar| gar.service == service)
+        self.gar.iter().any(|gar| gar.service == service || gar.also.as_deref() == Some(service))
     }
 
     /// The DNMA's profile for one of the directory's.

@@ -1,7 +1,5 @@
 //! The rules by their stable codes. What each says, and how grave it is, is data of the plan.
 
-use serde::{Deserialize, Serialize};
-
 use super::code::codes;
 
 codes! {
@@ -92,14 +90,14 @@ codes! {
     }
 }
 
-/// How grave a violation is: data of the plan, not of the code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Delivered and counted, unless validation is strict.
-    Warning,
-    /// Rejected, unless validation only observes.
-    Error,
+codes! {
+    /// How grave a violation is, the gravest last: data of the plan, not of the code.
+    Severity {
+        /// Delivered and counted, unless validation is strict.
+        Warning = "warning",
+        /// Rejected, unless validation only observes.
+        Error = "error",
+    }
 }
 
 /// The language of a text for people.
