@@ -11,6 +11,12 @@ demo: ## The main job in one command: a school morning, an outage, and the books
 test: ## Every test, on a real RabbitMQ (AMQP_URL, else Docker, else a private local node)
 	cargo test --locked
 
+SECONDS ?= 60
+fuzz: ## Random bytes against reading and checking a hit, SECONDS=60 for each of the two
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet
+	cd fuzz && for target in decode validate; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=0 -verbosity=0 || exit 1; done
+
 lint: ## Format, clippy, the light library, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -20,4 +26,4 @@ lint: ## Format, clippy, the light library, documentation
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test lint build
+.PHONY: help demo test fuzz lint build

@@ -9,7 +9,7 @@ use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
 pub mod check;
-mod lines;
+mod input;
 pub mod plan;
 pub mod publish;
 pub mod run;
@@ -38,21 +38,30 @@ pub enum Command {
     Run,
     /// Show the configuration in force, secrets masked
     ///
-    /// Reads the same environment as `run`, and contacts nobody. Every mistake is listed, each with its remedy; exit code 2 then.
+    /// Reads the same environment as `run`. Every mistake is listed, each with its remedy; exit code 2 then. With --connect it asks
+    /// RabbitMQ (rights, exchanges, queues) and Matomo (is it Matomo, does it look at hits, is its clock right), and says what
+    /// to do about each finding; without, it contacts nobody.
+    ///
+    /// Example: dnma-relay check --connect --send-test-hit 99
     Check(check::Options),
     /// Check hits from a file against the tagging plan
     ///
-    /// One hit a line: a JSON object of Matomo parameters, a query string or URL, or a line of a web server's access log that
-    /// holds a call of matomo.php. Nothing is sent anywhere. Exit code 1 if any hit has an error.
+    /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a query string or URL, or a line of a
+    /// web server's access log that holds a call of matomo.php), a JSON array of objects, or CSV with a header; each also
+    /// packed with gzip. Nothing is sent anywhere. Exit code 1 if any hit has an error.
     ///
     /// Example: dnma-relay validate --lang fr hits.ndjson
     Validate(validate::Options),
     /// Print the tagging plan that is applied: fields, lists, GAR codes, rules
+    ///
+    /// `plan schema` prints the JSON Schema of a message, `plan diff A B` what changes from one plan to another.
+    ///
+    /// Example: dnma-relay plan diff 2.01 rfti-2.02.toml
     Plan(plan::Options),
     /// Publish hits from a file to the main exchange, with confirms
     ///
-    /// One message a line: a JSON object of Matomo parameters, or a query string or URL. The routing key is the hit's uid,
-    /// as the relay needs it. Exit code 1 if the broker did not take every hit.
+    /// Reads what `validate` reads. The routing key is the hit's uid, as the relay needs it. Exit code 1 if the broker did not
+    /// take every hit.
     ///
     /// Example: dnma-relay publish --rate 200 hits.ndjson
     Publish(publish::Options),
@@ -68,8 +77,8 @@ pub enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run().await,
-        Command::Check(options) => check::run(&options),
-        Command::Validate(options) => validate::run(&options).await,
+        Command::Check(options) => check::run(&options).await,
+        Command::Validate(options) => validate::run(&options),
         Command::Plan(options) => plan::run(&options),
         Command::Publish(options) => publish::run(&options).await,
         Command::Topology(options) => topology::run(&options),

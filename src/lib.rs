@@ -7,8 +7,9 @@
 //!    lands in the same shard ([`service::topology`]).
 //! 2. The broker gives each shard to one worker at a time; the worker takes a bounded number of hits
 //!    ([`service::broker`]), and each becomes a [`Held`](service::settler::Held).
-//! 3. [`service::relay`] reads the bytes ([`domain::hit`]), checks the hit against the tagging plan ([`domain::validate`],
-//!    [`domain::plan`], [`domain::cdt`]) and encodes it ([`domain::request`]).
+//! 3. [`service::intake`] reads the bytes ([`domain::hit`]), checks the hit against the tagging plan ([`domain::validate`],
+//!    [`domain::plan`], [`domain::cdt`], [`domain::tenant`], [`domain::visits`]) as [`service::rules`] has it, and encodes it
+//!    ([`domain::request`]); [`service::relay`] takes it from the shard to the lane.
 //! 4. The hit waits in the lane of its visitor. A lane has one request under way at a time, so a visitor has.
 //! 5. [`service::gate`] lets the lane send when the breaker ([`domain::breaker`]) and the rate limit agree, and
 //!    [`service::matomo`] sends.
@@ -29,6 +30,9 @@
 //! | a kind of rule | `domain/rule.rs`, `domain/validate.rs` |
 //! | what an answer of Matomo means | `domain/answer.rs` |
 //! | what becomes of a hit then | `domain/settle.rs` |
+//! | reference lists, tenants, and how their files are followed | `domain/plan/list.rs`, `domain/tenant.rs`, `service/rules.rs` |
+//! | what `check --connect` asks | `service/examine/` |
+//! | a form of file that `validate` and `publish` read | `cli/input/` |
 //! | a setting | `service/config.rs` and `service/config/read.rs` |
 //! | a queue or its arguments | `service/topology.rs` |
 //! | a metric | `service/telemetry.rs` |

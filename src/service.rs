@@ -10,17 +10,18 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::plan::Plan;
-
 pub mod backoff;
 pub mod broker;
 pub mod config;
+pub mod examine;
 pub mod gate;
 pub mod http;
+pub mod intake;
 pub mod lane;
 pub mod lost;
 pub mod matomo;
 pub mod relay;
+pub mod rules;
 pub mod settler;
 pub mod telemetry;
 pub mod topology;
@@ -29,6 +30,7 @@ use broker::Session;
 use config::Settings;
 use http::Health;
 use relay::Relay;
+use rules::Rules;
 use settler::{Office, Stored};
 use telemetry::Metrics;
 use topology::Topology;
@@ -61,7 +63,7 @@ impl Service {
         let office = Arc::new(Office {
             metrics: Metrics::new(topology.steps()),
             topology,
-            plan: Arc::new(Plan::built_in().context("the built-in plan")?),
+            rules: Arc::new(Rules::load(settings.rules.clone())?),
             worker: worker_name(),
             stored: Stored::new(settings.broker.prefetch.into()),
         });
@@ -97,6 +99,8 @@ impl Service {
             }
             served
         });
+        // Ends with this future: following files needs no goodbye.
+        let followed = self.office.rules.clone().follow(self.office.metrics.clone());
         let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
         let sessions = supervise(&self.settings, &self.office, &self.relay, &self.health, &shutdown);
         let deadline = async {
@@ -105,6 +109,7 @@ impl Service {
         };
         let outcome = tokio::select! {
             () = sessions => Ok(()),
+            () = followed => Ok(()),
             () = deadline => Err(anyhow::anyhow!("draining took longer than {} s: hits in flight come back and may be stored twice", limit.as_secs())),
         };
         drained.cancel();

@@ -42,8 +42,7 @@ fn the_readmes_message_breaks_no_rule() {
     let json = README.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     let hit = decode(json.as_bytes(), None).expect("decodes");
     let now = "2026-11-23T12:00:00Z".parse().expect("a time");
-    let verdict =
-        validate(&Plan::built_in().expect("plan"), &hit, Context { first_seen: now, default_site: None, sent_at: None, has_token: true });
+    let verdict = validate(&Plan::built_in().expect("plan"), &hit, Context { has_token: true, ..Context::at(now) });
     assert_eq!(verdict.violations, []);
 }
 

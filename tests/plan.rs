@@ -3,12 +3,15 @@
 //! Every rule must have a case that it refuses; the valid hit at the top is the case that every rule accepts.
 #![cfg(test)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 
 use dnma_relay::domain::hit::decode;
 use dnma_relay::domain::plan::Plan;
-use dnma_relay::domain::rule::Rule;
+use dnma_relay::domain::rule::{Language, Rule, Severity};
+use dnma_relay::domain::tenant::{Sender, Tenants};
 use dnma_relay::domain::validate::{Context, Validation, Violation, validate};
+use dnma_relay::domain::visits::Visits;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -17,6 +20,8 @@ use serde::Deserialize;
 struct Cases {
     now: String,
     valid: serde_json::Map<String, serde_json::Value>,
+    /// The file of tenants, as text.
+    tenants: String,
     case: Vec<Case>,
 }
 
@@ -38,6 +43,13 @@ struct Case {
     default_site: Option<String>,
     /// The time of the AMQP message.
     sent_at: Option<String>,
+    /// The AMQP user of the message; without it nobody checks. The tenants are those at the top.
+    user: Option<String>,
+    /// Reference lists that are loaded.
+    #[serde(default)]
+    lists: BTreeMap<String, Vec<String>>,
+    /// What differs from the valid hit in a hit of the same visitor shortly before.
+    before: Option<serde_json::Map<String, serde_json::Value>>,
     /// `code field`, or `code` alone.
     #[serde(default)]
     codes: Vec<String>,
@@ -84,9 +96,14 @@ fn code(violation: &Violation) -> String {
 fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
     let plan = Plan::built_in().expect("plan");
     let cases: Cases = toml::from_str(include_str!("plan/cases.toml")).expect("cases.toml");
+    let tenants = Tenants::parse(&cases.tenants, &plan, &["relay".to_owned()]).expect("tenants");
     let mut refused = BTreeSet::new();
     let mut accepted = false;
     for case in &cases.case {
+        let mut plan = plan.clone();
+        for (list, values) in &case.lists {
+            plan.load(list, values.clone()).expect("a list of the plan");
+        }
         let message = case.message(&cases.valid);
         let (violations, sendable, sent) = match decode(&message, None) {
             Err(error) => (vec![Violation::from(error)], false, None),
@@ -95,9 +112,20 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
                     first_seen: cases.now(),
                     default_site: case.default_site.as_deref(),
                     sent_at: case.sent_at.as_ref().map(|text| text.parse().expect("a time")),
-                    has_token: false,
+                    sender: case.user.as_deref().map_or(Sender::Unchecked, |user| tenants.sender(Some(user))),
+                    ..Context::at(cases.now())
                 };
-                let verdict = validate(&plan, &hit, context);
+                let mut verdict = validate(&plan, &hit, context);
+                if let (Some(before), Some(now)) = (&case.before, &verdict.hit) {
+                    let mut visits = Visits::new(10, RandomState::new());
+                    let mut earlier = cases.valid.clone();
+                    earlier.extend(before.clone());
+                    let earlier = serde_json::to_vec(&earlier).expect("JSON");
+                    let earlier = decode(&earlier, None).expect("decodes");
+                    let earlier = validate(&plan, &earlier, context).hit.expect("sendable");
+                    assert_eq!(visits.watch(&plan, &earlier), [], "{}", case.name);
+                    verdict.violations.extend(visits.watch(&plan, now));
+                }
                 let sent = case.sent.as_ref().map(|(field, _)| {
                     let hit = verdict.hit.as_ref().expect("sendable");
                     if field == "cdt" {
@@ -121,7 +149,9 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
         refused.extend(violations.iter().map(|v| v.rule));
     }
     assert!(accepted, "no case passes in strict mode");
-    let forgotten: Vec<_> = Rule::ALL.iter().filter(|rule| !refused.contains(rule)).map(|rule| rule.code()).collect();
+    // Said of a whole check: `a_list_that_is_not_loaded_is_not_checked_and_not_valid`.
+    let of_hits = Rule::ALL.iter().filter(|rule| **rule != Rule::ListNotLoaded);
+    let forgotten: Vec<_> = of_hits.filter(|rule| !refused.contains(rule)).map(|rule| rule.code()).collect();
     assert!(forgotten.is_empty(), "rules without a case that they refuse: {forgotten:?}");
 }
 
@@ -131,12 +161,12 @@ fn every_value_of_every_closed_list_is_accepted() {
     let cases: Cases = toml::from_str(include_str!("plan/cases.toml")).expect("cases.toml");
     let mut checked = 0;
     for field in plan.fields() {
-        for value in field.list.iter().flat_map(|list| plan.values(list)) {
+        for value in field.list.iter().flat_map(|list| plan.list(list).expect("a list").values()) {
             let mut hit = cases.valid.clone();
             hit.insert(field.name.clone(), value.as_str().into());
             let message = serde_json::to_vec(&hit).expect("JSON");
             let hit = decode(&message, None).expect("decodes");
-            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None, sent_at: None, has_token: false });
+            let verdict = validate(&plan, &hit, Context::at(cases.now()));
             assert_eq!(verdict.violations, [], "{} = {value}", field.name);
             checked += 1;
         }
@@ -155,7 +185,7 @@ fn every_limit_holds_at_n_and_n_plus_1_in_accented_characters() {
             hit.insert(field.name.clone(), "é".repeat(length).into());
             let message = serde_json::to_vec(&hit).expect("JSON");
             let hit = decode(&message, None).expect("decodes");
-            let verdict = validate(&plan, &hit, Context { first_seen: cases.now(), default_site: None, sent_at: None, has_token: false });
+            let verdict = validate(&plan, &hit, Context::at(cases.now()));
             verdict.violations.iter().any(|v| v.rule == Rule::TooLong && v.field.as_deref() == Some(&field.name))
         };
         assert!(!too_long(max), "{} at {max}", field.name);
@@ -175,6 +205,19 @@ fn validation_modes_let_pass_what_they_say() {
     }
 }
 
+#[test]
+fn a_list_that_is_not_loaded_is_not_checked_and_not_valid() {
+    let mut plan = Plan::built_in().expect("plan");
+    let unloaded = |plan: &Plan| plan.lists().iter().filter(|list| !list.is_loaded()).map(|list| list.name.clone()).collect::<Vec<_>>();
+    assert_eq!(unloaded(&plan), ["exploitants", "plateformes", "outils", "etablissements", "exceptions"]);
+    let field = &plan.fields()[plan.index("dimension6").expect("a field")];
+    let violation = Violation::list_not_loaded(field, plan.list_of(field).expect("a list"));
+    assert!(violation.message(&plan, Language::English).contains("dimension6 is not checked"), "{violation:?}");
+    assert_eq!(plan.severity(violation.rule), Severity::Information);
+    plan.load("outils", vec!["PRONOTE".to_owned()]).expect("loads");
+    assert_eq!(unloaded(&plan), ["exploitants", "plateformes", "etablissements", "exceptions"]);
+}
+
 /// The example request of RFTI §3.2, with its placeholders: read, and its own faults found.
 #[test]
 fn the_plans_own_example_is_read_and_corrected() {
@@ -186,7 +229,7 @@ fn the_plans_own_example_is_read_and_corrected() {
     let plan = Plan::built_in().expect("plan");
     let hit = decode(example.as_bytes(), None).expect("the plan's own form is read");
     let first_seen = "2024-12-02T00:00:00Z".parse().expect("a time");
-    let verdict = validate(&plan, &hit, Context { first_seen, default_site: None, sent_at: None, has_token: false });
+    let verdict = validate(&plan, &hit, Context::at(first_seen));
     let codes: BTreeSet<String> = verdict.violations.iter().map(code).collect();
     for expected in
         ["id-is-uid _id", "id-is-uid pv_id", "id-not-hex _id", "too-long _id", "missing ua", "cdt-unreadable cdt", "not-in-list dimension8"]

@@ -1,18 +1,29 @@
-//! `dnma-relay plan`: the tagging plan that is applied.
+//! `dnma-relay plan`: the tagging plan that is applied, its JSON Schema, and what changes from one plan to another.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Lang;
-use crate::domain::plan::Plan;
+use crate::domain::plan::changes::{self, Change};
+use crate::domain::plan::list;
+use crate::domain::plan::schema::schema;
+use crate::domain::plan::{Field, Plan};
 use crate::domain::rule::Rule;
+use crate::service::rules::source::Source;
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    which: Which,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -21,39 +32,119 @@ pub struct Options {
     lang: Lang,
 }
 
-/// The technology of RFTI §3.2.2 that stands for both: the plan's two columns are the same.
-const TECHNOLOGY: Option<&str> = Some("WEB-PWA");
+/// Which plan.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Directory with the DNMA's reference lists [default: the one of REFERENCE_LISTS]
+    #[arg(long, value_name = "DIR")]
+    lists: Option<PathBuf>,
+    /// A plan of another version, in the form of the built-in one's data
+    #[arg(long, value_name = "FILE", conflicts_with = "lists")]
+    plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the JSON Schema of a message
+    Schema {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Print what changes from one plan to another; exit code 1 if anything does
+    Diff {
+        /// A plan's data, or 2.01 for the built-in one
+        from: PathBuf,
+        /// A plan's data, or 2.01 for the built-in one
+        to: PathBuf,
+        /// One JSON array instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
 
 /// Prints the plan.
 ///
 /// # Errors
-/// An output that cannot be written to.
+/// A plan that cannot be read, or an output that cannot be written to.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let plan = Plan::built_in()?;
     let mut out = std::io::stdout().lock();
-    if options.json {
-        writeln!(out, "{:#}", as_json(&plan, options.lang))?;
-    } else {
-        as_text(&plan, options.lang, &mut out)?;
+    match &options.command {
+        None => {
+            let plan = options.which.read()?;
+            if options.json {
+                writeln!(out, "{:#}", as_json(&plan, options.lang))?;
+            } else {
+                as_text(&plan, options.lang, &mut out)?;
+            }
+        }
+        Some(Command::Schema { which }) => writeln!(out, "{:#}", schema(&which.read()?))?,
+        Some(Command::Diff { from, to, json }) => {
+            let changes = changes::between(&named(from)?, &named(to)?);
+            if *json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&changes)?)?;
+            } else {
+                changes.iter().try_for_each(|change| tell(change, &mut out))?;
+            }
+            return Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Which {
+    pub(super) fn read(&self) -> anyhow::Result<Plan> {
+        if let Some(path) = &self.plan {
+            return read(path);
+        }
+        let variable = || std::env::var_os("REFERENCE_LISTS").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let source = Source { lists: self.lists.clone().or_else(variable), ..Source::default() };
+        source.plan().context("REFERENCE_LISTS (--lists)")
+    }
+}
+
+/// The plan of a file.
+fn read(path: &Path) -> anyhow::Result<Plan> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("{shown} cannot be read"))?;
+    let mut text = String::new();
+    file.take(list::MAX_BYTES as u64).read_to_string(&mut text).with_context(|| format!("{shown} cannot be read"))?;
+    Plan::parse(&text).with_context(|| format!("{shown} is not a plan"))
+}
+
+/// The plan of a file, or the built-in one by its version.
+fn named(path: &Path) -> anyhow::Result<Plan> {
+    let built_in = Plan::built_in()?;
+    if path.as_os_str() == built_in.version.as_str() && !path.exists() { Ok(built_in) } else { read(path) }
+}
+
+fn tell(change: &Change, out: &mut dyn Write) -> std::io::Result<()> {
+    let Change { what, from, to } = change;
+    match (from, to) {
+        (Some(from), Some(to)) => writeln!(out, "~ {what}: {from} → {to}"),
+        (Some(from), None) => writeln!(out, "- {what}: {from}"),
+        (None, Some(to)) => writeln!(out, "+ {what}: {to}"),
+        (None, None) => Ok(()),
+    }
 }
 
 fn as_json(plan: &Plan, lang: Lang) -> serde_json::Value {
     let fields = plan.fields().iter().map(|field| {
         json!({
             "name": field.name, "parameter": field.parameter(), "section": field.section, "max": field.max, "list": field.list,
-            "mandatory": field.is_mandatory(TECHNOLOGY), "exceptions": field.exceptions, "supplied": field.relay,
+            "mandatory": field.mandatory, "exceptions": field.exceptions, "supplied": field.relay, "visit": field.visit,
         })
     });
-    let lists = plan.lists().map(|(name, values)| (name.to_owned(), json!(values)));
-    let gar = plan.gar().map(|(code, service)| (code.to_owned(), json!(service)));
+    let lists = plan.lists().iter().map(|list| {
+        let values = list.values().iter().map(|value| json!({"value": value, "description": list.description(value)}));
+        json!({"name": list.name, "section": list.section, "loaded": list.is_loaded(), "values": values.collect::<Vec<_>>()})
+    });
     let rules = Rule::ALL.iter().map(|rule| json!({"code": rule, "severity": plan.severity(*rule), "text": plan.text(*rule, lang.into())}));
     json!({
         "version": plan.version,
         "fields": fields.collect::<Vec<_>>(),
-        "lists": lists.collect::<serde_json::Map<_, _>>(),
-        "gar": gar.collect::<serde_json::Map<_, _>>(),
+        "lists": lists.collect::<Vec<_>>(),
+        "gar": plan.gar().collect::<std::collections::BTreeMap<_, _>>(),
+        "national": plan.national().collect::<std::collections::BTreeMap<_, _>>(),
         "rules": rules.collect::<Vec<_>>(),
     })
 }
@@ -61,28 +152,39 @@ fn as_json(plan: &Plan, lang: Lang) -> serde_json::Value {
 fn as_text(plan: &Plan, lang: Lang, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "RFTI {}\n\nFields", plan.version)?;
     for field in plan.fields() {
-        let need = match (field.is_mandatory(TECHNOLOGY), field.relay, field.exceptions) {
-            (true, true, _) => "supplied",
-            (true, _, true) => "mandatory but for exceptions",
-            (true, ..) => "mandatory",
-            (false, ..) => "optional",
-        };
         let max = field.max.map(|max| format!("at most {max} characters")).unwrap_or_default();
         let list = field.list.as_ref().map(|list| format!("list {list}")).unwrap_or_default();
-        writeln!(out, "  {:<12} §{:<6} {need:<29} {max:<24} {list}", field.name, field.section)?;
+        writeln!(out, "  {:<12} §{:<6} {:<29} {max:<24} {list}", field.name, field.section, need(field))?;
     }
-    for (name, values) in plan.lists() {
-        writeln!(out, "\nList {name}")?;
-        if values.is_empty() {
-            writeln!(out, "  kept by the DNMA outside the plan: not checked")?;
+    for list in plan.lists() {
+        writeln!(out, "\nList {}", list.name)?;
+        if !list.is_loaded() {
+            let why = if plan.is_checked(list) { "kept by the DNMA outside the plan, and not loaded: not checked" } else { "not loaded" };
+            writeln!(out, "  {why}")?;
         }
-        values.iter().try_for_each(|value| writeln!(out, "  {value}"))?;
+        for value in list.values() {
+            match list.description(value) {
+                Some(description) => writeln!(out, "  {value}: {description}")?,
+                None => writeln!(out, "  {value}")?,
+            }
+        }
     }
     writeln!(out, "\nGAR codes")?;
     plan.gar().try_for_each(|(code, service)| writeln!(out, "  {code}  {service}"))?;
+    writeln!(out, "\nProfiles of the directory")?;
+    plan.national().try_for_each(|(name, profile)| writeln!(out, "  {name}  {profile}"))?;
     writeln!(out, "\nRules")?;
     Rule::ALL.iter().try_for_each(|rule| {
         let severity = plan.severity(*rule).code();
-        writeln!(out, "  {severity:<8} {:<24} {}", rule.code(), plan.text(*rule, lang.into()))
+        writeln!(out, "  {severity:<11} {:<24} {}", rule.code(), plan.text(*rule, lang.into()))
     })
+}
+
+fn need(field: &Field) -> &'static str {
+    match (field.mandatory.is_empty(), field.relay, field.exceptions.is_some()) {
+        (true, ..) => "optional",
+        (_, true, _) => "supplied",
+        (_, _, true) => "mandatory but for exceptions",
+        _ => "mandatory",
+    }
 }

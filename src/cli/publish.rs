@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::lines::Lines;
+use super::input::{Input, Record};
 use crate::domain::hit;
 use crate::service::broker::{Confirm, Publisher};
 use crate::service::config::Broker;
@@ -16,7 +16,7 @@ use crate::service::config::Broker;
 /// Options of `publish`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// File of hits, one a line; - for standard input
+    /// File of hits; - for standard input
     file: String,
     /// Most hits per second; without it, as fast as the broker confirms
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -24,6 +24,9 @@ pub struct Options {
     /// One JSON object at the end instead of a sentence
     #[arg(long)]
     json: bool,
+    /// Put this AMQP user into each message, for relays with TENANTS; the broker refuses any but the user of AMQP_URL
+    #[arg(long, value_name = "USER")]
+    user_id: Option<String>,
 }
 
 /// How many hits may be on their way to the broker, unconfirmed.
@@ -33,50 +36,51 @@ const WINDOW: usize = 1_000;
 struct Count {
     published: u64,
     refused: u64,
-    too_long: u64,
+    unreadable: u64,
     without_visitor: u64,
     #[serde(skip)]
     settled_to: u64,
 }
 
-/// Publishes every line and waits for every confirm.
+/// Publishes every hit and waits for every confirm.
 ///
 /// # Errors
 /// A configuration mistake, a file that cannot be read, or a broker that goes away.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
-    let mut lines = Lines::open(&options.file).await?;
-    let publisher = Publisher::open(&settings).await?;
-    lines.show_progress()?;
+    let mut input = Input::open(&options.file)?;
+    let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
+    input.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut count = Count::default();
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
-    while let Some((number, body)) = lines.next().await? {
-        if body.len() > hit::MAX_BYTES {
-            count.too_long += 1;
+    // Reading blocks this thread, and no other: the connection has threads of its own.
+    while let Some(Record { number, body, content_type, .. }) = input.next()? {
+        let Some(body) = body.ok().filter(|body| body.len() <= hit::MAX_BYTES) else {
+            count.unreadable += 1;
             continue;
-        }
+        };
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        let visitor = hit::decode(body, None).ok().and_then(|hit| hit.visitor().map(str::to_owned));
+        let visitor = hit::decode(body, content_type).ok().and_then(|hit| hit.visitor().map(str::to_owned));
         count.without_visitor += u64::from(visitor.is_none());
-        let published = publisher.publish(body, visitor.as_deref().unwrap_or_default()).await;
+        let published = publisher.publish(body, visitor.as_deref().unwrap_or_default(), content_type).await;
         window.push_back((number, published.with_context(|| count.so_far())?));
         if window.len() >= WINDOW
             && let Some(oldest) = window.pop_front()
         {
             count.settle(oldest).await?;
-            lines.tell(format!("{} hits", count.published));
+            input.tell(format!("{} hits", count.published));
         }
     }
     for confirm in window {
         count.settle(confirm).await?;
     }
-    lines.finish();
+    input.finish();
     publisher.close().await;
     report(&count, options.json)?;
-    Ok(if count.refused + count.too_long == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if count.refused + count.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Count {
@@ -105,8 +109,8 @@ fn report(count: &Count, json: bool) -> anyhow::Result<()> {
     if count.refused > 0 {
         println!("{} hits refused by the broker: is the topology there? A relay declares it, or see `dnma-relay topology`", count.refused);
     }
-    if count.too_long > 0 {
-        println!("{} lines are longer than {} bytes and were not published", count.too_long, hit::MAX_BYTES);
+    if count.unreadable > 0 {
+        println!("{} hits are longer than {} bytes or broken rows, and were not published", count.unreadable, hit::MAX_BYTES);
     }
     if count.without_visitor > 0 {
         println!("{} hits have no readable uid: a relay will reject them", count.without_visitor);

@@ -19,8 +19,10 @@ pub const VIOLATIONS: &str = "x-dnma-violations";
 pub const PLAN: &str = "x-dnma-plan";
 /// The worker that wrote these headers.
 pub const WORKER: &str = "x-dnma-worker";
+/// The AMQP user who sent the hit, as the broker had verified it before the relay moved the hit.
+pub const TENANT: &str = "x-dnma-tenant";
 
-const OURS: [&str; 8] = [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER];
+const OURS: [&str; 9] = [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
 
 /// `x-dnma-reason` of a rejected hit; its violations say the rest.
 pub const REASON_PLAN: &str = "plan";
@@ -62,6 +64,8 @@ pub struct Label<'l> {
     pub plan: &'l str,
     /// Name of this worker.
     pub worker: &'l str,
+    /// The AMQP user who sent the hit.
+    pub tenant: Option<&'l str>,
 }
 
 /// Reads a message's past from its headers. What cannot be read counts as not there: a sender's mistake in a header of
@@ -94,6 +98,7 @@ impl Label<'_> {
             (WORKER, Header::Text(self.worker.to_owned())),
         ];
         headers.extend(self.status.map(|status| (STATUS, Header::Number(i64::from(status)))));
+        headers.extend(self.tenant.map(|tenant| (TENANT, Header::Text(tenant.to_owned()))));
         headers.extend(self.violations.clone().map(|violations| (VIOLATIONS, Header::Text(violations))));
         headers
     }
@@ -121,6 +126,7 @@ mod tests {
             violations: None,
             plan: "2.01",
             worker: "w",
+            tenant: None,
         };
         let headers = label.headers();
         assert!(headers.contains(&(FIRST_FAILED_AT, Header::Text("2024-11-25T16:11:42.123Z".into()))), "{headers:?}");

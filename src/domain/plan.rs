@@ -1,16 +1,26 @@
 //! The national tagging plan as a typed value, parsed from data.
 //!
 //! `plan/rfti-2.01.toml` is the plan that the ministry published on 2 December 2024. When the ministry changes a list, a
-//! limit or a mandatory flag, that file changes and nothing else.
+//! limit or a mandatory flag, that file changes and nothing else. The lists that the DNMA keeps outside the plan are laid
+//! over it ([`Plan::load`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
-use thiserror::Error;
 
-use super::cdt;
 use super::rule::{Language, Rule, Severity};
+
+pub mod changes;
+pub mod list;
+mod place;
+mod read;
+pub mod schema;
+
+pub use list::List;
+pub use place::Place;
+pub use read::PlanError;
 
 /// The plan built into this version.
 const BUILT_IN: &str = include_str!("plan/rfti-2.01.toml");
@@ -30,11 +40,18 @@ pub struct Plan {
     pub gar_tool: String,
     gar: Vec<Gar>,
     national: Vec<National>,
+    sections: Vec<Section>,
     fields: Vec<Field>,
     lists: Vec<List>,
     aliases: Vec<Alias>,
+    words: Vec<Word>,
     rules: BTreeMap<Rule, Text>,
-    by_name: HashMap<String, usize>,
+    by_name: FxHashMap<String, usize>,
+    places: Vec<Option<usize>>,
+    /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
+    mandatory: FxHashMap<String, Vec<usize>>,
+    /// For a technology that the plan does not know.
+    strictest: Vec<usize>,
 }
 
 /// One field of the plan (RFTI §3.2.1 to §3.2.3).
@@ -53,33 +70,42 @@ pub struct Field {
     pub max: Option<usize>,
     /// The technologies (values of `dimension11`) for which the field is mandatory.
     #[serde(default)]
-    mandatory: Vec<String>,
-    /// The plan makes exceptions that it does not list (`dimension9`, `dimension10`).
+    pub mandatory: Vec<String>,
+    /// The list of tools and services whose hits may leave the field out (`dimension9`, `dimension10`).
     #[serde(default)]
-    pub exceptions: bool,
+    pub exceptions: Option<String>,
     /// The relay supplies the value: `rec`, `apiv`, `rand`.
     #[serde(default)]
     pub relay: bool,
     /// The list that the value must be taken from.
     #[serde(default)]
     pub list: Option<String>,
+    /// The list whose values a report looks for, and nobody is held to.
+    #[serde(default)]
+    pub coverage: Option<String>,
     /// The recommended length applies.
     #[serde(default)]
     pub short: bool,
     /// The exploitant's own words, which must not name a person.
     #[serde(default)]
     pub free: bool,
+    /// The value stays the same for a whole visit.
+    #[serde(default)]
+    pub visit: bool,
+    #[serde(skip)]
+    list_at: Option<usize>,
+    #[serde(skip)]
+    exceptions_at: Option<usize>,
 }
 
+/// A section of the RFTI that fields come from.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
-    name: String,
-    /// Section of the RFTI that gives the list.
-    #[serde(rename = "section")]
-    _section: String,
-    #[serde(default)]
-    values: Vec<String>,
+pub struct Section {
+    /// Number, for example `3.2.1`.
+    pub number: String,
+    fr: String,
+    en: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -106,57 +132,24 @@ struct National {
     profile: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
     severity: Severity,
     fr: String,
     en: String,
-}
-
-/// Why a plan's data was refused.
-#[derive(Debug, Error)]
-pub enum PlanError {
-    /// Not TOML, or a key, type or rule that is not known.
-    #[error("the plan cannot be read: {0}")]
-    Syntax(#[from] toml::de::Error),
-    /// A rule of the code has no severity and texts.
-    #[error("the plan says nothing of rule {0}")]
-    RuleMissing(&'static str),
-    /// Two fields of the same name.
-    #[error("field {0} is given twice")]
-    FieldTwice(String),
-    /// A field or alias names a list that is not there.
-    #[error("list {0} does not exist")]
-    ListMissing(String),
-    /// Not a date.
-    #[error("{0} is not a date")]
-    Date(String),
-    /// The checks need this field.
-    #[error("field {0} is missing")]
-    FieldMissing(&'static str),
-}
-
-/// Fields that the code itself reads, whatever the plan says of them.
-const NEEDED: [&str; 4] = ["idsite", "uid", "cdt", "dimension11"];
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    version: String,
-    #[serde(rename = "published")]
-    _published: String,
-    in_force_since: String,
-    recommended_length: usize,
-    stored_length: usize,
-    gar_tool: String,
-    fields: Vec<Field>,
-    lists: Vec<List>,
     #[serde(default)]
-    aliases: Vec<Alias>,
-    gar: Vec<Gar>,
-    national: Vec<National>,
-    rules: BTreeMap<Rule, Text>,
+    fr_alone: Option<String>,
+    #[serde(default)]
+    en_alone: Option<String>,
+}
+
+/// What the code says inside of a text, in both languages.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    en: String,
+    fr: String,
 }
 
 impl Plan {
@@ -173,41 +166,22 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] for the first thing that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let file: File = toml::from_str(text)?;
-        let File { version, recommended_length, stored_length, gar_tool, fields, lists, aliases, gar, national, rules, .. } = file;
-        let in_force_since = cdt::parse(&file.in_force_since).map_err(|_| PlanError::Date(file.in_force_since))?;
-        if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
-            return Err(PlanError::RuleMissing(rule.code()));
+        read::plan(text)
+    }
+
+    /// Puts a reference list in force. The GAR's tool is the plan's own (RFTI §2.2.2), so it is legal whatever a list of tools
+    /// says.
+    ///
+    /// # Errors
+    /// [`PlanError::ListMissing`] when the plan has no list of that name.
+    pub fn load(&mut self, list: &str, mut values: Vec<String>) -> Result<(), PlanError> {
+        let tools = self.place(Place::Tool).and_then(|index| self.fields.get(index)).and_then(|field| field.list.as_deref());
+        if tools == Some(list) && !values.contains(&self.gar_tool) {
+            values.push(self.gar_tool.clone());
         }
-        let mut by_name = HashMap::new();
-        for (index, field) in fields.iter().enumerate() {
-            for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
-                if by_name.insert(name.clone(), index).is_some() {
-                    return Err(PlanError::FieldTwice(name.clone()));
-                }
-            }
-        }
-        if let Some(name) = NEEDED.iter().find(|name| !by_name.contains_key(**name)) {
-            return Err(PlanError::FieldMissing(name));
-        }
-        let named = fields.iter().filter_map(|f| f.list.as_ref()).chain(aliases.iter().map(|a| &a.list));
-        if let Some(name) = named.into_iter().find(|name| !lists.iter().any(|list| list.name == **name)) {
-            return Err(PlanError::ListMissing(name.clone()));
-        }
-        Ok(Self {
-            version,
-            in_force_since,
-            recommended_length,
-            stored_length,
-            gar_tool,
-            gar,
-            national,
-            fields,
-            lists,
-            aliases,
-            rules,
-            by_name,
-        })
+        let list = self.lists.iter_mut().find(|l| l.name == list).ok_or_else(|| PlanError::ListMissing(list.to_owned()))?;
+        list.load(values);
+        Ok(())
     }
 
     /// The fields in the order of the RFTI's example request.
@@ -220,14 +194,44 @@ impl Plan {
         self.by_name.get(name).copied()
     }
 
-    /// The values of a list; none for an external list that is not loaded.
-    pub fn values(&self, list: &str) -> &[String] {
-        self.lists.iter().find(|l| l.name == list).map(|l| l.values.as_slice()).unwrap_or_default()
+    /// Where a field that the code reads stands in [`Plan::fields`].
+    pub fn place(&self, place: Place) -> Option<usize> {
+        self.places.get(place as usize).copied().flatten()
     }
 
-    /// Every list with its values; an external list that is not loaded has none.
-    pub fn lists(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.lists.iter().map(|list| (list.name.as_str(), list.values.as_slice()))
+    /// The fields that a hit of this technology must carry, by their place. An unknown technology is held to the strictest.
+    pub fn mandatory(&self, technology: Option<&str>) -> &[usize] {
+        technology.and_then(|technology| self.mandatory.get(technology)).unwrap_or(&self.strictest)
+    }
+
+    /// The list that a field's value is taken from.
+    pub fn list_of(&self, field: &Field) -> Option<&List> {
+        field.list_at.and_then(|at| self.lists.get(at))
+    }
+
+    /// The tools and services whose hits may leave a field out.
+    pub fn exceptions_of(&self, field: &Field) -> Option<&List> {
+        field.exceptions_at.and_then(|at| self.lists.get(at))
+    }
+
+    /// Whether hits are checked against this list.
+    pub fn is_checked(&self, list: &List) -> bool {
+        self.fields.iter().any(|field| [&field.list, &field.exceptions].into_iter().flatten().any(|name| *name == list.name))
+    }
+
+    /// The list of this name.
+    pub fn list(&self, name: &str) -> Option<&List> {
+        self.lists.iter().find(|list| list.name == name)
+    }
+
+    /// Every list; a reference list that is not loaded has no values.
+    pub fn lists(&self) -> &[List] {
+        &self.lists
+    }
+
+    /// The sections that fields come from, in order.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
     }
 
     /// Every GAR code with its service.
@@ -235,14 +239,33 @@ impl Plan {
         self.gar.iter().map(|gar| (gar.code.as_str(), gar.service.as_str()))
     }
 
+    /// Every profile of the directory with the DNMA's.
+    pub fn national(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.national.iter().map(|national| (national.name.as_str(), national.profile.as_str()))
+    }
+
+    /// The aliases of a list, each with the value that it stands for.
+    pub fn aliases<'p>(&'p self, list: &'p str) -> impl Iterator<Item = (&'p str, &'p str)> {
+        self.aliases.iter().filter(move |alias| alias.list == list).map(|alias| (alias.alias.as_str(), alias.value.as_str()))
+    }
+
     /// The value that the plan means by an alias.
     pub fn alias(&self, list: &str, value: &str) -> Option<&str> {
-        self.aliases.iter().find(|a| a.list == list && a.alias == value).map(|a| a.value.as_str())
+        self.aliases.iter().find(|a| a.alias == value && a.list == list).map(|a| a.value.as_str())
     }
 
     /// The service that a GAR code stands for.
     pub fn gar_service(&self, code: &str) -> Option<&str> {
         self.gar.iter().find(|gar| gar.code == code).map(|gar| gar.service.as_str())
+    }
+
+    /// How the plan spells a service in its other place, where its two places differ.
+    pub fn other_spelling(&self, service: &str) -> Option<&str> {
+        self.gar.iter().find_map(|gar| match gar.also.as_deref() {
+            Some(also) if gar.service == service => Some(also),
+            Some(also) if also == service => Some(gar.service.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether the GAR has this service.
@@ -262,10 +285,22 @@ impl Plan {
 
     /// What a rule says, with its `{placeholders}`.
     pub fn text(&self, rule: Rule, language: Language) -> &str {
-        self.rules.get(&rule).map_or("", |text| match language {
-            Language::English => &text.en,
-            Language::French => &text.fr,
-        })
+        self.rules.get(&rule).map_or("", |text| language.of(&text.en, &text.fr))
+    }
+
+    /// What a rule says where there is nothing to suggest.
+    pub(super) fn text_alone(&self, rule: Rule, language: Language) -> &str {
+        let alone = self.rules.get(&rule).and_then(|text| Some(language.of(text.en_alone.as_deref()?, text.fr_alone.as_deref()?)));
+        alone.unwrap_or_else(|| self.text(rule, language))
+    }
+
+    /// Words of the code's own in another language.
+    pub(super) fn translate(&self, words: &str, language: Language) -> String {
+        let into_french = |words: String, word: &Word| words.replace(&word.en, &word.fr);
+        match language {
+            Language::English => words.to_owned(),
+            Language::French => self.words.iter().fold(words.to_owned(), into_french),
+        }
     }
 }
 
@@ -274,14 +309,12 @@ impl Field {
     pub fn parameter(&self) -> &str {
         self.parameter.as_deref().unwrap_or(&self.name)
     }
+}
 
-    /// Whether a hit of this technology must carry the field. An unknown technology is held to the strictest one.
-    pub fn is_mandatory(&self, technology: Option<&str>) -> bool {
-        match technology {
-            Some(technology) if self.mandatory.iter().any(|t| t == technology) => true,
-            Some("APPLI_NATIVE" | "WEB-PWA") => false,
-            _ => !self.mandatory.is_empty(),
-        }
+impl Section {
+    /// What the section is called.
+    pub fn title(&self, language: Language) -> &str {
+        language.of(&self.en, &self.fr)
     }
 }
 
@@ -293,10 +326,14 @@ mod tests {
     fn the_built_in_plan_is_the_rfti() {
         let plan = Plan::built_in().expect("the built-in plan parses");
         assert_eq!(plan.version, "2.01");
-        assert_eq!(plan.values("services").len(), 27, "26 services and the second spelling of the dictionaries");
-        assert_eq!(plan.values("profils").len(), 6);
+        let values = |list| plan.list(list).expect("a list").values();
+        assert_eq!(values("services").len(), 27, "26 services and the second spelling of the dictionaries");
+        assert_eq!(values("profils").len(), 6);
         assert_eq!(plan.fields()[plan.index("urlref").expect("urlref")].name, "url_ref");
-        assert!(plan.values("exploitants").is_empty(), "external lists are not guessed");
+        assert!(values("exploitants").is_empty(), "external lists are not guessed");
+        for service in values("services") {
+            assert!(plan.list("services").and_then(|list| list.description(service)).is_some(), "{service}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
-use super::plan::Plan;
+use super::plan::{Place, Plan};
 use super::validate::CheckedHit;
 
 /// How hits travel (`MATOMO_API`).
@@ -57,8 +57,9 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     put("idsite", &hit.idsite);
     put("rec", "1");
     put("apiv", "1");
-    for (field, value) in plan.fields().iter().zip(&hit.values) {
-        let supplied = field.relay || field.name == "idsite" || field.name == "cdt";
+    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
+    for (index, (field, value)) in plan.fields().iter().zip(&hit.values).enumerate() {
+        let supplied = field.relay || site == Some(index) || time == Some(index);
         if let Some(value) = value.as_deref().filter(|value| !supplied && !value.is_empty()) {
             put(field.parameter(), value);
         }
@@ -142,7 +143,7 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
         let hit = decode(message.as_bytes(), None).expect("decodes");
-        let verdict = validate(&plan, &hit, Context { first_seen, default_site: Some("7"), sent_at: None, has_token: false });
+        let verdict = validate(&plan, &hit, Context { default_site: Some("7"), ..Context::at(first_seen) });
         String::from_utf8(encode(api, &plan, &verdict.hit.expect("can be sent"))).expect("UTF-8")
     }
 
@@ -157,6 +158,35 @@ mod tests {
             encoded(Api::Single, message),
             "idsite=7&rec=1&apiv=1&uid=u%221&urlref=https%3A%2F%2F%C3%A9.fr%2F%3Fa%3Db%26c&dimension8=NOTES&cdt=1732549235"
         );
+    }
+
+    proptest::proptest! {
+        /// What a hit says is what Matomo is told, in both forms: decode → request → decode loses and adds nothing.
+        #[test]
+        fn a_hit_says_the_same_before_and_after(texts in proptest::collection::vec("[^\\x00-\\x1f\\x7f]{0,30}", 22), single: bool) {
+            let plan = Plan::built_in().expect("plan");
+            let own = ["idsite", "rec", "apiv", "rand", "cdt"];
+            let names = plan.fields().iter().map(|field| field.name.as_str()).filter(|name| !own.contains(name));
+            let mut message: serde_json::Map<String, serde_json::Value> = names.zip(&texts).map(|(n, t)| (n.to_owned(), t.as_str().into())).collect();
+            message.extend([("uid".to_owned(), "u1".into()), ("cdt".to_owned(), 1_732_549_235.into())]);
+            let body = serde_json::to_vec(&message).expect("JSON");
+            let before = decode(&body, None).expect("decodes");
+            let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
+            let checked = validate(&plan, &before, Context { default_site: Some("7"), ..Context::at(first_seen) }).hit.expect("can be sent");
+            let api = if single { Api::Single } else { Api::Bulk };
+            let mut sent = encode(api, &plan, &checked);
+            if !single {
+                sent.push(b'}');
+            }
+            let form = if single { "application/x-www-form-urlencoded" } else { "application/json" };
+            let after = decode(&sent, Some(form)).expect("decodes");
+            let told: Vec<(&str, &str)> = after.fields().map(|(name, _)| (name, after.text(name).expect("text"))).collect();
+            let mut meant = vec![("idsite", "7"), ("rec", "1"), ("apiv", "1")];
+            let values = plan.fields().iter().zip(&checked.values).filter(|(field, _)| !own.contains(&field.name.as_str()));
+            meant.extend(values.filter_map(|(field, value)| Some((field.parameter(), value.as_deref().filter(|value| !value.is_empty())?))));
+            meant.push(("cdt", "1732549235"));
+            proptest::prop_assert_eq!(told, meant);
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ codes! {
         TooLong = "too-long",
         /// Not a value of the field's closed list.
         NotInList = "not-in-list",
+        /// The list that a field is taken from is not loaded: the field is not checked. Said of a whole check, not of each hit.
+        ListNotLoaded = "list-not-loaded",
         /// A spelling that the plan uses in one place only.
         Alias = "alias",
         /// `uid` is `0`, which Matomo takes for no user at all.
@@ -87,12 +89,20 @@ codes! {
         UaBot = "ua-bot",
         /// A parameter that the plan does not know.
         UnknownParameter = "unknown-parameter",
+        /// A visit dimension with another value than earlier in the visit.
+        VisitDimensionChanged = "visit-dimension-changed",
+        /// An exploitant, platform or site that the message's AMQP user may not send for.
+        WrongTenant = "wrong-tenant",
+        /// No AMQP user, or one that no tenant has.
+        UnknownTenant = "unknown-tenant",
     }
 }
 
 codes! {
     /// How grave a violation is, the gravest last: data of the plan, not of the code.
     Severity {
+        /// Nothing is wrong, but something was not checked.
+        Information = "information",
         /// Delivered and counted, unless validation is strict.
         Warning = "warning",
         /// Rejected, unless validation only observes.
@@ -108,4 +118,14 @@ pub enum Language {
     English,
     /// French.
     French,
+}
+
+impl Language {
+    /// The text in this language.
+    pub fn of<'t>(self, english: &'t str, french: &'t str) -> &'t str {
+        match self {
+            Self::English => english,
+            Self::French => french,
+        }
+    }
 }

@@ -217,7 +217,8 @@ impl Shard {
     }
 }
 
-async fn close(connection: &Connection) {
+/// Says goodbye, which a broker that is away does not hear.
+pub async fn close(connection: &Connection) {
     let closed = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "goodbye".into())).await;
     if !matches!(closed, Ok(Ok(()))) {
         tracing::debug!("a connection was gone before it was closed");
@@ -227,7 +228,7 @@ async fn close(connection: &Connection) {
 async fn confirming(office: &Arc<Office>, publish: &Connection, lost: &Lost) -> Result<Settler, BrokerError> {
     let channel = publish.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(Settler::new(office.clone(), channel, lost.clone()))
+    Ok(Settler::new(office.clone(), channel, lost.clone(), publish.status().username().into()))
 }
 
 /// Connects to the first address that answers.

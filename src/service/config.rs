@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::rules::source::Source;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -55,6 +56,8 @@ pub const VARIABLES: &[Variable] = &[
     variable("MATOMO_MAX_RATE", ""),
     variable("RETRY_DELAYS", "10m,20m"),
     variable("VALIDATION", "filter"),
+    variable("REFERENCE_LISTS", ""),
+    variable("TENANTS", ""),
     variable("HTTP_LISTEN", "0.0.0.0:8080"),
     variable("LOG_FORMAT", "json (text on a terminal)"),
     variable("RUST_LOG", "info"),
@@ -69,6 +72,8 @@ pub struct Settings {
     pub matomo: Matomo,
     /// Which violations reject a hit.
     pub validation: Validation,
+    /// Reference lists and tenants.
+    pub rules: Source,
     /// Plaintext connections may leave this machine.
     pub allow_plaintext: bool,
     /// Health, metrics and status.
@@ -103,6 +108,7 @@ pub struct Broker {
 pub struct BrokerUrl {
     url: SecretString,
     shown: String,
+    user: String,
 }
 
 /// What the relay may do to the broker.
@@ -182,6 +188,11 @@ impl BrokerUrl {
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
     }
+
+    /// The user that the relay signs in as.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
 }
 
 /// Scheme, host, port and vhost: no user, no password.
@@ -216,7 +227,7 @@ impl Settings {
 
     /// What is in force, by variable, secrets masked.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { broker, matomo, validation, allow_plaintext, http_listen, log } = self;
+        let Self { broker, matomo, validation, rules, allow_plaintext, http_listen, log } = self;
         let path = |path: Option<&PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
         let duration = |duration: &Duration| humantime::format_duration(*duration).to_string().replace(' ', "");
         let join = |items: Vec<String>| items.join(",");
@@ -241,6 +252,8 @@ impl Settings {
             ("MATOMO_MAX_RATE", matomo.max_rate.map(|rate| rate.to_string()).unwrap_or_default()),
             ("RETRY_DELAYS", join(broker.retry_delays.iter().map(duration).collect())),
             ("VALIDATION", format!("{validation:?}").to_lowercase()),
+            ("REFERENCE_LISTS", path(rules.lists.as_ref())),
+            ("TENANTS", path(rules.tenants.as_ref())),
             ("HTTP_LISTEN", http_listen.to_string()),
             ("LOG_FORMAT", log.format.map(|format| format!("{format:?}").to_lowercase()).unwrap_or_default()),
             ("RUST_LOG", log.filter.clone()),
@@ -298,6 +311,8 @@ mod tests {
             ("MATOMO_MAX_RATE", "0"),
             ("RETRY_DELAYS", "10m,soon,0s"),
             ("VALIDATION", "maybe"),
+            ("REFERENCE_LISTS", "/nowhere"),
+            ("TENANTS", "/nowhere/tenants.toml"),
             ("HTTP_LISTEN", "8080"),
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "info,=="),
@@ -321,6 +336,8 @@ mod tests {
                 "RETRY_DELAYS",
                 "RETRY_DELAYS",
                 "VALIDATION",
+                "REFERENCE_LISTS",
+                "TENANTS",
                 "HTTP_LISTEN",
                 "LOG_FORMAT",
                 "RUST_LOG"

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -29,6 +29,19 @@ pub struct Matomo {
     url: Url,
     api: Api,
     token: Option<SecretString>,
+}
+
+/// How an address answers to a request for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// HTTP status.
+    pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<String>,
+    /// It says of itself that it is Matomo's tracker.
+    pub is_matomo: bool,
+    /// Its clock less ours, in seconds.
+    pub ahead_of_us: Option<i64>,
 }
 
 impl Matomo {
@@ -65,6 +78,27 @@ impl Matomo {
         }
     }
 
+    /// Asks the tracker for nothing, which it answers by naming itself.
+    ///
+    /// # Errors
+    /// Why nobody answers, in words and without the address.
+    pub async fn greet(&self) -> Result<Greeting, String> {
+        let mut response = self.client.get(self.url.clone()).send().await.map_err(|error| cause(&error.without_url()))?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (status, location) = (response.status().as_u16(), header(LOCATION));
+        let date = header(DATE).and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
+        let ahead_of_us = date.map(|date| date.timestamp().as_second() - jiff::Timestamp::now().as_second());
+        let mut bytes = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            bytes.extend(chunk.iter().take(MAX_ANSWER - bytes.len()));
+            if bytes.len() == MAX_ANSWER {
+                break;
+            }
+        }
+        let is_matomo = status == 200 && String::from_utf8_lossy(&bytes).contains("part of Matomo");
+        Ok(Greeting { status, location, is_matomo, ahead_of_us })
+    }
+
     fn single(&self, hit: &[u8], token: Option<&str>) -> reqwest::RequestBuilder {
         let query = request::single_query(hit, fresh_rand());
         let form = match token {
@@ -79,6 +113,15 @@ impl Matomo {
         };
         self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
     }
+}
+
+/// The innermost reason: the outer ones only say that something failed.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn fresh_rand() -> Rand {

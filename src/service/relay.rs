@@ -1,29 +1,26 @@
-//! The path of a hit through a worker: decode → validate → lane (by visitor); and the drain. From the lane on,
-//! [`lane`](super::lane) has it.
+//! The path of a hit through a worker: shard → [`intake`](super::intake) → lane (by visitor); and the drain. From the lane
+//! on, [`lane`](super::lane) has it.
 //!
 //! A *stretch* is the time between subscribing to shards and handing them over. Whatever ends a stretch (shutdown, a lost
 //! session, a long outage), the order is the same: stop feeding the lanes, let what is in flight settle, and only then
 //! close the channels. So no visitor is ever in two hands.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{BrokerError, Session, Shard};
 use super::config::{Settings, Topology};
+use super::intake::{Intake, Prepared};
 use super::lane::{Courier, Ready};
 use super::settler::{Held, Office};
-use crate::domain::hit;
-use crate::domain::request::{self, Api};
+use crate::domain::request::Api;
 use crate::domain::settle::{Delivered, Settlement};
-use crate::domain::validate::{self, Context, Validation, Violation};
 
 /// A shard that gives the probe nothing for so long is empty, or another worker's.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
@@ -39,9 +36,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(60);
 pub struct Relay {
     office: Arc<Office>,
     courier: Arc<Courier>,
-    validation: Validation,
-    default_site: Option<String>,
-    api: Api,
+    intake: Intake,
     lanes: usize,
     bulk_size: usize,
     prefetch: u16,
@@ -50,14 +45,6 @@ pub struct Relay {
     may_delete: bool,
     /// When each shard last gave this worker a hit.
     heard: Mutex<HashMap<u16, Instant>>,
-}
-
-/// What [`Relay::prepare`] makes of a hit.
-struct Prepared {
-    lane: usize,
-    encoded: Vec<u8>,
-    idsite: String,
-    cdt: Timestamp,
 }
 
 /// Where feeders put hits.
@@ -99,12 +86,11 @@ impl Relay {
     pub fn new(settings: &Settings, office: Arc<Office>) -> anyhow::Result<Self> {
         let matomo = &settings.matomo;
         let bulk_size = if matomo.api == Api::Single { 1 } else { matomo.bulk_size };
+        let courier = Arc::new(Courier::new(matomo, bulk_size, office.clone())?);
         Ok(Self {
-            courier: Arc::new(Courier::new(matomo, bulk_size, office.clone())?),
+            intake: Intake::new(settings, office.clone(), courier.has_token),
+            courier,
             office,
-            validation: settings.validation,
-            default_site: matomo.site_id.clone(),
-            api: matomo.api,
             lanes: matomo.concurrency.into(),
             bulk_size: bulk_size.into(),
             prefetch: settings.broker.prefetch,
@@ -315,7 +301,7 @@ impl Relay {
             session.settler.settle([(held, Settlement::Delivered(Delivered::Before))]).await;
             return;
         }
-        let refused = match self.prepare(&held) {
+        let refused = match self.intake.prepare(&held) {
             Ok(Prepared { lane, encoded, idsite, cdt }) => match lanes.deliver.get(lane % lanes.deliver.len()) {
                 Some(lane) => {
                     let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;
@@ -331,31 +317,6 @@ impl Relay {
         // A lane that is gone takes nothing: the hit goes back with its channel.
         if let Some(unsent) = refused {
             session.settler.settle([unsent]).await;
-        }
-    }
-
-    /// Decode, validate, encode. The lane is the visitor's.
-    fn prepare(&self, held: &Held) -> Result<Prepared, Vec<Violation>> {
-        let plan = &*self.office.plan;
-        let raw = hit::decode(held.body(), held.content_type()).map_err(|error| {
-            let violations = vec![Violation::from(error)];
-            self.office.metrics.violated(&violations);
-            violations
-        })?;
-        let first_seen = held.past().first_failed_at.unwrap_or_else(Timestamp::now);
-        let context =
-            Context { first_seen, default_site: self.default_site.as_deref(), sent_at: held.sent_at(), has_token: self.courier.has_token };
-        let verdict = validate::validate(plan, &raw, context);
-        self.office.metrics.violated(&verdict.violations);
-        match verdict.hit {
-            Some(hit) if self.validation.passes(plan, &verdict.violations) => {
-                let mut hasher = DefaultHasher::new();
-                hit.uid.hash(&mut hasher);
-                let lane = usize::try_from(hasher.finish() % (1 << 16)).unwrap_or_default();
-                let encoded = request::encode(self.api, plan, &hit);
-                Ok(Prepared { lane, encoded, idsite: hit.idsite.into_owned(), cdt: hit.cdt })
-            }
-            _ => Err(verdict.violations),
         }
     }
 

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
 use super::lost::Lost;
+use super::rules::Rules;
 use super::telemetry::Metrics;
 use super::topology::Topology;
 use crate::domain::answer::Failure;
 use crate::domain::envelope::{self, Header, Label, Past};
-use crate::domain::plan::Plan;
 use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
@@ -48,8 +48,8 @@ struct Tally {
 pub struct Office {
     /// Names.
     pub topology: Topology,
-    /// Texts and version.
-    pub plan: Arc<Plan>,
+    /// Plan and tenants.
+    pub rules: Arc<Rules>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Name of this worker.
@@ -64,6 +64,8 @@ pub struct Settler {
     office: Arc<Office>,
     channel: Channel,
     lost: Lost,
+    /// The AMQP user of this session.
+    user: ShortString,
 }
 
 impl Held {
@@ -98,6 +100,17 @@ impl Held {
         self.past
     }
 
+    /// The AMQP user who sent the hit, if the broker verified one.
+    pub fn sender(&self) -> Option<&str> {
+        let properties = &self.delivery.properties;
+        let header = properties.headers().as_ref().and_then(|table| table.inner().get(envelope::TENANT));
+        let moved_for = header.and_then(|value| match value {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        });
+        self.tally.office.rules.verified(properties.user_id().as_ref().map(|user| user.as_str()), moved_for)
+    }
+
     /// Whether the broker gave this hit to somebody before.
     pub fn is_redelivered(&self) -> bool {
         self.delivery.redelivered
@@ -113,7 +126,7 @@ impl Held {
 
 impl Tally {
     fn settle(&mut self, settlement: &Settlement) {
-        self.office.metrics.settled(&self.office.plan, settlement);
+        self.office.metrics.settled(&self.office.rules.book().plan, settlement);
         self.settled = true;
     }
 }
@@ -130,8 +143,8 @@ impl Drop for Tally {
 
 impl Settler {
     /// On a channel that confirms.
-    pub(super) fn new(office: Arc<Office>, channel: Channel, lost: Lost) -> Self {
-        Self { office, channel, lost }
+    pub(super) fn new(office: Arc<Office>, channel: Channel, lost: Lost, user: ShortString) -> Self {
+        Self { office, channel, lost, user }
     }
 
     /// Settles hits of one request, in order. Publishes are pipelined: all are sent, then all confirms awaited, then acked.
@@ -215,7 +228,11 @@ impl Settler {
 
     async fn publish(&self, held: &Held, settlement: &Settlement) -> Option<PublisherConfirm> {
         let (exchange, label) = self.address(held, settlement)?;
-        let properties = properties(&held.delivery.properties, label);
+        let mut properties = properties(&held.delivery.properties, label);
+        // The broker verifies our name; by it the next relay knows that the tenant's name in the header is ours.
+        if self.office.rules.book().tenants.is_some() {
+            properties = properties.with_user_id(self.user.clone());
+        }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let key = held.delivery.routing_key.clone();
         match self.lost.or(self.channel.basic_publish(exchange.into(), key, options, held.body(), properties)).await.ok()? {
@@ -256,8 +273,9 @@ impl Settler {
             first_failed_at: held.past.first_failed_at,
             failed_at: Timestamp::now(),
             violations,
-            plan: &self.office.plan.version,
+            plan: &self.office.rules.book().plan.version,
             worker: &self.office.worker,
+            tenant: held.sender(),
         };
         label.headers()
     }
@@ -265,8 +283,9 @@ impl Settler {
     /// Every violation, but for the tail of a hit that was made to have thousands.
     fn report(&self, violations: &[Violation]) -> String {
         let mut list = String::from("[");
+        let book = self.office.rules.book();
         for violation in violations {
-            let report = violation.report(&self.office.plan, Language::English);
+            let report = violation.report(&book.plan, Language::English);
             let Ok(report) = serde_json::to_string(&report) else { continue };
             if list.len() + report.len() > MOST_REPORTED {
                 break;

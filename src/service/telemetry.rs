@@ -81,6 +81,9 @@ pub struct Metrics {
     pub broker_blocked: Gauge,
     /// Sessions with the broker, the first included.
     pub broker_sessions: Counter,
+    /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was refused.
+    pub rules_valid: Gauge,
+    list_values: Family<Labels, Gauge>,
 }
 
 impl Metrics {
@@ -112,6 +115,8 @@ impl Metrics {
             broker_up: Gauge::default(),
             broker_blocked: Gauge::default(),
             broker_sessions: Counter::default(),
+            rules_valid: Gauge::default(),
+            list_values: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -150,6 +155,12 @@ impl Metrics {
         registry.register("shards_held", "Shards that gave this worker a hit in the last minute", self.shards_held.clone());
         registry.register("broker_up", "1 while connected to the broker", self.broker_up.clone());
         registry.register("broker_blocked", "1 while the broker lets nobody publish", self.broker_blocked.clone());
+        registry.register(
+            "rules_valid",
+            "1 while the newest reference lists and tenants are in force, 0 when refused",
+            self.rules_valid.clone(),
+        );
+        registry.register("list_values", "Values of each list of the plan; 0: not loaded, so not checked", self.list_values.clone());
         registry.register("broker_sessions", "Sessions with the broker, the first included", self.broker_sessions.clone());
     }
 
@@ -175,6 +186,7 @@ impl Metrics {
             drop(self.request_seconds.get_or_create(&labels([("outcome", outcome)])));
         }
         self.breaker(State::Closed);
+        self.rules_valid.set(1);
     }
 
     /// The text that Prometheus scrapes.
@@ -249,6 +261,11 @@ impl Metrics {
         if seconds >= warn_after {
             self.near_limit.inc();
         }
+    }
+
+    /// A list has so many values.
+    pub fn list_values(&self, list: &str, values: usize) {
+        self.list_values.get_or_create(&labels([("list", list)])).set(i64::try_from(values).unwrap_or(i64::MAX));
     }
 
     /// A publish was refused or returned.

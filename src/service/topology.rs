@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::config;
 
+mod compare;
 mod ensure;
 
 pub use ensure::{Depth, TopologyError};

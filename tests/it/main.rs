@@ -14,11 +14,13 @@ mod books;
 mod broker_loss;
 mod configuration;
 mod encryption;
+mod examine;
 mod garbage;
 mod memory;
 mod outage;
 mod publishing;
 mod retries;
+mod rules;
 mod shards;
 mod shutdown;
 mod support;
@@ -120,9 +122,13 @@ fn main() -> anyhow::Result<()> {
         test("broker_loss::a_cut_cable_repeats_nothing_stored", b, h, broker_loss::a_cut_cable_repeats_nothing_stored),
         test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),
         test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
+        test("rules::lists_are_read_again_and_a_broken_one_is_refused", b, h, rules::lists_are_read_again_and_a_broken_one_is_refused),
+        test("rules::a_visit_dimension_that_changes_is_counted", b, h, rules::a_visit_dimension_that_changes_is_counted),
         test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
         test("topology::other_arguments_are_named", b, h, topology::other_arguments_are_named),
         test("topology::without_the_plugin_one_shard_works", b, h, topology::without_the_plugin_one_shard_works),
+        test("examine::what_would_keep_a_relay_from_working_is_named", b, h, examine::what_would_keep_a_relay_from_working_is_named),
+        test("examine::what_stands_in_for_matomo_is_recognised", b, h, examine::what_stands_in_for_matomo_is_recognised),
         test("publishing::every_line_is_confirmed", b, h, publishing::every_line_is_confirmed),
         test("encryption::mutual_tls_with_a_private_ca", b, h, encryption::mutual_tls_with_a_private_ca),
         test("memory::a_worker_stays_small", b, h, memory::a_worker_stays_small),

@@ -42,7 +42,7 @@ pub(crate) async fn every_line_is_confirmed(scene: Scene) -> anyhow::Result<()> 
     std::fs::write(file.path(), lines.join("\n"))?;
     let (code, text) = publish(&[&file.path().to_string_lossy(), "--json"], b"")?;
     let count: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-    ensure!(count["published"] == 2_501 && count["too_long"] == 1 && count["without_visitor"] == 1, "{count}");
+    ensure!(count["published"] == 2_501 && count["unreadable"] == 1 && count["without_visitor"] == 1, "{count}");
     ensure!(code == Some(1), "a line that was not published is a failure: {code:?}");
     eventually("the hits are stored", Duration::from_secs(30), async || scene.matomo.copies().len() == 2_500).await?;
     eventually("the other is rejected", Duration::from_secs(10), async || scene.queues.ready("rejected").await.is_ok_and(|n| n == 1))

@@ -1,6 +1,12 @@
 //! Warnings: what is legal for Matomo, and all the same wrong or unwise.
 
-use super::{Check, SHOWN, Violation};
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use super::Violation;
+use super::check::{Check, shown};
+use crate::domain::plan::Place;
 use crate::domain::rule::Rule;
 
 /// Letters of the UAI's key: the number modulo 23.
@@ -28,6 +34,10 @@ const BOTS: [&str; 18] = [
     "crawler",
 ];
 
+/// Finds any of [`BOTS`] in one pass, in any case. Building it from constants cannot fail; a unit test sees to that.
+static BOT: LazyLock<Option<AhoCorasick>> =
+    LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(BOTS).ok());
+
 /// Names of query parameters that hold a person.
 const NAMING: [&str; 14] = [
     "nom",
@@ -54,32 +64,32 @@ impl Check<'_, '_> {
         self.uai(&mut found);
         self.lengths(&mut found);
         self.people(&mut found);
-        if self.value("ua").map(str::to_lowercase).is_some_and(|ua| BOTS.iter().any(|bot| ua.contains(bot))) {
+        if self.value(Place::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
         }
         self.violations.append(&mut found);
     }
 
     fn constants(&self, found: &mut Vec<Violation>) {
-        for field in ["rec", "apiv"] {
-            if self.value(field).is_some_and(|value| value != "1") {
-                found.push(Violation::of(Rule::WrongConstant, field));
+        for place in [Place::Record, Place::ApiVersion] {
+            if self.value(place).is_some_and(|value| value != "1") {
+                found.push(Violation::of(Rule::WrongConstant, place.code()));
             }
         }
-        if let Some(length) = self.value("rand").map(|rand| rand.chars().count()).filter(|length| !(7..=8).contains(length)) {
+        if let Some(length) = self.value(Place::Random).map(|rand| rand.chars().count()).filter(|length| !(7..=8).contains(length)) {
             found.push(Violation { length: i64::try_from(length).ok(), ..Violation::of(Rule::RandLength, "rand") });
         }
     }
 
     /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of all.
     fn identity(&self, found: &mut Vec<Violation>) {
-        let uid = self.value("uid").filter(|uid| !uid.is_empty());
-        for field in ["_id", "pv_id"] {
-            if self.value(field).is_some() && self.value(field) == uid {
-                found.push(Violation::of(Rule::IdIsUid, field));
+        let uid = self.value(Place::User).filter(|uid| !uid.is_empty());
+        for place in [Place::VisitorId, Place::PageView] {
+            if self.value(place).is_some() && self.value(place) == uid {
+                found.push(Violation::of(Rule::IdIsUid, place.code()));
             }
         }
-        if self.value("_id").is_some_and(|id| !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))) {
+        if self.value(Place::VisitorId).is_some_and(|id| !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))) {
             found.push(Violation::of(Rule::IdNotHex, "_id"));
         }
         if let Some(kind) = uid.and_then(not_a_pseudonym) {
@@ -88,13 +98,13 @@ impl Check<'_, '_> {
     }
 
     fn uai(&self, found: &mut Vec<Violation>) {
-        for uai in self.value("dimension1").unwrap_or_default().split(',').filter(|uai| !uai.is_empty()) {
-            let value = Some(uai.chars().take(SHOWN).collect());
+        for uai in self.value(Place::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty()) {
+            let value = || Some(shown(uai));
             match key(uai) {
-                None => found.push(Violation { value, ..Violation::of(Rule::UaiForm, "dimension1") }),
+                None => found.push(Violation { value: value(), ..Violation::of(Rule::UaiForm, "dimension1") }),
                 Some(letter) if !uai.ends_with(letter) => {
                     let suggestion = uai.get(..7).map(|digits| format!("{digits}{letter}"));
-                    found.push(Violation { value, suggestion, ..Violation::of(Rule::UaiKey, "dimension1") });
+                    found.push(Violation { value: value(), suggestion, ..Violation::of(Rule::UaiKey, "dimension1") });
                 }
                 Some(_) => {}
             }
@@ -151,7 +161,12 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
 }
 
 /// What kind of personal data a value seems to hold.
-fn person(value: &str) -> Option<&'static str> {
+pub(super) fn person(value: &str) -> Option<&'static str> {
+    // Nearly every value has none of these, and is done with here.
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    if digits < 9 && !value.bytes().fold(false, |found, byte| found | matches!(byte, b'@' | b'%' | b'?' | b'+')) {
+        return None;
+    }
     if has_email(value) {
         return Some("an e-mail address");
     }
@@ -166,7 +181,14 @@ fn person(value: &str) -> Option<&'static str> {
     has_phone(value).then_some("a phone number")
 }
 
+fn is_bot(ua: &str) -> bool {
+    BOT.as_ref().is_some_and(|bot| bot.is_match(ua))
+}
+
 fn has_email(value: &str) -> bool {
+    if !value.contains('@') && !value.contains("%40") {
+        return false;
+    }
     value.split(|c: char| !(c.is_ascii_alphanumeric() || "@._-+%".contains(c))).any(|word| {
         let word = word.replace("%40", "@");
         let Some((name, host)) = word.split_once('@') else { return false };
@@ -249,6 +271,12 @@ mod tests {
         {
             assert_eq!(not_a_pseudonym(uid), Some(kind), "{uid}");
         }
+    }
+
+    #[test]
+    fn robots_are_known_in_any_case() {
+        assert!(is_bot("Mozilla/5.0 (compatible; Googlebot/2.1)") && is_bot("BINGBOT"));
+        assert!(!is_bot("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What has one certain meaning is mended on the way out and counted as a warning. The body in the queues stays as it is.
 
-use std::borrow::Cow;
-
-use super::{Check, Violation};
+use super::Violation;
+use super::check::Check;
+use crate::domain::plan::Place;
 use crate::domain::rule::Rule;
 
 impl Check<'_, '_> {
@@ -14,13 +14,13 @@ impl Check<'_, '_> {
 
     /// `dimension1`: upper case, and a comma alone between two UAIs (RFTI §3.2.3).
     fn mend_uai(&mut self) {
-        let Some(value) = self.value("dimension1") else { return };
+        let Some(value) = self.value(Place::Uai) else { return };
         let upper = value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
         let cased = upper.as_deref().unwrap_or(value);
         let tight = cased.contains(char::is_whitespace).then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
         let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, tight.is_some())];
         if let Some(mended) = tight.or(upper) {
-            self.set("dimension1", mended);
+            self.set(Place::Uai, mended);
         }
         for (rule, _) in found.into_iter().filter(|(_, broken)| *broken) {
             self.violations.push(Violation::of(rule, "dimension1"));
@@ -31,11 +31,11 @@ impl Check<'_, '_> {
     fn mend_profile(&mut self) {
         let plan = self.plan;
         let Some((value, profile)) =
-            self.value("dimension2").and_then(|value| Some((value.to_owned(), plan.national_profile(value.trim())?)))
+            self.value(Place::Profile).and_then(|value| Some((value.to_owned(), plan.national_profile(value.trim())?)))
         else {
             return;
         };
-        self.set("dimension2", profile.to_owned());
+        self.set(Place::Profile, profile.to_owned());
         let suggestion = Some(profile.to_owned());
         self.violations.push(Violation { value: Some(value), suggestion, ..Violation::of(Rule::NationalProfile, "dimension2") });
     }
@@ -43,25 +43,21 @@ impl Check<'_, '_> {
     /// A GAR code for its service, and then the GAR's tool (RFTI §2.2.2).
     fn mend_gar(&mut self) {
         let plan = self.plan;
-        let Some(value) = self.value("dimension8").map(str::to_owned) else { return };
-        let tool_is_gars = self.value("dimension6") == Some(&plan.gar_tool);
+        let Some(value) = self.value(Place::Service) else { return };
+        let tool_is_gars = self.value(Place::Tool) == Some(&plan.gar_tool);
         if let Some(service) = plan.gar_service(value.trim()) {
-            self.set("dimension8", service.to_owned());
+            let value = Some(value.to_owned());
+            self.set(Place::Service, service.to_owned());
             let suggestion = Some(service.to_owned());
-            self.violations.push(Violation { value: Some(value), suggestion, ..Violation::of(Rule::GarCode, "dimension8") });
+            self.violations.push(Violation { value, suggestion, ..Violation::of(Rule::GarCode, "dimension8") });
             if !tool_is_gars {
-                self.set("dimension6", plan.gar_tool.clone());
+                self.set(Place::Tool, plan.gar_tool.clone());
                 let suggestion = Some(plan.gar_tool.clone());
                 self.violations.push(Violation { suggestion, ..Violation::of(Rule::GarTool, "dimension6") });
             }
-        } else if tool_is_gars && !plan.is_gar_service(&value) && plan.values("services").contains(&value) {
-            self.violations.push(Violation { value: Some(value), ..Violation::of(Rule::GarService, "dimension8") });
-        }
-    }
-
-    fn set(&mut self, name: &str, value: String) {
-        if let Some(place) = self.plan.index(name).and_then(|index| self.values.get_mut(index)) {
-            *place = Some(Cow::Owned(value));
+        } else if tool_is_gars && !plan.is_gar_service(value) && plan.list("services").is_some_and(|list| list.contains(value)) {
+            let value = Some(value.to_owned());
+            self.violations.push(Violation { value, ..Violation::of(Rule::GarService, "dimension8") });
         }
     }
 }

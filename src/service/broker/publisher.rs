@@ -14,6 +14,7 @@ pub struct Publisher {
     connection: Connection,
     channel: Channel,
     exchange: String,
+    user: Option<String>,
 }
 
 /// A publish on its way.
@@ -21,11 +22,11 @@ pub struct Publisher {
 pub struct Confirm(PublisherConfirm);
 
 impl Publisher {
-    /// Connects.
+    /// Connects. `user` is put into each message as its `user_id`.
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
+    pub async fn open(settings: &Broker, user: Option<&str>) -> Result<Self, BrokerError> {
         // A second installation in one process is refused, and the first one serves both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish", None).await?;
@@ -34,14 +35,14 @@ impl Publisher {
         }
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, exchange: settings.prefix.clone() })
+        Ok(Self { connection, channel, exchange: settings.prefix.clone(), user: user.map(str::to_owned) })
     }
 
     /// Sends one message; the routing key is its visitor.
     ///
     /// # Errors
     /// When the connection is lost, or the exchange does not exist.
-    pub async fn publish(&self, body: &[u8], visitor: &str) -> Result<Confirm, BrokerError> {
+    pub async fn publish(&self, body: &[u8], visitor: &str, content_type: Option<&str>) -> Result<Confirm, BrokerError> {
         // AMQP's limit; a uid of 200 accented characters is longer. Any stable part of it keeps a visitor in one shard.
         let key: String = visitor
             .chars()
@@ -51,7 +52,13 @@ impl Publisher {
             })
             .collect();
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let properties = BasicProperties::default().with_delivery_mode(2);
+        let mut properties = BasicProperties::default().with_delivery_mode(2);
+        if let Some(content_type) = content_type {
+            properties = properties.with_content_type(content_type.into());
+        }
+        if let Some(user) = &self.user {
+            properties = properties.with_user_id(user.as_str().into());
+        }
         let sent = self.channel.basic_publish(self.exchange.as_str().into(), key.into(), options, body, properties).await;
         Ok(Confirm(sent?))
     }

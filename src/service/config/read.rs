@@ -11,6 +11,7 @@ use url::{Host, Url};
 use super::{Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, Settings, Topology, VARIABLES};
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
+use crate::service::rules::source::Source;
 
 /// The environment as it stands: all text, so that reading it cannot fail at the first mistake.
 #[derive(Deserialize, Default, Clone)]
@@ -37,6 +38,8 @@ struct Raw {
     matomo_max_rate: Option<String>,
     retry_delays: Option<String>,
     validation: Option<String>,
+    reference_lists: Option<String>,
+    tenants: Option<String>,
     http_listen: Option<String>,
     log_format: Option<String>,
     rust_log: Option<String>,
@@ -96,6 +99,7 @@ impl Check {
             &[("observe", Validation::Observe), ("filter", Validation::Filter), ("strict", Validation::Strict)],
             Validation::Filter,
         );
+        let rules = self.rules(raw.reference_lists, raw.tenants, broker.as_ref());
         let http_listen = self.listen(raw.http_listen);
         let format = match raw.log_format {
             None => Some(None),
@@ -106,6 +110,7 @@ impl Check {
             broker: broker?,
             matomo: matomo?,
             validation: validation?,
+            rules,
             allow_plaintext,
             http_listen: http_listen?,
             log: Log { format: format?, filter: filter? },
@@ -283,7 +288,10 @@ impl Check {
             return self.problem(name, "a lone / at the end names a virtual host without a name: write /%2f for the default one");
         }
         let shown = format!("{}://{host}:{port}{}", url.scheme(), url.path());
-        Some(BrokerUrl { url: text.into(), shown })
+        let user = percent_encoding::percent_decode_str(url.username()).decode_utf8_lossy().into_owned();
+        // As the client library has it.
+        let user = if user.is_empty() { "guest".to_owned() } else { user };
+        Some(BrokerUrl { url: text.into(), shown, user })
     }
 
     fn matomo_url(&mut self, value: Option<String>, plaintext: bool) -> Option<Url> {
@@ -320,6 +328,29 @@ impl Check {
             Ok(id) if id > 0 => Some(id.to_string()),
             _ => self.problem("MATOMO_SITE_ID", format!("\"{value}\" is not the number of a site")),
         }
+    }
+
+    /// The files are read here once, so that a broken one is a mistake like any other.
+    fn rules(&mut self, lists: Option<String>, tenants: Option<String>, broker: Option<&Broker>) -> Source {
+        let own_users = broker.into_iter().flat_map(|broker| &broker.urls).map(|url| url.user().to_owned()).collect();
+        let path = |path: Option<String>| path.map(|path| PathBuf::from(path.trim()));
+        let source = Source { lists: path(lists), tenants: path(tenants), own_users };
+        if let Err(error) = source.plan() {
+            self.report("REFERENCE_LISTS", error.to_string());
+        }
+        let external =
+            |broker: &Broker| broker.urls.iter().any(|url| url.expose().to_ascii_lowercase().contains("auth_mechanism=external"));
+        if source.tenants.is_some() && broker.is_some_and(external) {
+            self.report(
+                "TENANTS",
+                "needs a user name in AMQP_URL: with auth_mechanism=external nobody but the broker knows the relay's own",
+            );
+        }
+        // With the built-in plan, should the lists be broken: each has its own mistakes.
+        if let Err(error) = (Source { lists: None, ..source.clone() }).read() {
+            self.report("TENANTS", error.to_string());
+        }
+        source
     }
 
     fn prefix(&mut self, value: Option<String>) -> Option<String> {

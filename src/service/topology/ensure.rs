@@ -7,7 +7,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Binding, CONSISTENT_HASH, Topology};
+use super::{Binding, CONSISTENT_HASH, Exchange, Queue, Topology};
 use crate::service::config::Topology as Mode;
 
 /// What a broker tells of a queue.
@@ -78,16 +78,11 @@ impl Topology {
 
     async fn declare(&self, connection: &Connection) -> Result<(), TopologyError> {
         let channel = channel(connection, self.main()).await?;
-        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         for exchange in self.exchanges() {
-            let kind = ExchangeKind::Custom(exchange.kind.to_owned());
-            let declared = channel.exchange_declare(exchange.name.as_str().into(), kind, durable, FieldTable::default()).await;
-            declared.map_err(|error| self.explain(&exchange.name, error))?;
+            self.declare_exchange(&channel, &exchange).await?;
         }
-        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         for queue in self.queues() {
-            let declared = channel.queue_declare(queue.name.as_str().into(), durable, table(&queue.arguments)).await;
-            declared.map_err(|error| self.explain(&queue.name, error))?;
+            self.declare_queue(&channel, &queue).await?;
         }
         for Binding { exchange, queue, key } in self.bindings() {
             let bound =
@@ -95,6 +90,19 @@ impl Topology {
             bound.await.map_err(|error| self.explain(&queue, error))?;
         }
         self.close(&channel).await
+    }
+
+    pub(super) async fn declare_exchange(&self, channel: &Channel, exchange: &Exchange) -> Result<(), TopologyError> {
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let kind = ExchangeKind::Custom(exchange.kind.to_owned());
+        let declared = channel.exchange_declare(exchange.name.as_str().into(), kind, durable, FieldTable::default()).await;
+        declared.map_err(|error| self.explain(&exchange.name, error))
+    }
+
+    pub(super) async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<(), TopologyError> {
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.name.as_str().into(), durable, table(&queue.arguments)).await;
+        declared.map(|_| ()).map_err(|error| self.explain(&queue.name, error))
     }
 
     /// AMQP can only be asked whether a name exists: arguments and bindings of existing things cannot be read by it.
@@ -121,7 +129,7 @@ impl Topology {
         self.exchange_exists(connection, self.main()).await
     }
 
-    async fn exchange_exists(&self, connection: &Connection, name: &str) -> Result<bool, TopologyError> {
+    pub(super) async fn exchange_exists(&self, connection: &Connection, name: &str) -> Result<bool, TopologyError> {
         // A miss closes the channel, so each question has its own.
         let channel = channel(connection, name).await?;
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
@@ -188,11 +196,11 @@ impl Topology {
         self.close(&channel).await.map(|()| true)
     }
 
-    async fn close(&self, channel: &Channel) -> Result<(), TopologyError> {
+    pub(super) async fn close(&self, channel: &Channel) -> Result<(), TopologyError> {
         channel.close(200, "done".into()).await.map_err(|error| self.explain(self.main(), error))
     }
 
-    fn explain(&self, name: &str, error: lapin::Error) -> TopologyError {
+    pub(super) fn explain(&self, name: &str, error: lapin::Error) -> TopologyError {
         let name = name.to_owned();
         let ErrorKind::ProtocolError(amqp) = error.kind() else { return TopologyError::Broker { name, source: error } };
         let detail = amqp.get_message().to_string();
@@ -210,7 +218,7 @@ impl Topology {
     }
 }
 
-async fn channel(connection: &Connection, name: &str) -> Result<Channel, TopologyError> {
+pub(super) async fn channel(connection: &Connection, name: &str) -> Result<Channel, TopologyError> {
     connection.create_channel().await.map_err(|source| TopologyError::Broker { name: name.to_owned(), source })
 }
 

@@ -41,6 +41,8 @@ pub enum Situation {
     Slow(Duration),
     /// Stores, and the connection breaks in the middle of the answer.
     Broken,
+    /// Something in its place that takes whatever comes.
+    TakesAll,
     /// A body without end.
     Endless,
 }
@@ -197,7 +199,14 @@ async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: U
     let bulk = text.contains("\"requests\"");
     let (hits, token) = if bulk { bulk_hits(&text) } else { single_hit(&method, &uri, &text) };
     if hits.is_empty() {
-        return if bulk { counts(200, "success", 0, &[], false) } else { html(200, HTML) };
+        let situation = ledger.lock().expect("ledger").situation;
+        return match situation {
+            Situation::NotInstalled | Situation::Redirect | Situation::LoginPage => {
+                ledger.lock().expect("ledger").respond(situation, bulk, &hits, None)
+            }
+            _ if bulk => counts(200, "success", 0, &[], false),
+            _ => html(200, HTML),
+        };
     }
     let agent = headers.get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
     let (situation, pause) = arrive(&ledger, &hits, agent);
@@ -301,6 +310,7 @@ impl Ledger {
             | Situation::GatewayTimeout
             | Situation::QueuedTracking
             | Situation::NoContent
+            | Situation::TakesAll
             | Situation::Slow(_)
             | Situation::Broken => {}
         }

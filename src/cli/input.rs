@@ -1,0 +1,122 @@
+//! Files of hits in every form that an ENT has them in: opened, told apart by their content, read in bounded memory, and with
+//! a progress bar.
+//!
+//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`array`] (a JSON array), [`table`] (CSV). Each
+//! gives one [`Record`] after the other; gzip is unpacked on the way.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+
+use anyhow::Context as _;
+use flate2::bufread::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+
+mod array;
+mod lines;
+mod table;
+
+use array::Array;
+use lines::Lines;
+use table::Table;
+
+/// One hit as a message would carry it.
+#[derive(Debug)]
+pub(super) struct Record<'r> {
+    /// Line of the file, or place in the array, from 1.
+    pub(super) number: u64,
+    /// The message, or why there is none.
+    pub(super) body: Result<&'r [u8], String>,
+    /// What a publisher would say of the form.
+    pub(super) content_type: Option<&'static str>,
+    /// When somebody received the hit, where the file tells.
+    pub(super) received_at: Option<Timestamp>,
+}
+
+/// A file of any size, or standard input.
+pub(super) struct Input {
+    form: Form,
+    bytes: Option<u64>,
+    progress: ProgressBar,
+}
+
+enum Form {
+    Lines(Lines),
+    Array(Array),
+    Table(Box<Table>),
+}
+
+/// Text, unpacked.
+type Text = Box<dyn BufRead>;
+
+const JSON: &str = "application/json";
+const QUERY: &str = "application/x-www-form-urlencoded";
+
+/// How much is looked at to tell the forms apart.
+const BUFFER: usize = 256 * 1024;
+
+impl Input {
+    /// Opens a file, or standard input for `-`. The progress bar is hidden until [`Input::show_progress`].
+    pub(super) fn open(path: &str) -> anyhow::Result<Self> {
+        let progress = ProgressBar::hidden();
+        let (raw, bytes): (Box<dyn Read>, _) = if path == "-" {
+            (Box::new(std::io::stdin().lock()), None)
+        } else {
+            let file = File::open(path).with_context(|| format!("{path} cannot be read"))?;
+            let metadata = file.metadata()?;
+            anyhow::ensure!(!metadata.is_dir(), "{path} is a directory");
+            (Box::new(file), Some(metadata.len()))
+        };
+        let mut raw = BufReader::with_capacity(BUFFER, progress.wrap_read(raw));
+        let packed = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+        let mut text: Text = if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+        if text.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
+            text.consume('\u{feff}'.len_utf8());
+        }
+        let form = match array::begins(text.fill_buf()?) {
+            true => Form::Array(Array::new(text)),
+            false => match table::delimiter(text.fill_buf()?) {
+                Some(delimiter) => Form::Table(Box::new(Table::new(text, delimiter)?)),
+                None => Form::Lines(Lines::new(text)),
+            },
+        };
+        Ok(Self { form, bytes, progress })
+    }
+
+    /// From here on there is progress to show; drawn on a terminal only.
+    pub(super) fn show_progress(&mut self) -> anyhow::Result<()> {
+        self.progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        match self.bytes {
+            Some(bytes) => {
+                self.progress.set_length(bytes);
+                self.progress.set_style(ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} of about {duration}")?);
+            }
+            None => self.progress.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?),
+        }
+        Ok(())
+    }
+
+    /// The next hit; none at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+        match &mut self.form {
+            Form::Lines(lines) => lines.next(),
+            Form::Array(array) => array.next(),
+            Form::Table(table) => table.next(),
+        }
+    }
+
+    /// What [`Record::number`] counts.
+    pub(super) fn counts(&self) -> &'static str {
+        if matches!(self.form, Form::Array(_)) { "hit" } else { "line" }
+    }
+
+    /// Says something beside the progress bar.
+    pub(super) fn tell(&self, message: String) {
+        self.progress.set_message(message);
+    }
+
+    /// The bar goes away.
+    pub(super) fn finish(&self) {
+        self.progress.finish_and_clear();
+    }
+}

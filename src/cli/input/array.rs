@@ -1,0 +1,121 @@
+//! One JSON array of hits, cut into its elements without reading it as a whole.
+
+use std::io::BufRead;
+
+use super::{JSON, Record, Text};
+use crate::domain::hit;
+
+pub(super) struct Array {
+    text: Text,
+    element: Vec<u8>,
+    number: u64,
+    opened: bool,
+    closed: bool,
+}
+
+/// Where the scan stands within an element.
+#[derive(Default)]
+struct Scan {
+    depth: u32,
+    in_text: bool,
+    escaped: bool,
+}
+
+/// Whether this is an array of objects. A line of an access log may begin with a bracket too.
+pub(super) fn begins(text: &[u8]) -> bool {
+    let mut visible = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    visible.next() == Some(&b'[') && matches!(visible.next(), None | Some(b'{' | b']'))
+}
+
+impl Array {
+    pub(super) fn new(text: Text) -> Self {
+        Self { text, element: Vec::new(), number: 0, opened: false, closed: false }
+    }
+
+    /// The next element, trimmed; one that is too long is cut where that shows.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+        if self.closed {
+            return Ok(None);
+        }
+        self.element.clear();
+        let mut scan = Scan::default();
+        let last = loop {
+            let chunk = self.text.fill_buf()?;
+            anyhow::ensure!(!chunk.is_empty(), "the JSON array is not closed after hit {}", self.number);
+            let mut used = 0;
+            let mut end = None;
+            for byte in chunk {
+                used += 1;
+                if !self.opened {
+                    self.opened = *byte == b'[';
+                    continue;
+                }
+                if let Some(last) = scan.ends(*byte) {
+                    end = Some(last);
+                    break;
+                }
+                if self.element.len() <= hit::MAX_BYTES {
+                    self.element.push(*byte);
+                }
+            }
+            self.text.consume(used);
+            if let Some(last) = end {
+                break last;
+            }
+        };
+        self.closed = last;
+        let body = self.element.trim_ascii();
+        if last && body.is_empty() {
+            return Ok(None);
+        }
+        self.number += 1;
+        Ok(Some(Record { number: self.number, body: Ok(body), content_type: Some(JSON), received_at: None }))
+    }
+}
+
+impl Scan {
+    /// Whether this byte ends an element, and whether it is the last one.
+    fn ends(&mut self, byte: u8) -> Option<bool> {
+        if self.in_text {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = false,
+                _ => {}
+            }
+            return None;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' if self.depth > 0 => self.depth -= 1,
+            b']' => return Some(true),
+            b',' if self.depth == 0 => return Some(false),
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elements(text: &'static str) -> Result<Vec<String>, String> {
+        let mut array = Array::new(Box::new(std::io::BufReader::with_capacity(3, text.as_bytes())));
+        let mut elements = Vec::new();
+        while let Some(record) = array.next().map_err(|error| error.to_string())? {
+            elements.push(String::from_utf8_lossy(record.body.expect("a body")).into_owned());
+        }
+        Ok(elements)
+    }
+
+    #[test]
+    fn elements_end_where_json_says() {
+        assert!(begins(b" [\n {") && begins(b"[]") && !begins(b"[25/Nov/2024") && !begins(b"{"));
+        let found = elements(" [ {\"a\":\"],\\\"}\"} , {\"b\":[1,{}]},3 ]\n").expect("an array");
+        assert_eq!(found, ["{\"a\":\"],\\\"}\"}", "{\"b\":[1,{}]}", "3"]);
+        assert_eq!(elements("[]"), Ok(vec![]));
+        assert!(elements("[{\"a\":1}").expect_err("open").contains("not closed"));
+    }
+}

@@ -1,0 +1,97 @@
+//! One hit a line: a JSON object, a query string or URL, or a line of a web server's access log.
+
+use std::io::BufRead;
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use memchr::{memchr, memmem};
+
+use super::{QUERY, Record, Text};
+use crate::domain::hit;
+
+pub(super) struct Lines {
+    text: Text,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl Lines {
+    pub(super) fn new(text: Text) -> Self {
+        Self { text, line: Vec::new(), number: 0 }
+    }
+
+    /// The next line that is not blank.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+        loop {
+            self.line.clear();
+            if !self.read()? {
+                return Ok(None);
+            }
+            self.number += 1;
+            if !self.line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let line = self.line.trim_ascii();
+        let number = self.number;
+        if line.starts_with(b"{") {
+            return Ok(Some(Record { number, body: Ok(line), content_type: None, received_at: None }));
+        }
+        let (body, received_at) = logged_call(line).unwrap_or((line, None));
+        // A line of plain parameters has no first byte to know it by.
+        let content_type = (!body.starts_with(b"[") && memchr(b'=', body).is_some()).then_some(QUERY);
+        Ok(Some(Record { number, body: Ok(body), content_type, received_at }))
+    }
+
+    /// Reads one line, keeping no more of it than shows that it is too long. False at the end.
+    fn read(&mut self) -> std::io::Result<bool> {
+        let mut read = false;
+        loop {
+            let chunk = self.text.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(read);
+            }
+            read = true;
+            let end = memchr(b'\n', chunk);
+            let taken = end.map_or(chunk.len(), |end| end + 1);
+            let room = (hit::MAX_BYTES + 2).saturating_sub(self.line.len());
+            self.line.extend_from_slice(chunk.get(..taken.min(room)).unwrap_or_default());
+            self.text.consume(taken);
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// The call of matomo.php in a line of an access log, and when it came
+/// (`… [25/Nov/2024:16:11:42 +0000] "GET /matomo.php?idsite=1… HTTP/1.1" 204 …`).
+fn logged_call(line: &[u8]) -> Option<(&[u8], Option<Timestamp>)> {
+    let start = memmem::find(line, b"\"GET ")?;
+    let (before, rest) = (line.get(..start)?, line.get(start + 5..)?);
+    let end = rest.iter().position(|byte| *byte == b' ' || *byte == b'"').unwrap_or(rest.len());
+    let call = rest.get(..end).filter(|call| memmem::find(call, b".php?").is_some())?;
+    Some((call, logged_time(before)))
+}
+
+fn logged_time(before: &[u8]) -> Option<Timestamp> {
+    let begin = memchr(b'[', before)? + 1;
+    let end = memchr(b']', before)?;
+    let text = std::str::from_utf8(before.get(begin..end)?).ok()?;
+    strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).ok()?.to_timestamp().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_found_in_an_access_log_with_its_time() {
+        let line = br#"192.0.2.1 - - [25/Nov/2024:17:11:42 +0100] "GET /matomo.php?idsite=1&uid=x HTTP/1.1" 204 0 "-" "curl""#;
+        let (call, time) = logged_call(line).expect("a call");
+        assert_eq!(call, b"/matomo.php?idsite=1&uid=x");
+        assert_eq!(time.map(|time| time.as_second()), Some(1_732_551_102));
+        assert_eq!(logged_call(br#"{"action_name":"\"GET it"}"#), None);
+        assert_eq!(logged_call(b"GET"), None);
+    }
+}

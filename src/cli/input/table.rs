@@ -1,0 +1,130 @@
+//! CSV with a header of Matomo parameter names: each row becomes the JSON object that a message would carry.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use serde_json::{Map, Value};
+
+use super::{JSON, Record, Text};
+use crate::domain::hit;
+
+pub(super) struct Table {
+    rows: Reader<Metered>,
+    meter: Rc<Cell<usize>>,
+    names: Vec<String>,
+    row: ByteRecord,
+    body: Vec<u8>,
+}
+
+/// Most bytes that one row may take: a quote that is never closed must not fill the memory.
+const MOST: usize = 16 * hit::MAX_BYTES;
+
+/// Counts what a row takes.
+struct Metered {
+    text: Text,
+    meter: Rc<Cell<usize>>,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.text.read(buffer)?;
+        self.meter.set(self.meter.get() + read);
+        if self.meter.get() > MOST {
+            return Err(std::io::Error::other(format!("a row of over {MOST} bytes: is a quote not closed?")));
+        }
+        Ok(read)
+    }
+}
+
+/// The delimiter, if the first line is a header: names, and among them the visitor or the site.
+pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
+    let header = text.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    if header.iter().any(|byte| matches!(byte, b'{' | b'=' | b'?')) {
+        return None;
+    }
+    let is_header = |delimiter: &u8| {
+        let mut cells = header.split(|byte| byte == delimiter).map(|cell| cell.trim_ascii());
+        header.contains(delimiter) && cells.any(|cell| matches!(cell, b"uid" | b"idsite" | b"\"uid\"" | b"\"idsite\""))
+    };
+    [b',', b';', b'\t'].into_iter().find(is_header)
+}
+
+impl Table {
+    pub(super) fn new(text: Text, delimiter: u8) -> anyhow::Result<Self> {
+        let meter = Rc::new(Cell::new(0));
+        let mut rows = ReaderBuilder::new().delimiter(delimiter).from_reader(Metered { text, meter: meter.clone() });
+        let names = rows.headers()?.iter().map(|name| name.trim().to_owned()).collect();
+        Ok(Self { rows, meter, names, row: ByteRecord::new(), body: Vec::new() })
+    }
+
+    /// The next row. An empty cell is a field that the hit leaves out.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+        self.meter.set(0);
+        let broken = match self.rows.read_byte_record(&mut self.row) {
+            Ok(false) => return Ok(None),
+            Ok(true) => None,
+            Err(error) => match error.kind() {
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                    Some(format!("{len} cells where the header has {expected_len}"))
+                }
+                _ => return Err(error.into()),
+            },
+        };
+        let number = self.row.position().map_or(0, csv::Position::line);
+        let body = match broken.map_or_else(|| self.encode(), Err) {
+            Ok(()) => Ok(self.body.as_slice()),
+            Err(broken) => Err(broken),
+        };
+        Ok(Some(Record { number, body, content_type: Some(JSON), received_at: None }))
+    }
+
+    fn encode(&mut self) -> Result<(), String> {
+        let mut object = Map::new();
+        for (name, cell) in self.names.iter().zip(&self.row).filter(|(_, cell)| !cell.is_empty()) {
+            let cell = std::str::from_utf8(cell).map_err(|_| "not UTF-8".to_owned())?;
+            object.insert(name.clone(), Value::from(cell));
+        }
+        self.body.clear();
+        serde_json::to_writer(&mut self.body, &object).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &'static str, delimiter: u8) -> Vec<(u64, Result<String, String>)> {
+        let mut table = Table::new(Box::new(text.as_bytes()), delimiter).expect("a header");
+        let mut rows = Vec::new();
+        while let Some(record) = table.next().expect("reads") {
+            rows.push((record.number, record.body.map(|body| String::from_utf8_lossy(body).into_owned())));
+        }
+        rows
+    }
+
+    #[test]
+    fn a_header_is_known_by_its_names() {
+        assert_eq!(delimiter(b"idsite,uid,url\n1,x,y"), Some(b','));
+        assert_eq!(delimiter("\"uid\";\"dimension9\"\r\n".as_bytes()), Some(b';'));
+        for text in ["{\"uid\":1,\"b\":2}", "?uid=1,2", "uid", "a,b,c", "192.0.2.1 - uid, [x]"] {
+            assert_eq!(delimiter(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_a_message_and_a_broken_row_stops_nothing() {
+        let found = rows("uid;dimension9;ua\nu1;\"a;\nb\";\nu2;x\nu3;y;z\n", b';');
+        assert_eq!(found[0], (2, Ok(r#"{"dimension9":"a;\nb","uid":"u1"}"#.to_owned())));
+        assert_eq!(found[1], (4, Err("2 cells where the header has 3".to_owned())));
+        assert_eq!(found[2].0, 5);
+    }
+
+    #[test]
+    fn an_open_quote_does_not_fill_the_memory() {
+        let endless = Box::new(std::io::BufReader::new(std::io::Read::chain("uid,a\n\"".as_bytes(), std::io::repeat(b'x'))));
+        let mut table = Table::new(endless, b',').expect("a header");
+        assert!(table.next().expect_err("endless").to_string().contains("quote"));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the hits cover: the values of a field that were seen, those that are not in its list, and those never seen.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::Rest;
+use super::words::shown;
+use crate::cli::validate::survey::Coverage;
+use crate::domain::plan::{Place, Plan};
+
+/// Values of one kind that are shown at once.
+const SHOWN: usize = 20;
+
+/// The values that were seen of one field.
+#[derive(Debug)]
+pub(super) struct Covered<'p> {
+    pub(super) field: &'p str,
+    pub(super) list: Option<&'p str>,
+    pub(super) checked: bool,
+    /// Values of the list, where it is loaded.
+    pub(super) legal: usize,
+    pub(super) seen: usize,
+    pub(super) unseen: usize,
+    pub(super) values: Rest<Seen>,
+    /// Values that are not in the list.
+    pub(super) wrong: Rest<Seen>,
+    pub(super) never: Rest<(&'p str, Option<&'p str>)>,
+    pub(super) others: u64,
+}
+
+/// A value that was seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) value: String,
+    pub(super) count: u64,
+}
+
+pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p> {
+    let list = coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
+    // Values that may not be told are one.
+    let (mut legal, mut wrong): (BTreeMap<Cow<'_, str>, u64>, BTreeMap<_, u64>) = (BTreeMap::new(), BTreeMap::new());
+    for (value, count) in &coverage.seen {
+        match list {
+            Some(list) if list.contains(value) => *legal.entry(Cow::Borrowed(value.as_str())).or_default() += count,
+            Some(_) => *wrong.entry(Cow::Owned(shown(value))).or_default() += count,
+            None => *legal.entry(Cow::Owned(shown(value))).or_default() += count,
+        }
+    }
+    let described = |value| (value, list.and_then(|list| list.description(value)));
+    let never: Vec<_> = coverage.never_seen(plan).into_iter().map(described).collect();
+    let is_school = plan.place(Place::Uai).and_then(|index| plan.fields().get(index)).is_some_and(|field| field.name == coverage.field);
+    Covered {
+        field: &coverage.field,
+        list: coverage.list.as_deref().filter(|_| !is_school),
+        checked: list.is_some(),
+        legal: list.map_or(0, |list| list.values().len()),
+        seen: legal.len(),
+        unseen: never.len(),
+        values: Rest::of(by_count(legal), SHOWN),
+        wrong: Rest::of(by_count(wrong), SHOWN),
+        never: Rest::of(never, SHOWN),
+        others: coverage.others,
+    }
+}
+
+/// The most frequent first.
+fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<Seen> {
+    let mut values: Vec<Seen> = values.into_iter().map(|(value, count)| Seen { value: value.into_owned(), count }).collect();
+    values.sort_by_key(|seen| std::cmp::Reverse(seen.count));
+    values
+}
+
+impl Covered<'_> {
+    /// Whether the plan says what the values are that were never seen.
+    pub(super) fn described(&self) -> bool {
+        self.never.first.iter().any(|(_, meaning)| meaning.is_some())
+    }
+}

@@ -1,0 +1,138 @@
+//! A plan's data → [`Plan`], or what is wrong with it.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::place::Place;
+use super::{Alias, Field, Gar, List, National, Plan, Section, Text, Word};
+use crate::domain::cdt;
+use crate::domain::data::{self, DataError};
+use crate::domain::rule::Rule;
+
+/// Why a plan's data was refused.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// Not TOML, or a key, type or rule that is not known.
+    #[error(transparent)]
+    Syntax(#[from] DataError),
+    /// A rule of the code has no severity and texts.
+    #[error("the plan says nothing of rule {0}")]
+    RuleMissing(&'static str),
+    /// Two fields of the same name.
+    #[error("field {0} is given twice")]
+    FieldTwice(String),
+    /// A field, alias or file names a list that is not there.
+    #[error("list {0} does not exist")]
+    ListMissing(String),
+    /// A field names a section that is not there.
+    #[error("section {0} has no name")]
+    SectionMissing(String),
+    /// Not a date.
+    #[error("{0} is not a date")]
+    Date(String),
+    /// The checks need this field.
+    #[error("field {0} is missing")]
+    FieldMissing(&'static str),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: String,
+    #[serde(rename = "published")]
+    _published: String,
+    in_force_since: String,
+    recommended_length: usize,
+    stored_length: usize,
+    gar_tool: String,
+    sections: Vec<Section>,
+    fields: Vec<Field>,
+    lists: Vec<List>,
+    #[serde(default)]
+    aliases: Vec<Alias>,
+    gar: Vec<Gar>,
+    national: Vec<National>,
+    #[serde(default)]
+    words: Vec<Word>,
+    rules: BTreeMap<Rule, Text>,
+}
+
+pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
+    let file: File = data::read(text)?;
+    let File {
+        version,
+        recommended_length,
+        stored_length,
+        gar_tool,
+        sections,
+        mut fields,
+        mut lists,
+        aliases,
+        gar,
+        national,
+        words,
+        rules,
+        ..
+    } = file;
+    let in_force_since = cdt::parse(&file.in_force_since).map_err(|_| PlanError::Date(file.in_force_since))?;
+    if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
+        return Err(PlanError::RuleMissing(rule.code()));
+    }
+    let mut by_name = FxHashMap::default();
+    for (index, field) in fields.iter().enumerate() {
+        for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
+            if by_name.insert(name.clone(), index).is_some() {
+                return Err(PlanError::FieldTwice(name.clone()));
+            }
+        }
+    }
+    let position = |name: &String| lists.iter().position(|list| list.name == *name).ok_or_else(|| PlanError::ListMissing(name.clone()));
+    for field in &mut fields {
+        field.list_at = field.list.as_ref().map(position).transpose()?;
+        if let Some(name) = &field.coverage {
+            position(name)?;
+        }
+        field.exceptions_at = field.exceptions.as_ref().map(position).transpose()?;
+        if !sections.iter().any(|section| section.number == field.section) {
+            return Err(PlanError::SectionMissing(field.section.clone()));
+        }
+    }
+    if let Some(Err(error)) = aliases.iter().map(|alias| position(&alias.list)).find(Result::is_err) {
+        return Err(error);
+    }
+    for list in &mut lists {
+        let values = std::mem::take(&mut list.values);
+        list.load(values);
+    }
+    if let Some(place) = Place::NEEDED.iter().find(|place| !by_name.contains_key(place.code())) {
+        return Err(PlanError::FieldMissing(place.code()));
+    }
+    let places = Place::ALL.iter().map(|place| by_name.get(place.code()).copied()).collect();
+    let technologies: Vec<String> = fields.iter().flat_map(|field| field.mandatory.clone()).collect();
+    let needed =
+        |of: &dyn Fn(&Field) -> bool| fields.iter().enumerate().filter(|(_, f)| !f.relay && of(f)).map(|(index, _)| index).collect();
+    let strictest = needed(&|field| !field.mandatory.is_empty());
+    let mandatory = technologies.into_iter().map(|t| (t.clone(), needed(&|field: &Field| field.mandatory.contains(&t)))).collect();
+    Ok(Plan {
+        version,
+        in_force_since,
+        recommended_length,
+        stored_length,
+        gar_tool,
+        gar,
+        national,
+        sections,
+        fields,
+        lists,
+        aliases,
+        words,
+        rules,
+        by_name,
+        places,
+        mandatory,
+        strictest,
+    })
+}

@@ -1,0 +1,132 @@
+//! The plan as a JSON Schema of a message, for editors, generators and contract tests on the ENT's side.
+//!
+//! The schema accepts what the check finds no *error* in, within what a schema can say: warnings are no matter of it, and
+//! neither are a time's meaning (milliseconds) and a field given twice.
+
+use serde_json::{Map, Value, json};
+
+use super::{Field, List, Place, Plan};
+use crate::domain::hit;
+
+/// Text without control characters.
+const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f]*$";
+/// White space or nothing: as good as absent.
+const BLANK: &str = "^\\s*$";
+/// Beyond, a JSON number is no longer exact.
+const EXACT: i64 = 9_007_199_254_740_991;
+
+/// The schema (draft 2020-12).
+pub fn schema(plan: &Plan) -> Value {
+    let mut properties = Map::new();
+    for (index, field) in plan.fields().iter().enumerate() {
+        for name in [field.name.as_str(), field.parameter()] {
+            properties.insert(name.to_owned(), property(plan, index, field));
+        }
+    }
+    let technologies = plan.list("technologies").map(List::values).unwrap_or_default();
+    let is_always = |index: &&usize| technologies.iter().all(|technology| plan.mandatory(Some(technology)).contains(*index));
+    let always: Vec<usize> = plan.mandatory(None).iter().filter(is_always).copied().collect();
+    let by_technology = technologies.iter().map(|technology| {
+        let aliases = plan.aliases("technologies").filter(|(_, value)| value == technology).map(|(alias, _)| alias);
+        let written: Vec<&str> = std::iter::once(technology.as_str()).chain(aliases).collect();
+        let field = Place::Technology.code();
+        json!({
+            "if": {"properties": {field: {"enum": written}}, "required": [field]},
+            "then": present(plan, plan.mandatory(Some(technology))),
+        })
+    });
+    let conditions: Vec<Value> = [present(plan, &always), tool(plan)].into_iter().chain(by_technology).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": format!("Hit (RFTI {})", plan.version),
+        "description": "One AMQP message: Matomo parameters to strings or numbers",
+        "type": "object",
+        "maxProperties": hit::MAX_FIELDS,
+        "propertyNames": {"maxLength": hit::MAX_NAME},
+        "properties": properties,
+        "allOf": conditions,
+    })
+}
+
+/// What must be there and not blank. A field with exceptions may be left out by some hits.
+fn present(plan: &Plan, indexes: &[usize]) -> Value {
+    let tool = plan.place(Place::Tool);
+    let fields = indexes.iter().filter(|index| Some(**index) != tool).filter_map(|index| plan.fields().get(*index));
+    let fields = fields.filter(|field| field.exceptions.is_none());
+    let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+    let not_blank = |name: &&str| ((*name).to_owned(), json!({"not": blank()}));
+    json!({"required": names, "properties": names.iter().map(not_blank).collect::<Map<_, _>>()})
+}
+
+/// The tool must be there and of its list, unless a GAR code in place of the service says which one it is.
+fn tool(plan: &Plan) -> Value {
+    let Some(field) = plan.place(Place::Tool).and_then(|index| plan.fields().get(index)) else { return json!(true) };
+    let legal = match plan.list_of(field).filter(|list| list.is_loaded()) {
+        Some(list) => json!({"enum": list.values()}),
+        None => json!({"not": blank()}),
+    };
+    let service = Place::Service.code();
+    json!({"anyOf": [
+        {"required": [field.name], "properties": {field.name.as_str(): legal}},
+        {"required": [service], "properties": {service: gar_code(plan)}},
+    ]})
+}
+
+fn gar_code(plan: &Plan) -> Value {
+    let codes: Vec<&str> = plan.gar().map(|(code, _)| code).collect();
+    json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", codes.join("|"))})
+}
+
+fn property(plan: &Plan, index: usize, field: &Field) -> Value {
+    let is = |place| plan.place(place) == Some(index);
+    let forms = if is(Place::Record) || is(Place::ApiVersion) {
+        vec![json!({"enum": ["1", 1]})]
+    } else if is(Place::Time) {
+        vec![
+            json!({"type": "string", "pattern": "^\\s*[0-9]", "maxLength": 40}),
+            json!({"type": "number", "minimum": 946_684_800, "exclusiveMaximum": 4_102_444_800_u64}),
+            blank(),
+        ]
+    } else if let Some(legal) = legal(plan, index, field).filter(|_| !is(Place::Tool)) {
+        legal.into_iter().chain([blank()]).collect()
+    } else {
+        any_text(field)
+    };
+    let list = plan.list_of(field).map(|list| format!(": a value of the list {}", list.name)).unwrap_or_default();
+    let refused = if is(Place::User) { json!(["0", 0]) } else { json!([]) };
+    json!({"description": format!("RFTI §{}{list}", field.section), "anyOf": forms, "not": {"enum": refused}})
+}
+
+fn blank() -> Value {
+    json!({"type": "string", "pattern": BLANK})
+}
+
+/// Text up to the field's limit, or a number, which is as long as its digits.
+fn any_text(field: &Field) -> Vec<Value> {
+    let digits = field.max.and_then(|max| 10_i64.checked_pow(u32::try_from(max).ok()?));
+    let largest = digits.map_or(EXACT, |limit| (limit - 1).min(EXACT));
+    let longest = field.max.unwrap_or(hit::MAX_BYTES);
+    vec![
+        json!({"type": "string", "pattern": PRINTABLE, "maxLength": longest}),
+        json!({"type": "number", "minimum": -EXACT, "maximum": largest}),
+    ]
+}
+
+/// The values of a list that is loaded, and what is mended into one of them.
+fn legal(plan: &Plan, index: usize, field: &Field) -> Option<Vec<Value>> {
+    let list = plan.list_of(field).filter(|list| list.is_loaded())?;
+    let aliases = plan.aliases(&list.name).map(|(alias, _)| alias);
+    let values: Vec<&str> = list.values().iter().map(String::as_str).chain(aliases).collect();
+    let mut legal = vec![json!({"enum": values})];
+    let either_case =
+        |name: &str| name.chars().map(|c| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())).collect::<String>();
+    if plan.place(Place::Profile) == Some(index) {
+        // The directory's names are known in any case. An underscore has none.
+        let names: Vec<String> = plan.national().map(|(name, _)| either_case(name)).collect();
+        legal.push(json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", names.join("|"))}));
+    }
+    if plan.place(Place::Service) == Some(index) {
+        legal.push(gar_code(plan));
+    }
+    Some(legal)
+}

@@ -1,0 +1,233 @@
+//! Who may send for whom: which AMQP user stands for which exploitants, platforms and sites.
+//!
+//! The broker itself verifies a message's `user_id` (RabbitMQ refuses a publish that claims another user), so an ENT cannot
+//! write into another's figures. Without this data nothing is checked.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::data::{self, DataError};
+use super::plan::{Place, Plan};
+
+/// The tenants, by their AMQP user.
+#[derive(Debug, Clone)]
+pub struct Tenants(BTreeMap<String, Tenant>);
+
+/// One AMQP user and what it may send.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// AMQP user, as the broker knows it.
+    user: String,
+    /// Values of `dimension3`; `*` alone for any.
+    exploitants: Vec<String>,
+    /// Values of `dimension4`; `*` alone for any.
+    plateformes: Vec<String>,
+    /// Values of `idsite`; `*` alone for any.
+    idsites: Vec<Id>,
+    /// Fields that its hits may leave out, by the RFTI's name.
+    #[serde(default)]
+    defaults: BTreeMap<String, String>,
+}
+
+/// A site: a number, or the same as text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(u32),
+    Text(String),
+}
+
+/// Who sent a hit, as far as anybody checks.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Sender<'t> {
+    /// There are no tenants.
+    #[default]
+    Unchecked,
+    /// No AMQP user, or none of the tenants'.
+    Unknown,
+    /// This one.
+    Tenant(&'t Tenant),
+}
+
+/// Why the tenants were refused.
+#[derive(Debug, Error)]
+pub enum TenantsError {
+    /// Not TOML, or a key that is not known or missing.
+    #[error(transparent)]
+    Syntax(#[from] DataError),
+    /// Nobody could send anything.
+    #[error("holds no [[tenants]]")]
+    Empty,
+    /// Which of the two is meant is a guess.
+    #[error("user {0} is given twice")]
+    Twice(String),
+    /// A tenant that may send nothing.
+    #[error("user {user}: {key} is empty; write [\"*\"] for any")]
+    Nothing {
+        /// The tenant.
+        user: String,
+        /// The list.
+        key: &'static str,
+    },
+    /// The plan has no such field, or the field cannot have a default.
+    #[error("user {user}: {field} cannot have a default")]
+    Default {
+        /// The tenant.
+        user: String,
+        /// The field.
+        field: String,
+    },
+    /// A default that the tenant itself may not send.
+    #[error("user {user}: the default of {field} is not among the values that the user may send")]
+    DefaultOutside {
+        /// The tenant.
+        user: String,
+        /// The field.
+        field: String,
+    },
+    /// The relay's own user marks the hits that come back from the retry queues.
+    #[error("user {0} is the relay's own: an ENT needs a user of its own")]
+    Own(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    tenants: Vec<Tenant>,
+}
+
+/// Any value.
+const ANY: &str = "*";
+
+impl Tenants {
+    /// Reads the data. `own` are the relay's AMQP users.
+    ///
+    /// # Errors
+    /// [`TenantsError`] for the first thing that is wrong with it.
+    pub fn parse(text: &str, plan: &Plan, own: &[String]) -> Result<Self, TenantsError> {
+        let file: File = data::read(text)?;
+        let mut tenants = BTreeMap::new();
+        for tenant in file.tenants {
+            tenant.check(plan, own)?;
+            let user = tenant.user.clone();
+            if tenants.insert(user.clone(), tenant).is_some() {
+                return Err(TenantsError::Twice(user));
+            }
+        }
+        if tenants.is_empty() { Err(TenantsError::Empty) } else { Ok(Self(tenants)) }
+    }
+
+    /// Who a verified AMQP user is.
+    pub fn sender(&self, user: Option<&str>) -> Sender<'_> {
+        user.and_then(|user| self.0.get(user)).map_or(Sender::Unknown, Sender::Tenant)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Tenant {
+    fn check(&self, plan: &Plan, own: &[String]) -> Result<(), TenantsError> {
+        let user = || self.user.clone();
+        if own.contains(&self.user) {
+            return Err(TenantsError::Own(user()));
+        }
+        let lists = [
+            ("exploitants", self.exploitants.is_empty()),
+            ("plateformes", self.plateformes.is_empty()),
+            ("idsites", self.idsites.is_empty()),
+        ];
+        if let Some((key, _)) = lists.into_iter().find(|(_, empty)| *empty) {
+            return Err(TenantsError::Nothing { user: user(), key });
+        }
+        for (field, value) in &self.defaults {
+            let error = || (user(), field.clone());
+            // A visitor or a time that many hits share would be wrong figures.
+            let index = plan.index(field).filter(|index| ![Place::User, Place::Time].iter().any(|p| plan.place(*p) == Some(*index)));
+            let Some(index) = index else {
+                let (user, field) = error();
+                return Err(TenantsError::Default { user, field });
+            };
+            let place = Self::GUARDED.into_iter().find(|place| plan.place(*place) == Some(index));
+            if place.is_some_and(|place| !self.may_send(place, value)) {
+                let (user, field) = error();
+                return Err(TenantsError::DefaultOutside { user, field });
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields whose values a tenant is held to.
+    pub(super) const GUARDED: [Place; 3] = [Place::Exploitant, Place::Plateforme, Place::Site];
+
+    /// Whether a hit of this tenant may have that value there.
+    pub(super) fn may_send(&self, place: Place, value: &str) -> bool {
+        let among = |values: &[String]| values.iter().any(|legal| legal == value || legal == ANY);
+        match place {
+            Place::Exploitant => among(&self.exploitants),
+            Place::Plateforme => among(&self.plateformes),
+            Place::Site => self.idsites.iter().any(|id| match id {
+                Id::Number(number) => value.parse() == Ok(*number),
+                Id::Text(text) => text == value || text == ANY,
+            }),
+            _ => true,
+        }
+    }
+
+    /// What stands in for fields that a hit leaves out.
+    pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.defaults.iter().map(|(field, value)| (field.as_str(), value.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALPHA: &str = r#"
+        [[tenants]]
+        user = "ent-alpha"
+        exploitants = ["ALPHA"]
+        plateformes = ["*"]
+        idsites = [1, "2"]
+        defaults = { dimension3 = "ALPHA", idsite = "1" }
+    "#;
+
+    fn parse(text: &str) -> Result<Tenants, TenantsError> {
+        Tenants::parse(text, &Plan::built_in().expect("plan"), &["relay".to_owned()])
+    }
+
+    #[test]
+    fn a_tenant_may_send_what_is_listed() {
+        let tenants = parse(ALPHA).expect("parses");
+        let Sender::Tenant(alpha) = tenants.sender(Some("ent-alpha")) else { panic!("not found") };
+        assert!(alpha.may_send(Place::Exploitant, "ALPHA") && !alpha.may_send(Place::Exploitant, "BETA"));
+        assert!(alpha.may_send(Place::Plateforme, "anything"));
+        assert!(alpha.may_send(Place::Site, "1") && alpha.may_send(Place::Site, "2") && !alpha.may_send(Place::Site, "3"));
+        assert!(matches!(tenants.sender(Some("ent-beta")), Sender::Unknown));
+        assert!(matches!(tenants.sender(None), Sender::Unknown));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_data_is_named() {
+        for (from, to, expected) in [
+            ("exploitants = [\"ALPHA\"]", "exploitant = [\"ALPHA\"]", "unknown field `exploitant`"),
+            ("exploitants = [\"ALPHA\"]", "exploitants = []", "exploitants is empty"),
+            ("dimension3 = \"ALPHA\"", "dimension3 = \"BETA\"", "the default of dimension3 is not among"),
+            ("dimension3 = \"ALPHA\"", "uid = \"x\"", "uid cannot have a default"),
+            ("dimension3 = \"ALPHA\"", "dimension33 = \"x\"", "dimension33 cannot have a default"),
+            ("user = \"ent-alpha\"", "user = \"relay\"", "the relay's own"),
+        ] {
+            let error = parse(&ALPHA.replace(from, to)).expect_err(to).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let twice = format!("{ALPHA}{ALPHA}");
+        assert!(parse(&twice).expect_err("twice").to_string().contains("twice"));
+        assert!(parse("tenants = []").expect_err("none").to_string().contains("[[tenants]]"));
+    }
+}

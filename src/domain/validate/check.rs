@@ -1,0 +1,237 @@
+//! One hit against the plan, step by step.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use super::{CheckedHit, Context, Verdict, Violation};
+use crate::domain::cdt::{self, CdtError, Lag};
+use crate::domain::hit::{RawHit, Value};
+use crate::domain::plan::{Field, Place, Plan};
+use crate::domain::rule::Rule;
+use crate::domain::tenant::{Sender, Tenant};
+
+pub(super) struct Check<'p, 'h> {
+    pub(super) plan: &'p Plan,
+    pub(super) violations: Vec<Violation>,
+    pub(super) values: Vec<Option<Cow<'h, str>>>,
+}
+
+impl<'p, 'h> Check<'p, 'h> {
+    pub(super) fn new(plan: &'p Plan) -> Self {
+        Self { plan, violations: Vec::new(), values: vec![None; plan.fields().len()] }
+    }
+
+    /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not sent.
+    pub(super) fn read(&mut self, hit: &'h RawHit<'h>) {
+        for (name, value) in hit.fields() {
+            let Some(index) = self.plan.index(name) else {
+                self.violations.push(Violation::of(Rule::UnknownParameter, name));
+                continue;
+            };
+            let Some((field, place)) = self.plan.fields().get(index).zip(self.values.get_mut(index)) else { continue };
+            let text = match value {
+                Value::Text(text) => text,
+                Value::Wrong(kind) => {
+                    self.violations.push(Violation { value: Some((*kind).to_owned()), ..Violation::of(Rule::WrongType, &field.name) });
+                    // Present, though useless: it is not reported as missing on top.
+                    *place = Some(Cow::Borrowed(""));
+                    continue;
+                }
+            };
+            if place.is_some() {
+                self.violations.push(Violation::of(Rule::DuplicateField, &field.name));
+                continue;
+            }
+            // All bytes are looked at, so that many can be at once.
+            if text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
+                self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
+            }
+            if let Some(max) = field.max.filter(|max| text.len() > *max && text.chars().count() > *max) {
+                let length = i64::try_from(text.chars().count()).ok();
+                self.violations.push(Violation { max: Some(max), length, ..Violation::of(Rule::TooLong, &field.name) });
+            }
+            *place = Some(Cow::Borrowed(text.as_ref()));
+        }
+    }
+
+    /// What the sender's hits may leave out.
+    pub(super) fn defaults(&mut self, tenant: &Tenant) {
+        for (field, value) in tenant.defaults() {
+            if let Some(place) = self.plan.index(field).and_then(|index| self.values.get_mut(index))
+                && place.as_deref().is_none_or(|value| value.trim().is_empty())
+            {
+                *place = Some(Cow::Owned(value.to_owned()));
+            }
+        }
+    }
+
+    /// Mandatory fields, by technology (RFTI §3.2.1).
+    pub(super) fn present(&mut self, context: &Context<'_>) {
+        let plan = self.plan;
+        let technology = self.value(Place::Technology);
+        let technology = technology.and_then(|t| plan.alias("technologies", t)).or(technology);
+        let mut found = Vec::new();
+        for index in plan.mandatory(technology) {
+            let (Some(field), Some(value)) = (plan.fields().get(*index), self.values.get(*index)) else { continue };
+            let value = value.as_deref().map(str::trim);
+            if value.is_some_and(|value| !value.is_empty()) {
+                continue;
+            }
+            let stood_in = (plan.place(Place::Site) == Some(*index) && context.default_site.is_some())
+                || (plan.place(Place::Time) == Some(*index) && context.sent_at.is_some());
+            let wrong = self.violations.iter().any(|v| v.rule == Rule::WrongType && v.field.as_deref() == Some(&field.name));
+            if stood_in || wrong {
+                continue;
+            }
+            let rule = match self.is_excepted(field) {
+                Some(true) => continue,
+                None if field.exceptions.is_some() => Rule::MissingUnlessException,
+                _ if value.is_some() => Rule::Empty,
+                _ => Rule::Missing,
+            };
+            found.push(Violation::of(rule, &field.name));
+        }
+        self.violations.append(&mut found);
+    }
+
+    /// Whether the hit's tool or service may leave the field out; none where nobody knows.
+    fn is_excepted(&self, field: &Field) -> Option<bool> {
+        let list = self.plan.exceptions_of(field).filter(|list| list.is_loaded())?;
+        Some([Place::Tool, Place::Service].iter().any(|place| self.value(*place).is_some_and(|value| list.contains(value))))
+    }
+
+    /// Closed lists. A reference list that is not loaded is not checked.
+    pub(super) fn lists(&mut self) {
+        for (field, place) in self.plan.fields().iter().zip(&mut self.values) {
+            let (Some(list), Some(value)) = (self.plan.list_of(field), place.as_deref()) else { continue };
+            if !list.is_loaded() || list.contains(value) || value.trim().is_empty() {
+                continue;
+            }
+            let value = value.to_owned();
+            if let Some(meant) = self.plan.alias(&list.name, &value).map(str::to_owned) {
+                *place = Some(Cow::Owned(meant.clone()));
+                self.violations.push(Violation { value: Some(value), suggestion: Some(meant), ..Violation::of(Rule::Alias, &field.name) });
+            } else {
+                let suggestion = nearest(&value, list.values()).map(str::to_owned);
+                self.violations.push(Violation { value: Some(shown(&value)), suggestion, ..Violation::of(Rule::NotInList, &field.name) });
+            }
+        }
+    }
+
+    /// The time to send. What cannot be read is sent as the time of receipt: Matomo would put its own in its place, and
+    /// another one at every retry.
+    pub(super) fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
+        let first_seen = context.first_seen;
+        let Some(text) = self.value(Place::Time).filter(|text| !text.trim().is_empty()) else {
+            let Some(sent_at) = context.sent_at else { return first_seen };
+            self.violations.push(Violation::of(Rule::CdtFromMessage, "cdt"));
+            return sent_at.min(first_seen);
+        };
+        let (violation, cdt) = match cdt::parse(text) {
+            Ok(cdt) => match cdt::lag(cdt, first_seen) {
+                Lag::Past(age) => {
+                    self.old(cdt, age, context.has_token);
+                    return cdt;
+                }
+                Lag::Future(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtFuture, "cdt") }, first_seen),
+                Lag::LocalTime(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtLocalTime, "cdt") }, first_seen),
+            },
+            Err(CdtError::Unreadable) => (Violation::of(Rule::CdtUnreadable, "cdt"), first_seen),
+            Err(CdtError::Milliseconds(seconds)) => {
+                let violation = Violation { suggestion: Some(seconds.to_string()), ..Violation::of(Rule::CdtMilliseconds, "cdt") };
+                (violation, first_seen)
+            }
+        };
+        self.violations.push(violation);
+        cdt
+    }
+
+    fn old(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
+        if cdt < self.plan.in_force_since {
+            let since = self.plan.in_force_since.strftime("%Y-%m-%d").to_string();
+            self.violations.push(Violation { suggestion: Some(since), ..Violation::of(Rule::CdtBeforePlan, "cdt") });
+        }
+        if age >= cdt::NEEDS_TOKEN_AFTER && !has_token {
+            self.violations.push(Violation { length: Some(age), ..Violation::of(Rule::CdtTooOld, "cdt") });
+        }
+    }
+
+    /// What can be sent: nothing without visitor and site, and nothing that its sender may not send.
+    pub(super) fn conclude(mut self, context: &Context<'_>, cdt: Timestamp) -> Verdict<'h> {
+        let idsite = self.taken(Place::Site).or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
+        let uid = self.taken(Place::User);
+        if uid.as_deref() == Some("0") {
+            self.violations.push(Violation::of(Rule::UidUnusable, "uid"));
+        }
+        let may_send = self.is_of(context.sender, idsite.as_deref());
+        let hit = match (idsite, uid) {
+            (Some(idsite), Some(uid)) if uid != "0" && may_send => Some(CheckedHit { values: self.values, idsite, uid, cdt }),
+            _ => None,
+        };
+        Verdict { violations: self.violations, hit }
+    }
+
+    /// Whether the hit is one that its sender may send.
+    fn is_of(&mut self, sender: Sender<'_>, idsite: Option<&str>) -> bool {
+        let tenant = match sender {
+            Sender::Unchecked => return true,
+            Sender::Unknown => {
+                self.violations.push(Violation::of_message(Rule::UnknownTenant));
+                return false;
+            }
+            Sender::Tenant(tenant) => tenant,
+        };
+        let mut may_send = true;
+        for place in Tenant::GUARDED {
+            let value = if place == Place::Site { idsite } else { self.value(place) };
+            // Without a value there is nobody to write into; that it is missing is another rule's affair.
+            let Some(value) = value.filter(|value| !tenant.may_send(place, value)) else { continue };
+            let value = Some(shown(value));
+            self.violations.push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
+            may_send = false;
+        }
+        may_send
+    }
+
+    pub(super) fn value(&self, place: Place) -> Option<&str> {
+        self.plan.place(place).and_then(|index| self.values.get(index)).and_then(|value| value.as_deref())
+    }
+
+    pub(super) fn set(&mut self, place: Place, value: String) {
+        if let Some(place) = self.plan.place(place).and_then(|index| self.values.get_mut(index)) {
+            *place = Some(Cow::Owned(value));
+        }
+    }
+
+    fn taken(&self, place: Place) -> Option<Cow<'h, str>> {
+        let value = self.plan.place(place).and_then(|index| self.values.get(index)).and_then(Clone::clone);
+        value.filter(|value| !value.trim().is_empty())
+    }
+}
+
+/// How much of a wrong value is shown, in characters.
+const SHOWN: usize = 60;
+
+/// Lists longer than this are not compared with a wrong value as a whole.
+const MOST_COMPARED: usize = 100;
+
+/// What of a value may be told: its beginning, and nothing of one that names a person.
+pub(super) fn shown(value: &str) -> String {
+    if super::hides(value) { "…".to_owned() } else { value.chars().take(SHOWN).collect() }
+}
+
+/// The legal value that was probably meant, if any comes near.
+fn nearest<'l>(value: &str, legal: &'l [String]) -> Option<&'l str> {
+    let plain = value.trim().chars().take(SHOWN).collect::<String>().to_uppercase();
+    // Of a long list only those that begin alike are compared: every wrong hit comes this way.
+    let initial = plain.chars().next();
+    let near = |candidate: &&String| legal.len() <= MOST_COMPARED || candidate.chars().flat_map(char::to_uppercase).next() == initial;
+    legal
+        .iter()
+        .filter(near)
+        .map(|candidate| (strsim::jaro_winkler(&plain, &candidate.to_uppercase()), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate.as_str())
+}

@@ -1,0 +1,112 @@
+//! Watches for visit dimensions that change within a visit (RFTI §3.2.2: "doivent porter la même valeur du début à la fin de
+//! la visite").
+//!
+//! What is kept of a visitor is a keyed hash, and the memory is bounded: when it is full, those not seen for longest go.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use super::plan::Plan;
+use super::rule::Rule;
+use super::validate::{CheckedHit, Violation};
+
+/// Matomo ends a visit after so many seconds without a hit.
+const VISIT: i64 = 1_800;
+
+/// The visits of late.
+#[derive(Debug)]
+pub struct Visits {
+    key: RandomState,
+    most: usize,
+    recent: HashMap<u64, Visit>,
+    before: HashMap<u64, Visit>,
+}
+
+#[derive(Debug)]
+struct Visit {
+    /// Time of the latest hit, UNIX seconds.
+    at: i64,
+    /// Hash of each visit dimension, in the plan's order.
+    values: Box<[u32]>,
+}
+
+impl Visits {
+    /// Remembers at least `most` visitors, and at most twice as many; one takes about 100 bytes. `key` makes the hashes
+    /// useless outside.
+    pub fn new(most: usize, key: RandomState) -> Self {
+        Self { key, most: most.max(1), recent: HashMap::new(), before: HashMap::new() }
+    }
+
+    /// The visit dimensions of this hit that had another value less than 30 minutes of event time ago.
+    pub fn watch(&mut self, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<Violation> {
+        let visitor = self.key.hash_one((&hit.idsite, &hit.uid));
+        let fields = || plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
+        let hash = |value: Option<&str>| (self.key.hash_one(value) & u64::from(u32::MAX)) as u32;
+        let values = fields().map(|(_, value)| hash(value.as_deref()));
+        let at = hit.cdt.as_second();
+        let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
+        let mut changed = Vec::new();
+        let visit = match known {
+            Some(mut visit) => {
+                let same_visit = (visit.at - at).abs() < VISIT;
+                for ((before, now), (field, _)) in visit.values.iter_mut().zip(values).zip(fields()) {
+                    if same_visit && *before != now {
+                        changed.push(Violation::of(Rule::VisitDimensionChanged, &field.name));
+                    }
+                    *before = now;
+                }
+                // A hit that comes late does not turn the time back.
+                visit.at = visit.at.max(at);
+                visit
+            }
+            None => Visit { at, values: values.collect() },
+        };
+        if self.recent.len() >= self.most {
+            self.before = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(visitor, visit);
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::hit::decode;
+    use crate::domain::validate::{Context, validate};
+
+    fn watch(visits: &mut Visits, plan: &Plan, uid: &str, profile: &str, cdt: i64) -> Vec<String> {
+        let message = format!(r#"{{"idsite":1,"uid":"{uid}","dimension2":"{profile}","dimension11":"WEB-PWA","cdt":{cdt}}}"#);
+        let hit = decode(message.as_bytes(), None).expect("decodes");
+        let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
+        let verdict = validate(plan, &hit, Context::at(first_seen));
+        let violations = visits.watch(plan, &verdict.hit.expect("can be sent"));
+        violations.into_iter().filter_map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn a_value_may_change_between_visits_and_not_within_one() {
+        let plan = Plan::built_in().expect("plan");
+        let mut visits = Visits::new(10, RandomState::new());
+        let t = 1_732_549_235;
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t).is_empty());
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 60).is_empty());
+        assert!(watch(&mut visits, &plan, "b", "PARENT", t + 60).is_empty(), "another visitor");
+        assert_eq!(watch(&mut visits, &plan, "a", "PARENT", t + 120), ["dimension2"]);
+        assert!(watch(&mut visits, &plan, "a", "PARENT", t + 180).is_empty(), "told once");
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT).is_empty(), "the next visit");
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_the_recent() {
+        let plan = Plan::built_in().expect("plan");
+        let mut visits = Visits::new(10, RandomState::new());
+        let t = 1_732_549_235;
+        for visitor in 0..100 {
+            watch(&mut visits, &plan, &format!("visitor-{visitor}"), "ELEVE", t);
+        }
+        assert!(visits.recent.len() + visits.before.len() <= 20);
+        assert_eq!(watch(&mut visits, &plan, "visitor-95", "PARENT", t + 1), ["dimension2"]);
+        assert!(watch(&mut visits, &plan, "visitor-3", "PARENT", t + 1).is_empty(), "forgotten");
+    }
+}

@@ -1,0 +1,115 @@
+//! RabbitMQ: reachable, rights, topology and how it differs.
+
+use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions};
+use lapin::{BasicProperties, Connection};
+
+use super::Finding;
+use crate::service::broker::{close, connect_any, tls};
+use crate::service::config::{self, Topology as Mode};
+use crate::service::topology::Topology;
+
+pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
+    let tls = match tls(settings).await {
+        Ok(tls) => tls,
+        Err(error) => {
+            return vec![Finding::wrong("broker", error.to_string(), "see AMQP_CA_FILE, AMQP_CLIENT_CERT_FILE, AMQP_CLIENT_KEY_FILE")];
+        }
+    };
+    let (connection, shown) = match connect_any(&settings.urls, &tls, "dnma-relay check", None).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            let remedy =
+                "see AMQP_URL: host, port, user, password and virtual host; and that nothing between here and there blocks the port";
+            return vec![Finding::wrong("broker", error.to_string(), remedy)];
+        }
+    };
+    let mut findings = vec![Finding::fine("broker", format!("RabbitMQ answers at {shown}"))];
+    let topology = Topology::new(settings);
+    let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
+    if is_complete {
+        findings.push(may_write(&topology, &connection).await);
+        findings.push(may_read(&topology, &connection).await);
+    } else {
+        findings.push(Finding::note(
+            "rights",
+            "not tried: the queues are not all there",
+            "start a relay, or declare them, and check again",
+        ));
+    }
+    close(&connection).await;
+    findings
+}
+
+/// Whether everything is there.
+async fn compare(topology: &Topology, connection: &Connection, mode: Mode, findings: &mut Vec<Finding>) -> bool {
+    let differences = match topology.compare(connection, mode).await {
+        Ok(differences) => differences,
+        Err(error) => {
+            findings.push(Finding::wrong("topology", error.to_string(), "see the broker's log"));
+            return false;
+        }
+    };
+    for error in &differences.wrong {
+        findings.push(Finding::wrong("topology", error.to_string(), "a relay would not start with this"));
+    }
+    if !differences.missing.is_empty() {
+        let text = format!("not there yet: {}", differences.missing.join(", "));
+        findings.push(match mode {
+            Mode::Declare => Finding::note("topology", text, "a relay declares them when it starts"),
+            Mode::Verify => Finding::wrong("topology", text, "load what `dnma-relay topology` prints, or set TOPOLOGY=declare"),
+        });
+    }
+    if differences.wrong.is_empty() && differences.missing.is_empty() {
+        let what = match mode {
+            Mode::Declare => "exchanges and queues are there with the right arguments",
+            Mode::Verify => "exchanges and queues are there (AMQP does not tell their arguments)",
+        };
+        findings.push(Finding::fine("topology", what));
+    }
+    differences.wrong.is_empty() && differences.missing.is_empty()
+}
+
+/// Publishes to each exchange in a transaction that is never committed.
+async fn may_write(topology: &Topology, connection: &Connection) -> Finding {
+    let mut refused = Vec::new();
+    for exchange in topology.dead_letter_exchanges() {
+        let tried = async {
+            let channel = connection.create_channel().await?;
+            channel.tx_select().await?;
+            let options = BasicPublishOptions::default();
+            drop(channel.basic_publish(exchange.as_str().into(), "check".into(), options, b"", BasicProperties::default()).await?);
+            channel.tx_rollback().await?;
+            channel.close(200, "done".into()).await
+        };
+        if tried.await.is_err() {
+            refused.push(exchange);
+        }
+    }
+    if refused.is_empty() {
+        return Finding::fine("rights.write", "may publish to the exchanges of the dead-letter queues");
+    }
+    let text = format!("may not publish to {}", refused.join(", "));
+    Finding::wrong("rights.write", text, "grant the relay's user the write permission on these exchanges: hits could not change queues")
+}
+
+/// Takes a message of each dead-letter queue that nobody consumes, and gives it back.
+async fn may_read(topology: &Topology, connection: &Connection) -> Finding {
+    let mut refused = Vec::new();
+    for queue in [topology.parked(), topology.rejected()] {
+        let tried = async {
+            let channel = connection.create_channel().await?;
+            if let Some(got) = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await? {
+                got.delivery.acker.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+            }
+            channel.close(200, "done".into()).await
+        };
+        if tried.await.is_err() {
+            refused.push(queue);
+        }
+    }
+    if refused.is_empty() {
+        return Finding::fine("rights.read", "may read the queues");
+    }
+    let text = format!("may not read {}", refused.join(", "));
+    Finding::wrong("rights.read", text, "grant the relay's user the read permission on its queues")
+}

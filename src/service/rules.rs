@@ -1,0 +1,111 @@
+//! The rules in force. Their files are read again when they change, as a mounted ConfigMap does; a broken new version is
+//! refused loudly while the old one stays in force.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::telemetry::Metrics;
+use crate::domain::tenant::Tenants;
+
+pub mod source;
+
+use source::{Book, RulesError, Source, Stamp};
+
+/// How often the files are looked at. A change counts when it has stood for as long, so that half a copy is not taken.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The rules in force, shared by everybody who applies them.
+#[derive(Debug)]
+pub struct Rules {
+    source: Source,
+    current: RwLock<Arc<Book>>,
+}
+
+impl Rules {
+    /// The rules as they are now.
+    ///
+    /// # Errors
+    /// [`RulesError`] for the first file that is wrong.
+    pub fn load(source: Source) -> Result<Self, RulesError> {
+        let book = Arc::new(source.read()?);
+        Ok(Self { source, current: RwLock::new(book) })
+    }
+
+    /// The rules in force.
+    pub fn book(&self) -> Arc<Book> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The user whose name the broker verified, or that a relay, whose name it verified, wrote down when it moved the hit.
+    pub fn verified<'u>(&self, user: Option<&'u str>, moved_for: Option<&'u str>) -> Option<&'u str> {
+        if user.is_some_and(|user| self.source.own_users.iter().any(|own| own == user)) { moved_for } else { user }
+    }
+
+    /// Reads the files again whenever they change; for as long as it is polled.
+    pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
+        let book = self.book();
+        tell(&book, &metrics, "in force");
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        let (mut taken, mut seen) = (self.look().await, Stamp::new());
+        loop {
+            tick.tick().await;
+            let now = self.look().await;
+            // Still being written, or an old acquaintance.
+            if now != seen || now == taken {
+                seen = now;
+                continue;
+            }
+            taken = now;
+            let source = self.source.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || source.read()).await else { continue };
+            match read {
+                Ok(book) => {
+                    let book = Arc::new(book);
+                    tell(&book, &metrics, "read again and in force");
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = book;
+                    metrics.rules_valid.set(1);
+                }
+                Err(error) => {
+                    metrics.rules_valid.set(0);
+                    tracing::error!("the new rules are refused, the old ones stay in force: {error}");
+                }
+            }
+        }
+    }
+
+    async fn look(&self) -> Stamp {
+        let source = self.source.clone();
+        tokio::task::spawn_blocking(move || source.stamp()).await.unwrap_or_default()
+    }
+}
+
+fn tell(book: &Book, metrics: &Metrics, what: &str) {
+    let mut missing = Vec::new();
+    for list in book.plan.lists() {
+        metrics.list_values(&list.name, list.values().len());
+        if !list.is_loaded() && book.plan.is_checked(list) {
+            missing.push(list.name.as_str());
+        }
+    }
+    tracing::info!(
+        plan = book.plan.version,
+        not_loaded = missing.join(","),
+        tenants = book.tenants.as_ref().map(Tenants::count),
+        "rules {what}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_believed_of_the_broker_or_of_a_relay() {
+        let source = Source { own_users: vec!["relay".to_owned()], ..Source::default() };
+        let rules = Rules::load(source).expect("loads");
+        assert_eq!(rules.verified(Some("ent"), Some("other")), Some("ent"), "a forged header counts for nothing");
+        assert_eq!(rules.verified(None, Some("other")), None);
+        assert_eq!(rules.verified(Some("relay"), Some("ent")), Some("ent"));
+        assert_eq!(rules.verified(Some("relay"), None), None);
+    }
+}
