@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::Scene;
 use crate::support::{eventually, hits};
@@ -20,8 +20,11 @@ pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
     println!("stopped within {:.2} s of SIGTERM", asked.elapsed().as_secs_f64());
     let stored = scene.matomo.stored();
     ensure!(stored < count, "all was delivered before the signal: the test shows nothing");
-    eventually("the rest is back", Duration::from_secs(10), async || scene.queues.ready_in_shards(8).await.unwrap_or(0) == count - stored)
-        .await?;
+    let back = async || scene.queues.ready_in_shards(8).await.unwrap_or(0);
+    eventually("the rest is back", Duration::from_secs(10), async || back().await == count - stored)
+        .await
+        .with_context(|| format!("{stored} of {count} were stored, {} later", scene.matomo.stored()))
+        .with_context(|| worker.log())?;
     let next = scene.worker(&[]).await?;
     eventually("everything is stored", Duration::from_secs(60), async || scene.matomo.stored() >= count).await?;
     next.stop().await?;
