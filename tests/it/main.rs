@@ -12,7 +12,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 mod answers;
 mod books;
 mod broker_loss;
+mod cable_to_broker;
+mod cable_to_matomo;
 mod configuration;
+mod drill;
 mod encryption;
 mod garbage;
 mod memory;
@@ -118,6 +121,17 @@ fn main() -> anyhow::Result<()> {
         test("shutdown::sigterm_under_load", b, h, shutdown::sigterm_under_load),
         test("broker_loss::a_restart_under_load", b, h, broker_loss::a_restart_under_load),
         test("broker_loss::a_cut_cable_repeats_nothing_stored", b, h, broker_loss::a_cut_cable_repeats_nothing_stored),
+        test("cable_to_broker::cut", b, h, cable_to_broker::cut),
+        test("cable_to_broker::frozen", b, h, cable_to_broker::frozen),
+        test("cable_to_broker::reset", b, h, cable_to_broker::reset),
+        test("cable_to_broker::slow", b, h, cable_to_broker::slow),
+        test("cable_to_broker::thin", b, h, cable_to_broker::thin),
+        test("cable_to_matomo::cut", b, h, cable_to_matomo::cut),
+        test("cable_to_matomo::frozen", b, h, cable_to_matomo::frozen),
+        test("cable_to_matomo::reset_after_the_request", b, h, cable_to_matomo::reset_after_the_request),
+        test("cable_to_matomo::corrupt_answers", b, h, cable_to_matomo::corrupt_answers),
+        test("cable_to_matomo::slow", b, h, cable_to_matomo::slow),
+        test("cable_to_matomo::thin", b, h, cable_to_matomo::thin),
         test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),
         test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
         test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
@@ -127,7 +141,16 @@ fn main() -> anyhow::Result<()> {
         test("encryption::mutual_tls_with_a_private_ca", b, h, encryption::mutual_tls_with_a_private_ca),
         test("memory::a_worker_stays_small", b, h, memory::a_worker_stays_small),
     ];
-    let conclusion = libtest_mimic::run(&arguments, tests);
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty();
+    let mut conclusion = libtest_mimic::run(&arguments, tests);
+    if let Some(table) = support::report::write(&broker.version)? {
+        println!("the table of faults: {}", table.display());
+        let missing = support::report::missing_from(include_str!("../../README.md"));
+        if whole && !missing.is_empty() {
+            println!("the README's table of faults lacks these, or names other limits: {missing:?}");
+            conclusion.num_failed += 1;
+        }
+    }
     // Dropped before the exit, so that a container or node of ours is gone; removing a container takes the runtime.
     {
         let _context = handle.enter();

@@ -85,6 +85,8 @@ pub struct Ledger {
     pub per_hit: Duration,
     /// The User-Agent header of every request.
     pub user_agents: Vec<Option<String>>,
+    /// Hits that were stored although the answer did not say so: each may come again.
+    pub doubted: u64,
     in_flight: HashMap<String, usize>,
 }
 
@@ -112,6 +114,7 @@ impl Matomo {
             per_request: Duration::ZERO,
             per_hit: Duration::ZERO,
             user_agents: Vec::new(),
+            doubted: 0,
             in_flight: HashMap::new(),
         };
         let mut matomo = Self { ledger: Arc::new(Mutex::new(ledger)), address: listener.local_addr()?, server: None };
@@ -192,7 +195,12 @@ fn counts(status: u16, word: &str, tracked: usize, invalid: &[usize], indices: b
     (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
+/// PHP goes on with a request whose client has left, so it has a task of its own.
 async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    tokio::spawn(handle(ledger, method, uri, headers, body)).await.unwrap_or_else(|_| html(500, ""))
+}
+
+async fn handle(ledger: Arc<Mutex<Ledger>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     let bulk = text.contains("\"requests\"");
     let (hits, token) = if bulk { bulk_hits(&text) } else { single_hit(&method, &uri, &text) };
@@ -294,6 +302,7 @@ impl Ledger {
             Situation::LockWait => {
                 let Some((_, rest)) = hits.split_first() else { return html(200, HTML) };
                 self.store(rest);
+                self.doubted += rest.len() as u64;
                 return if bulk { counts(200, "success", rest.len(), &[], false) } else { gif(400, HTML) };
             }
             // Maintenance mode closes the user interface, not the tracker.
@@ -305,6 +314,9 @@ impl Ledger {
             | Situation::Broken => {}
         }
         self.store(hits);
+        if matches!(situation, Situation::GatewayTimeout | Situation::Slow(_) | Situation::Broken) {
+            self.doubted += hits.len() as u64;
+        }
         match situation {
             Situation::GatewayTimeout => html(504, "<html>504 Gateway Time-out</html>"),
             Situation::QueuedTracking => {
@@ -343,8 +355,12 @@ impl Ledger {
         }
         let good: Vec<Hit> = (0..hits.len()).filter(|index| !invalid.contains(index)).map(|index| hits[index].clone()).collect();
         self.store(&good);
+        let named = self.superuser && token.is_some();
+        if bulk && !invalid.is_empty() && !named {
+            self.doubted += good.len() as u64;
+        }
         match (bulk, invalid.is_empty()) {
-            (true, _) => counts(200, "success", good.len(), &invalid, self.superuser && token.is_some()),
+            (true, _) => counts(200, "success", good.len(), &invalid, named),
             (false, true) => gif(200, ""),
             (false, false) => gif(400, HTML),
         }
