@@ -11,6 +11,9 @@ demo: ## The main job in one command: a school morning, an outage, and the books
 test: ## Every test, on a real RabbitMQ (AMQP_URL, else Docker, else a private local node)
 	cargo test --locked
 
+soak: ## Random faults for MINUTES=60, and a page on what they did
+	SOAK_MINUTES=$(or $(MINUTES),60) cargo test --locked --test it -- --nocapture histories
+
 lint: ## Format, clippy, the light library, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -20,4 +23,4 @@ lint: ## Format, clippy, the light library, documentation
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test lint build
+.PHONY: help demo test soak lint build

@@ -57,18 +57,10 @@ impl Drill {
     /// Waits until every hit has come to rest, and stops the workers.
     pub(crate) async fn rest(&self, workers: Vec<Worker>) -> anyhow::Result<()> {
         let queues = &self.scene.queues;
-        let at_rest = async || -> anyhow::Result<bool> {
-            let mut moving = queues.ready_in_shards(PLACES.shards).await?;
-            for delay in PLACES.delays {
-                moving += queues.ready(&format!("retry.{delay}")).await?;
-            }
-            for worker in &workers {
-                moving += worker.sum("in_flight").await? as usize;
-            }
-            let settled = self.scene.matomo.copies().len() + queues.ready("parked").await? + queues.ready("rejected").await?;
-            Ok(moving == 0 && settled >= self.books.published())
-        };
-        let rested = eventually("everything comes to rest", Duration::from_secs(90), async || at_rest().await.unwrap_or(false)).await;
+        let rested = eventually("everything comes to rest", Duration::from_secs(90), async || {
+            self.books.at_rest(&self.scene.matomo, queues, &PLACES, &workers).await.unwrap_or(false)
+        })
+        .await;
         if rested.is_err() {
             // The balance says more than the wait that failed.
             for worker in workers {

@@ -18,6 +18,7 @@ mod configuration;
 mod drill;
 mod encryption;
 mod garbage;
+mod histories;
 mod memory;
 mod outage;
 mod publishing;
@@ -115,6 +116,7 @@ fn main() -> anyhow::Result<()> {
         test("outage::retry_after_is_honoured", b, h, outage::retry_after_is_honoured),
         test("garbage::bad_input_never_stops_the_line", b, h, garbage::bad_input_never_stops_the_line),
         test("garbage::hostile_headers_cost_no_session", b, h, garbage::hostile_headers_cost_no_session),
+        test("histories::random_faults_lose_nothing", b, h, histories::random_faults_lose_nothing),
         test("shards::a_worker_joins_and_leaves", b, h, shards::a_worker_joins_and_leaves),
         test("shards::fewer_shards_lose_nothing", b, h, shards::fewer_shards_lose_nothing),
         test("shards::a_shard_in_use_is_not_deleted", b, h, shards::a_shard_in_use_is_not_deleted),

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use super::hits;
 use super::matomo::Matomo;
 use super::queues::Queues;
+use super::worker::Worker;
 
 /// Every message that was published. Each has an identity of its own, `visitor/number`, in the order of its visitor.
 #[derive(Default)]
@@ -46,6 +47,10 @@ pub struct Allowed {
     pub overlaps: usize,
 }
 
+impl Allowed {
+    pub const ANYTHING: Self = Self { repeated: usize::MAX, out_of_order: usize::MAX, overlaps: usize::MAX };
+}
+
 /// The names of the queues that may hold hits.
 pub struct Places<'p> {
     pub shards: u16,
@@ -58,7 +63,8 @@ pub const EIGHT_SHARDS: Places<'_> = Places { shards: 8, delays: &[] };
 impl Books {
     /// So many more hits, of so many visitors in turn.
     pub fn load(&mut self, count: usize, visitors: usize) -> Vec<(String, Vec<u8>)> {
-        (0..count).map(|n| self.hit(&hits::visitor(n % visitors))).collect()
+        let turn = self.messages.len();
+        (turn..turn + count).map(|n| self.hit(&hits::visitor(n % visitors))).collect()
     }
 
     /// One more hit of a visitor.
@@ -81,6 +87,19 @@ impl Books {
 
     pub fn published(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Whether nothing moves any more and every message is accounted for.
+    pub async fn at_rest(&self, matomo: &Matomo, queues: &Queues, places: &Places<'_>, workers: &[Worker]) -> anyhow::Result<bool> {
+        let mut moving = queues.ready_in_shards(places.shards).await?;
+        for delay in places.delays {
+            moving += queues.ready(&format!("retry.{delay}")).await?;
+        }
+        for worker in workers {
+            moving += worker.sum("in_flight").await? as usize;
+        }
+        let settled = matomo.copies().len() + queues.ready("parked").await? + queues.ready("rejected").await?;
+        Ok(moving == 0 && settled >= self.published())
     }
 
     /// Reads every queue and Matomo's record. To be asked when no worker runs any more: what a worker holds is in no queue.

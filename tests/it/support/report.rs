@@ -53,13 +53,18 @@ pub fn write(version: &str) -> anyhow::Result<Option<PathBuf>> {
         .iter()
         .map(|row| {
             json!({"fault": row.fault, "tried": row.tried, "hits": row.hits, "lost": row.lost, "repeated": row.repeated,
-                "out_of_order": row.out_of_order, "most_repeated": row.allowed.repeated, "most_out_of_order": row.allowed.out_of_order})
+                "out_of_order": row.out_of_order, "most_repeated": limit(row.allowed.repeated), "most_out_of_order": limit(row.allowed.out_of_order)})
         })
         .collect();
     std::fs::write(folder.join(format!("faults-{version}.json")), serde_json::to_string_pretty(&mine)?)?;
     let table = folder.join("faults.md");
     std::fs::write(&table, render(&versions(&folder)?))?;
     Ok(Some(table))
+}
+
+/// As the table says it.
+fn limit(most: usize) -> String {
+    if most == usize::MAX { "–".to_owned() } else { most.to_string() }
 }
 
 /// The runs that are kept, by version.
@@ -99,9 +104,9 @@ fn render(versions: &BTreeMap<String, Vec<Value>>) -> String {
             row["hits"],
             seen("lost"),
             seen("repeated"),
-            row["most_repeated"],
+            row["most_repeated"].as_str().unwrap_or_default(),
             seen("out_of_order"),
-            row["most_out_of_order"]
+            row["most_out_of_order"].as_str().unwrap_or_default()
         );
     }
     table
@@ -115,8 +120,8 @@ pub fn missing_from(readme: &str) -> Vec<String> {
     let known = |row: &Row| {
         documented.iter().any(|cells| {
             cells.get(1) == Some(&row.fault.as_str())
-                && cells.get(6) == Some(&row.allowed.repeated.to_string().as_str())
-                && cells.get(8) == Some(&row.allowed.out_of_order.to_string().as_str())
+                && cells.get(6) == Some(&limit(row.allowed.repeated).as_str())
+                && cells.get(8) == Some(&limit(row.allowed.out_of_order).as_str())
         })
     };
     rows.iter().filter(|row| !known(row)).map(|row| row.fault.clone()).collect()
