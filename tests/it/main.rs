@@ -14,6 +14,7 @@ mod books;
 mod broker_loss;
 mod cable_to_broker;
 mod cable_to_matomo;
+mod cluster;
 mod configuration;
 mod drill;
 mod encryption;
@@ -134,6 +135,7 @@ fn main() -> anyhow::Result<()> {
         test("cable_to_matomo::corrupt_answers", b, h, cable_to_matomo::corrupt_answers),
         test("cable_to_matomo::slow", b, h, cable_to_matomo::slow),
         test("cable_to_matomo::thin", b, h, cable_to_matomo::thin),
+        test("cluster::one_node_of_three_may_fail", b, h, cluster::one_node_of_three_may_fail),
         test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),
         test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
         test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),

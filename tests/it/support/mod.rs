@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod cable;
+pub mod cluster;
 pub mod hits;
 pub mod matomo;
 pub mod queues;

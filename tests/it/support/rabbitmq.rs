@@ -17,7 +17,7 @@ use super::free_port;
 
 const DEFAULT_IMAGE: &str = "rabbitmq:4-management";
 const NODE_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const START: Duration = Duration::from_secs(120);
+pub(super) const START: Duration = Duration::from_secs(120);
 
 /// A running broker; stopped and removed when dropped, unless it was given.
 pub struct Broker {
@@ -86,10 +86,14 @@ impl Broker {
     /// By `TEST_RABBITMQ` (`docker` or `node`), else by what this machine has.
     pub async fn start() -> anyhow::Result<Self> {
         if let Some(url) = std::env::var("AMQP_URL").ok().filter(|url| !url.is_empty()) {
-            let version = version(&url)?;
-            return Ok(Self { url, version, kind: Kind::Given, tls_port: None });
+            return Self::at(&url);
         }
         Self::start_own().await
+    }
+
+    /// One that runs already, and is not ours to stop.
+    pub fn at(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { url: url.to_owned(), version: version(url)?, kind: Kind::Given, tls_port: None })
     }
 
     /// One that may be stopped and started, whatever `AMQP_URL` says.
@@ -137,6 +141,10 @@ impl Broker {
         format!("RabbitMQ {}, {kind}", self.version)
     }
 
+    pub fn is_container(&self) -> bool {
+        matches!(self.kind, Kind::Container { .. })
+    }
+
     pub fn is_given(&self) -> bool {
         matches!(self.kind, Kind::Given)
     }
@@ -147,11 +155,10 @@ impl Broker {
     }
 
     async fn container(certificates: Option<&Certificates>, plugin: bool) -> anyhow::Result<Self> {
-        let image = std::env::var("TEST_RABBITMQ_IMAGE").unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
-        let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+        let (name, tag) = image();
         // A fixed port: after a restart a published one would have moved.
         let port = free_port()?;
-        let mut request = GenericImage::new(name, tag)
+        let mut request = GenericImage::new(&name, &tag)
             .with_wait_for(WaitFor::message_on_stdout("Server startup complete"))
             .with_mapped_port(port, 5672.tcp())
             .with_copy_to("/etc/rabbitmq/enabled_plugins", enabled_plugins(plugin).into_bytes())
@@ -167,7 +174,7 @@ impl Broker {
             }
             tls_port = Some(tls);
         }
-        let container = request.start().await.with_context(|| format!("image {image}"))?;
+        let container = request.start().await.with_context(|| format!("image {name}:{tag}"))?;
         // Published on every interface, so loopback reaches it whatever the engine calls its host.
         let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
         let version = wait_until_it_speaks(&url)?;
@@ -287,8 +294,15 @@ impl Drop for Node {
 }
 
 /// The file that says which plugins a broker starts with.
-fn enabled_plugins(consistent_hash: bool) -> String {
+pub(super) fn enabled_plugins(consistent_hash: bool) -> String {
     format!("[{}].\n", if consistent_hash { "rabbitmq_consistent_hash_exchange" } else { "" })
+}
+
+/// Name and tag of the image of `TEST_RABBITMQ_IMAGE`.
+pub(super) fn image() -> (String, String) {
+    let image = std::env::var("TEST_RABBITMQ_IMAGE").unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
+    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    (name.to_owned(), tag.to_owned())
 }
 
 /// Installs Debian's or Ubuntu's package where there is none.
@@ -314,7 +328,7 @@ fn install() -> anyhow::Result<()> {
 
 // === Talking to it ===
 
-fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
+pub(super) fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
     let deadline = Instant::now() + START;
     loop {
         match version(url) {
