@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -43,6 +43,14 @@ pub enum Situation {
     Broken,
     /// A body without end.
     Endless,
+    /// A gibibyte, as announced.
+    Gibibyte,
+    /// 128 MiB in 128 KiB, compressed.
+    Bomb,
+    /// A body that comes byte by byte, for good.
+    Dripping,
+    /// 4 MiB of headers.
+    HugeHeaders,
 }
 
 /// What is wrong with one visitor's hits.
@@ -85,6 +93,8 @@ pub struct Ledger {
     pub per_hit: Duration,
     /// The User-Agent header of every request.
     pub user_agents: Vec<Option<String>>,
+    /// The names of all headers that ever came.
+    pub header_names: HashSet<String>,
     /// Hits that were stored although the answer did not say so: each may come again.
     pub doubted: u64,
     in_flight: HashMap<String, usize>,
@@ -114,6 +124,7 @@ impl Matomo {
             per_request: Duration::ZERO,
             per_hit: Duration::ZERO,
             user_agents: Vec::new(),
+            header_names: HashSet::new(),
             doubted: 0,
             in_flight: HashMap::new(),
         };
@@ -208,6 +219,7 @@ async fn handle(ledger: Arc<Mutex<Ledger>>, method: Method, uri: Uri, headers: H
         return if bulk { counts(200, "success", 0, &[], false) } else { html(200, HTML) };
     }
     let agent = headers.get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    ledger.lock().expect("ledger").header_names.extend(headers.keys().map(|name| name.as_str().to_owned()));
     let (situation, pause) = arrive(&ledger, &hits, agent);
     tokio::time::sleep(pause).await;
     let (response, late) = {
@@ -299,6 +311,30 @@ impl Ledger {
                 let zeros = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192])));
                 return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(zeros)).into_response();
             }
+            Situation::Gibibyte => {
+                const CHUNK: &[u8] = &[b' '; 1 << 16];
+                let body = stream::iter((0..1 << 14).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(CHUNK))));
+                let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, (1_u64 << 30).to_string())];
+                return (headers, Body::from_stream(body)).into_response();
+            }
+            Situation::Bomb => {
+                let headers = [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_ENCODING, "gzip")];
+                return (headers, bomb()).into_response();
+            }
+            Situation::Dripping => {
+                let drops = stream::unfold((), async |()| {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+                });
+                return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(Box::pin(drops))).into_response();
+            }
+            Situation::HugeHeaders => {
+                let mut response = counts(200, "success", hits.len(), &[], false);
+                for _ in 0..64 {
+                    response.headers_mut().append("x-huge", HeaderValue::from_static(HUGE));
+                }
+                return response;
+            }
             Situation::LockWait => {
                 let Some((_, rest)) = hits.split_first() else { return html(200, HTML) };
                 self.store(rest);
@@ -382,6 +418,18 @@ impl Ledger {
             });
         }
     }
+}
+
+/// 64 KiB.
+const HUGE: &str = match std::str::from_utf8(&[b'h'; 1 << 16]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+/// 128 MiB of zeros through gzip.
+fn bomb() -> Vec<u8> {
+    let output = std::process::Command::new("sh").args(["-c", "head -c 134217728 /dev/zero | gzip -9"]).output();
+    output.map(|output| output.stdout).unwrap_or_default()
 }
 
 /// Seconds since the hit's time; one that is no whole number of seconds counts as the future, since Matomo moves both.

@@ -9,6 +9,7 @@ pub mod matomo;
 pub mod queues;
 pub mod rabbitmq;
 pub mod report;
+pub mod tls;
 pub mod worker;
 
 use std::future::Future;

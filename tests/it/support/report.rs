@@ -42,12 +42,9 @@ pub fn record(fault: &str, tried: usize, balance: &Balance, allowed: Allowed) ->
     balance.check(allowed).with_context(|| fault.to_owned())
 }
 
-/// Writes `faults-VERSION.json`, and `faults.md` of all versions that were tried. Nothing if no drill ran.
-pub fn write(version: &str) -> anyhow::Result<Option<PathBuf>> {
+/// Writes `faults-VERSION.json`, and `faults.md` of all versions that were tried.
+pub fn write(version: &str) -> anyhow::Result<PathBuf> {
     let rows = ROWS.lock().expect("rows");
-    if rows.is_empty() {
-        return Ok(None);
-    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let mine: Vec<Value> = rows
         .iter()
@@ -59,7 +56,7 @@ pub fn write(version: &str) -> anyhow::Result<Option<PathBuf>> {
     std::fs::write(folder.join(format!("faults-{version}.json")), serde_json::to_string_pretty(&mine)?)?;
     let table = folder.join("faults.md");
     std::fs::write(&table, render(&versions(&folder)?))?;
-    Ok(Some(table))
+    Ok(table)
 }
 
 /// As the table says it.
