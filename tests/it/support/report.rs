@@ -85,6 +85,7 @@ fn render(versions: &BTreeMap<String, Vec<Value>>) -> String {
             faults.push(row);
         }
     }
+    faults.sort_by_key(|row| row["fault"].as_str());
     let mut table = format!(
         "Seen on RabbitMQ {}, in this order.\n\n| fault | tried | hits | lost | repeated | at most | out of order | at most |\n|---|---|---|---|---|---|---|---|\n",
         names.join(" and ")
