@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
+
+mod replies;
+
+use replies::{GIF, HTML, counts, gif, html};
 
 /// What Matomo is going through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,27 +188,6 @@ impl Matomo {
     }
 }
 
-const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
-const HTML: &str = "This resource is part of Matomo. Keep full control of your data.";
-
-fn html(status: u16, text: &str) -> Response {
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text.to_owned()).into_response()
-}
-
-fn gif(status: u16, trailer: &str) -> Response {
-    let mut body = GIF.to_vec();
-    body.extend_from_slice(trailer.as_bytes());
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "image/gif")], body).into_response()
-}
-
-fn counts(status: u16, word: &str, tracked: usize, invalid: &[usize], indices: bool) -> Response {
-    let mut body = json!({"status": word, "tracked": tracked, "invalid": invalid.len()});
-    if indices && !invalid.is_empty() {
-        body["invalid_indices"] = json!(invalid);
-    }
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
 /// PHP goes on with a request whose client has left, so it has a task of its own.
 async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     tokio::spawn(handle(ledger, method, uri, headers, body)).await.unwrap_or_else(|_| html(500, ""))
@@ -307,34 +289,11 @@ impl Ledger {
             }
             Situation::Forbidden => return html(403, "<html>403 Forbidden</html>"),
             Situation::LoginPage => return html(200, "<html><form>Please sign in</form></html>"),
-            Situation::Endless => {
-                let zeros = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192])));
-                return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(zeros)).into_response();
-            }
-            Situation::Gibibyte => {
-                const CHUNK: &[u8] = &[b' '; 1 << 16];
-                let body = stream::iter((0..1 << 14).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(CHUNK))));
-                let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, (1_u64 << 30).to_string())];
-                return (headers, Body::from_stream(body)).into_response();
-            }
-            Situation::Bomb => {
-                let headers = [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_ENCODING, "gzip")];
-                return (headers, bomb()).into_response();
-            }
-            Situation::Dripping => {
-                let drops = stream::unfold((), async |()| {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
-                });
-                return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(Box::pin(drops))).into_response();
-            }
-            Situation::HugeHeaders => {
-                let mut response = counts(200, "success", hits.len(), &[], false);
-                for _ in 0..64 {
-                    response.headers_mut().append("x-huge", HeaderValue::from_static(HUGE));
-                }
-                return response;
-            }
+            Situation::Endless => return replies::endless(),
+            Situation::Gibibyte => return replies::gibibyte(),
+            Situation::Bomb => return replies::bomb(),
+            Situation::Dripping => return replies::dripping(),
+            Situation::HugeHeaders => return replies::huge_headers(),
             Situation::LockWait => {
                 let Some((_, rest)) = hits.split_first() else { return html(200, HTML) };
                 self.store(rest);
@@ -359,10 +318,7 @@ impl Ledger {
                 ([(header::CONTENT_TYPE, "image/gif"), (header::CONTENT_ENCODING, "none")], GIF.to_vec()).into_response()
             }
             Situation::NoContent => StatusCode::NO_CONTENT.into_response(),
-            Situation::Broken => {
-                let cut = stream::iter([Ok(Bytes::from_static(b"{\"status\"")), Err(std::io::Error::other("cut"))]);
-                ([(header::CONTENT_TYPE, "application/json"), (header::CONTENT_LENGTH, "60")], Body::from_stream(cut)).into_response()
-            }
+            Situation::Broken => replies::broken(),
             _ if bulk => counts(200, "success", hits.len(), &[], false),
             _ => gif(200, ""),
         }
@@ -418,18 +374,6 @@ impl Ledger {
             });
         }
     }
-}
-
-/// 64 KiB.
-const HUGE: &str = match std::str::from_utf8(&[b'h'; 1 << 16]) {
-    Ok(text) => text,
-    Err(_) => "",
-};
-
-/// 128 MiB of zeros through gzip.
-fn bomb() -> Vec<u8> {
-    let output = std::process::Command::new("sh").args(["-c", "head -c 134217728 /dev/zero | gzip -9"]).output();
-    output.map(|output| output.stdout).unwrap_or_default()
 }
 
 /// Seconds since the hit's time; one that is no whole number of seconds counts as the future, since Matomo moves both.
