@@ -11,6 +11,9 @@ demo: ## The main job in one command: a school morning, an outage, and the books
 test: ## Every test, on a real RabbitMQ (AMQP_URL, else Docker, else a private local node)
 	cargo test --locked
 
+soak: ## Random faults for MINUTES=60, and a page on what they did
+	SOAK_MINUTES=$(or $(MINUTES),60) cargo test --locked --test it -- --nocapture histories
+
 SECONDS ?= 60
 fuzz: ## Random bytes against reading and checking a hit, SECONDS=60 for each of the two
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet
@@ -26,4 +29,4 @@ lint: ## Format, clippy, the light library, documentation
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test fuzz lint build
+.PHONY: help demo test fuzz soak lint build

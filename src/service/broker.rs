@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
@@ -206,10 +206,15 @@ impl Shard {
     }
 
     /// Gives everything unacked back. To be called when nothing of the shard is in flight. Tells whether the broker agreed,
-    /// which it does after it has read every ack.
+    /// which it does after every ack has taken effect.
     pub async fn close(self) -> bool {
-        let closed = tokio::time::timeout(CLOSE_TIMEOUT, self.channel.close(200, "handing over".into())).await;
-        let in_order = matches!(closed, Ok(Ok(())));
+        let closing = async {
+            // Of a busy quorum queue the broker stashes acks that it has read, and forgets them with their channel. It answers
+            // a cancel after all of them.
+            self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
+            self.channel.close(200, "handing over".into()).await
+        };
+        let in_order = matches!(tokio::time::timeout(CLOSE_TIMEOUT, closing).await, Ok(Ok(())));
         if !in_order {
             tracing::debug!(shard = self.index, "a channel was gone before it was closed");
         }

@@ -56,6 +56,10 @@ pub(crate) async fn no_secret_in_any_output(scene: Scene) -> anyhow::Result<()> 
     scene.queues.publish([(visitor.clone(), hits::valid(&visitor, "Ma page").to_string().into_bytes())]).await?;
     crate::support::eventually("it is stored", std::time::Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
     let (_, metrics) = worker.get("/metrics").await?;
+    // What `ps` shows to everybody on the machine.
+    let command_line = String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/cmdline", worker.pid()))?).into_owned();
+    ensure!(command_line.contains("dnma-relay"), "{command_line}");
+    ensure!(!secrets.iter().any(|secret| command_line.contains(secret)), "{command_line}");
     for private in [secrets[0], &visitor, "Ma page", "Mozilla", "ent.example.fr"] {
         ensure!(!worker.log().contains(private) && !metrics.contains(private), "{private} is in the log or the metrics");
     }

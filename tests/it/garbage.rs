@@ -15,7 +15,13 @@ pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Resu
     let valid = || hits::valid(&visitor, "x");
     let text = |value: Value| value.to_string().into_bytes();
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000)).into_bytes();
+    let many: String = (0..10_000).map(|n| format!("&{n:x}")).collect();
+    let twice = valid().to_string().replacen("\"uid\"", "\"uid\":\"another\",\"uid\"", 1);
     let cases: Vec<(Vec<u8>, &[&str])> = vec![
+        (format!("?uid={visitor}{many}").into_bytes(), &["too-many-fields"]),
+        (twice.into_bytes(), &["duplicate-field"]),
+        (format!("{}&uid=another", hits::query(&valid())).into_bytes(), &["duplicate-field"]),
+        (format!("{{\"{}\":1}}", "n".repeat(60_000)).into_bytes(), &["name-too-long"]),
         (vec![], &["malformed"]),
         (vec![b'x'; 65 * 1024], &["too-large"]),
         (vec![0xff, 0xfe, 0x00], &["malformed"]),

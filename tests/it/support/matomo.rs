@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
+
+mod replies;
+
+use replies::{GIF, HTML, counts, gif, html};
 
 /// What Matomo is going through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,14 @@ pub enum Situation {
     TakesAll,
     /// A body without end.
     Endless,
+    /// A gibibyte, as announced.
+    Gibibyte,
+    /// 128 MiB in 128 KiB, compressed.
+    Bomb,
+    /// A body that comes byte by byte, for good.
+    Dripping,
+    /// 4 MiB of headers.
+    HugeHeaders,
 }
 
 /// What is wrong with one visitor's hits.
@@ -87,6 +98,10 @@ pub struct Ledger {
     pub per_hit: Duration,
     /// The User-Agent header of every request.
     pub user_agents: Vec<Option<String>>,
+    /// The names of all headers that ever came.
+    pub header_names: HashSet<String>,
+    /// Hits that were stored although the answer did not say so: each may come again.
+    pub doubted: u64,
     in_flight: HashMap<String, usize>,
 }
 
@@ -114,6 +129,8 @@ impl Matomo {
             per_request: Duration::ZERO,
             per_hit: Duration::ZERO,
             user_agents: Vec::new(),
+            header_names: HashSet::new(),
+            doubted: 0,
             in_flight: HashMap::new(),
         };
         let mut matomo = Self { ledger: Arc::new(Mutex::new(ledger)), address: listener.local_addr()?, server: None };
@@ -173,28 +190,12 @@ impl Matomo {
     }
 }
 
-const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
-const HTML: &str = "This resource is part of Matomo. Keep full control of your data.";
-
-fn html(status: u16, text: &str) -> Response {
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text.to_owned()).into_response()
-}
-
-fn gif(status: u16, trailer: &str) -> Response {
-    let mut body = GIF.to_vec();
-    body.extend_from_slice(trailer.as_bytes());
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "image/gif")], body).into_response()
-}
-
-fn counts(status: u16, word: &str, tracked: usize, invalid: &[usize], indices: bool) -> Response {
-    let mut body = json!({"status": word, "tracked": tracked, "invalid": invalid.len()});
-    if indices && !invalid.is_empty() {
-        body["invalid_indices"] = json!(invalid);
-    }
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
+/// PHP goes on with a request whose client has left, so it has a task of its own.
 async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    tokio::spawn(handle(ledger, method, uri, headers, body)).await.unwrap_or_else(|_| html(500, ""))
+}
+
+async fn handle(ledger: Arc<Mutex<Ledger>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     let bulk = text.contains("\"requests\"");
     let (hits, token) = if bulk { bulk_hits(&text) } else { single_hit(&method, &uri, &text) };
@@ -209,6 +210,7 @@ async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: U
         };
     }
     let agent = headers.get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    ledger.lock().expect("ledger").header_names.extend(headers.keys().map(|name| name.as_str().to_owned()));
     let (situation, pause) = arrive(&ledger, &hits, agent);
     tokio::time::sleep(pause).await;
     let (response, late) = {
@@ -296,13 +298,15 @@ impl Ledger {
             }
             Situation::Forbidden => return html(403, "<html>403 Forbidden</html>"),
             Situation::LoginPage => return html(200, "<html><form>Please sign in</form></html>"),
-            Situation::Endless => {
-                let zeros = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192])));
-                return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(zeros)).into_response();
-            }
+            Situation::Endless => return replies::endless(),
+            Situation::Gibibyte => return replies::gibibyte(),
+            Situation::Bomb => return replies::bomb(),
+            Situation::Dripping => return replies::dripping(),
+            Situation::HugeHeaders => return replies::huge_headers(),
             Situation::LockWait => {
                 let Some((_, rest)) = hits.split_first() else { return html(200, HTML) };
                 self.store(rest);
+                self.doubted += rest.len() as u64;
                 return if bulk { counts(200, "success", rest.len(), &[], false) } else { gif(400, HTML) };
             }
             // Maintenance mode closes the user interface, not the tracker.
@@ -315,16 +319,16 @@ impl Ledger {
             | Situation::Broken => {}
         }
         self.store(hits);
+        if matches!(situation, Situation::GatewayTimeout | Situation::Slow(_) | Situation::Broken) {
+            self.doubted += hits.len() as u64;
+        }
         match situation {
             Situation::GatewayTimeout => html(504, "<html>504 Gateway Time-out</html>"),
             Situation::QueuedTracking => {
                 ([(header::CONTENT_TYPE, "image/gif"), (header::CONTENT_ENCODING, "none")], GIF.to_vec()).into_response()
             }
             Situation::NoContent => StatusCode::NO_CONTENT.into_response(),
-            Situation::Broken => {
-                let cut = stream::iter([Ok(Bytes::from_static(b"{\"status\"")), Err(std::io::Error::other("cut"))]);
-                ([(header::CONTENT_TYPE, "application/json"), (header::CONTENT_LENGTH, "60")], Body::from_stream(cut)).into_response()
-            }
+            Situation::Broken => replies::broken(),
             _ if bulk => counts(200, "success", hits.len(), &[], false),
             _ => gif(200, ""),
         }
@@ -353,8 +357,12 @@ impl Ledger {
         }
         let good: Vec<Hit> = (0..hits.len()).filter(|index| !invalid.contains(index)).map(|index| hits[index].clone()).collect();
         self.store(&good);
+        let named = self.superuser && token.is_some();
+        if bulk && !invalid.is_empty() && !named {
+            self.doubted += good.len() as u64;
+        }
         match (bulk, invalid.is_empty()) {
-            (true, _) => counts(200, "success", good.len(), &invalid, self.superuser && token.is_some()),
+            (true, _) => counts(200, "success", good.len(), &invalid, named),
             (false, true) => gif(200, ""),
             (false, false) => gif(400, HTML),
         }

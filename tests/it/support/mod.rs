@@ -1,11 +1,15 @@
 //! What tests and the demo stand on: a real RabbitMQ, a stand-in Matomo, real worker processes, and hits.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by two programs, each of which uses a part")]
 
+pub mod books;
 pub mod cable;
+pub mod cluster;
 pub mod hits;
 pub mod matomo;
 pub mod queues;
 pub mod rabbitmq;
+pub mod report;
+pub mod tls;
 pub mod worker;
 
 use std::future::Future;

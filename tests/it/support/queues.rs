@@ -1,10 +1,14 @@
 //! The test's own eyes and hands on the broker.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use anyhow::Context;
+use futures_util::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -22,6 +26,18 @@ pub struct Message {
     pub key: String,
     pub headers: HashMap<String, String>,
     pub properties: BasicProperties,
+}
+
+impl Message {
+    fn of(delivery: Delivery) -> Self {
+        let headers = delivery.properties.headers().iter().flat_map(FieldTable::inner).map(|(k, v)| (k.to_string(), show(v)));
+        Self {
+            headers: headers.collect(),
+            key: delivery.routing_key.to_string(),
+            properties: delivery.properties.clone(),
+            body: delivery.data,
+        }
+    }
 }
 
 impl Queues {
@@ -90,14 +106,28 @@ impl Queues {
         let name = format!("{}.{suffix}", self.prefix);
         while let Some(got) = self.channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await? {
             got.delivery.acker.ack(BasicAckOptions::default()).await?;
-            let headers = got.delivery.properties.headers().iter().flat_map(FieldTable::inner).map(|(k, v)| (k.to_string(), show(v)));
-            messages.push(Message {
-                headers: headers.collect(),
-                key: got.delivery.routing_key.to_string(),
-                properties: got.delivery.properties.clone(),
-                body: got.delivery.data,
-            });
+            messages.push(Message::of(got.delivery));
         }
+        Ok(messages)
+    }
+
+    /// Reads all that is ready in a queue and gives it back; nothing if there is no such queue. Works for shards too, which
+    /// answer no `basic.get`.
+    pub async fn list(&self, suffix: &str) -> anyhow::Result<Vec<Message>> {
+        let ready = self.ready(suffix).await?;
+        if ready == 0 {
+            return Ok(Vec::new());
+        }
+        let channel = self.connection.create_channel().await?;
+        let name = format!("{}.{suffix}", self.prefix);
+        let mut consumer = channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let mut messages = Vec::new();
+        while messages.len() < ready {
+            let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await;
+            let delivery = next.with_context(|| format!("{} of {ready} messages of {suffix}", messages.len()))?.context("closed")??;
+            messages.push(Message::of(delivery));
+        }
+        channel.close(200, "looked".into()).await?;
         Ok(messages)
     }
 

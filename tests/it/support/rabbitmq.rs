@@ -14,10 +14,11 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
 use super::free_port;
+use super::tls::Certificates;
 
 const DEFAULT_IMAGE: &str = "rabbitmq:4-management";
 const NODE_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const START: Duration = Duration::from_secs(120);
+pub(super) const START: Duration = Duration::from_secs(120);
 
 /// A running broker; stopped and removed when dropped, unless it was given.
 pub struct Broker {
@@ -28,49 +29,13 @@ pub struct Broker {
     pub tls_port: Option<u16>,
 }
 
-/// PEM files for a broker that wants encryption and client certificates.
-pub struct Certificates {
-    pub folder: TempDir,
-}
-
-impl Certificates {
-    /// A private CA, and a certificate each for the broker (127.0.0.1) and a client.
-    pub fn generate() -> anyhow::Result<Self> {
-        use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-        let folder = tempfile::tempdir()?;
-        let mut ca = CertificateParams::new(Vec::<String>::new())?;
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        ca.distinguished_name.push(DnType::CommonName, "test CA");
-        let ca_key = KeyPair::generate()?;
-        let ca_certificate = ca.self_signed(&ca_key)?;
-        std::fs::write(folder.path().join("ca.pem"), ca_certificate.pem())?;
-        let issuer = Issuer::new(ca, ca_key);
-        let roles =
-            [("server", "127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth), ("client", "relay", ExtendedKeyUsagePurpose::ClientAuth)];
-        for (name, subject, usage) in roles {
-            let key = KeyPair::generate()?;
-            let mut parameters = CertificateParams::new(vec![subject.to_owned()])?;
-            parameters.extended_key_usages = vec![usage];
-            parameters.distinguished_name.push(DnType::CommonName, subject);
-            let certificate = parameters.signed_by(&key, &issuer)?;
-            std::fs::write(folder.path().join(format!("{name}.pem")), certificate.pem())?;
-            std::fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem())?;
-        }
-        Ok(Self { folder })
-    }
-
-    pub fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    /// The broker's configuration, with its files in `folder`.
-    fn configuration(listener: &str, folder: &str) -> String {
-        format!(
-            "listeners.ssl.1 = {listener}\nssl_options.cacertfile = {folder}/ca.pem\nssl_options.certfile = {folder}/server.pem\n\
-             ssl_options.keyfile = {folder}/server.key\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
-        )
-    }
+/// How a broker of our own is to be.
+#[derive(Default)]
+struct Setup<'s> {
+    certificates: Option<&'s Certificates>,
+    without_plugin: bool,
+    /// Loaded as it starts; then there is no guest but theirs.
+    definitions: Option<String>,
 }
 
 enum Kind {
@@ -86,37 +51,46 @@ impl Broker {
     /// By `TEST_RABBITMQ` (`docker` or `node`), else by what this machine has.
     pub async fn start() -> anyhow::Result<Self> {
         if let Some(url) = std::env::var("AMQP_URL").ok().filter(|url| !url.is_empty()) {
-            let version = version(&url)?;
-            return Ok(Self { url, version, kind: Kind::Given, tls_port: None });
+            return Self::at(&url);
         }
         Self::start_own().await
     }
 
+    /// One that runs already, and is not ours to stop.
+    pub fn at(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { url: url.to_owned(), version: version(url)?, kind: Kind::Given, tls_port: None })
+    }
+
     /// One that may be stopped and started, whatever `AMQP_URL` says.
     pub async fn start_own() -> anyhow::Result<Self> {
-        Self::start_with(None, true).await
+        Self::start_with(Setup::default()).await
     }
 
     /// One of our own on which nobody enabled the consistent-hash plugin.
     pub async fn start_without_plugin() -> anyhow::Result<Self> {
-        Self::start_with(None, false).await
+        Self::start_with(Setup { without_plugin: true, ..Setup::default() }).await
     }
 
     /// One of our own that takes encrypted connections, from clients with a certificate only.
     pub async fn start_encrypted(certificates: &Certificates) -> anyhow::Result<Self> {
-        Self::start_with(Some(certificates), true).await
+        Self::start_with(Setup { certificates: Some(certificates), ..Setup::default() }).await
     }
 
-    async fn start_with(certificates: Option<&Certificates>, plugin: bool) -> anyhow::Result<Self> {
+    /// One of our own with these users, rights, exchanges and queues.
+    pub async fn start_with_definitions(definitions: String) -> anyhow::Result<Self> {
+        Self::start_with(Setup { definitions: Some(definitions), ..Setup::default() }).await
+    }
+
+    async fn start_with(setup: Setup<'_>) -> anyhow::Result<Self> {
         let wanted = std::env::var("TEST_RABBITMQ").unwrap_or_default();
         match wanted.as_str() {
-            "docker" => Self::container(certificates, plugin).await,
-            "node" => Self::node(certificates, plugin),
-            "" => match Self::container(certificates, plugin).await {
+            "docker" => Self::container(&setup).await,
+            "node" => Self::node(&setup),
+            "" => match Self::container(&setup).await {
                 Ok(broker) => Ok(broker),
                 Err(error) => {
                     eprintln!("no RabbitMQ in a container ({}): a private local node instead", first_line(&error));
-                    Self::node(certificates, plugin)
+                    Self::node(&setup)
                 }
             },
             other => bail!("TEST_RABBITMQ={other} is neither docker nor node"),
@@ -137,6 +111,10 @@ impl Broker {
         format!("RabbitMQ {}, {kind}", self.version)
     }
 
+    pub fn is_container(&self) -> bool {
+        matches!(self.kind, Kind::Container { .. })
+    }
+
     pub fn is_given(&self) -> bool {
         matches!(self.kind, Kind::Given)
     }
@@ -146,18 +124,17 @@ impl Broker {
         self.version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 4)
     }
 
-    async fn container(certificates: Option<&Certificates>, plugin: bool) -> anyhow::Result<Self> {
-        let image = std::env::var("TEST_RABBITMQ_IMAGE").unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
-        let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    async fn container(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let (name, tag) = image();
         // A fixed port: after a restart a published one would have moved.
         let port = free_port()?;
-        let mut request = GenericImage::new(name, tag)
+        let mut request = GenericImage::new(&name, &tag)
             .with_wait_for(WaitFor::message_on_stdout("Server startup complete"))
             .with_mapped_port(port, 5672.tcp())
-            .with_copy_to("/etc/rabbitmq/enabled_plugins", enabled_plugins(plugin).into_bytes())
+            .with_copy_to("/etc/rabbitmq/enabled_plugins", enabled_plugins(!setup.without_plugin).into_bytes())
             .with_startup_timeout(START);
         let mut tls_port = None;
-        if let Some(certificates) = certificates {
+        if let Some(certificates) = setup.certificates {
             let tls = free_port()?;
             let configuration = Certificates::configuration("5671", "/etc/rabbitmq/tls");
             request =
@@ -167,18 +144,23 @@ impl Broker {
             }
             tls_port = Some(tls);
         }
-        let container = request.start().await.with_context(|| format!("image {image}"))?;
+        if let Some(definitions) = &setup.definitions {
+            request = request
+                .with_copy_to("/etc/rabbitmq/definitions.json", definitions.clone().into_bytes())
+                .with_copy_to("/etc/rabbitmq/conf.d/80-definitions.conf", b"load_definitions = /etc/rabbitmq/definitions.json\n".to_vec());
+        }
+        let container = request.start().await.with_context(|| format!("image {name}:{tag}"))?;
         // Published on every interface, so loopback reaches it whatever the engine calls its host.
         let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
         let version = wait_until_it_speaks(&url)?;
         Ok(Self { url, version, kind: Kind::Container { container: Box::new(container) }, tls_port })
     }
 
-    fn node(certificates: Option<&Certificates>, plugin: bool) -> anyhow::Result<Self> {
-        let tls = certificates.map(|certificates| Ok::<_, anyhow::Error>((free_port()?, certificates))).transpose()?;
+    fn node(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let tls = setup.certificates.map(|certificates| Ok::<_, anyhow::Error>((free_port()?, certificates))).transpose()?;
         let tls_port = tls.as_ref().map(|(port, _)| *port);
         let extra = tls.map(|(port, files)| Certificates::configuration(&format!("127.0.0.1:{port}"), &files.path("")));
-        let node = Node::start(&extra.unwrap_or_default(), plugin)?;
+        let node = Node::start(&extra.unwrap_or_default(), setup)?;
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", node.port);
         let version = wait_until_it_speaks(&url)?;
         Ok(Self { url, version, kind: Kind::Node(node), tls_port })
@@ -217,16 +199,21 @@ struct Node {
 }
 
 impl Node {
-    fn start(extra_configuration: &str, plugin: bool) -> anyhow::Result<Self> {
+    fn start(extra_configuration: &str, setup: &Setup<'_>) -> anyhow::Result<Self> {
         install()?;
         let folder = tempfile::Builder::new().prefix("rabbitmq-").tempdir()?;
         let mut node = Self { folder, port: free_port()?, distribution_port: free_port()?, epmd_port: free_port()?, guard: None };
         let path = node.folder.path();
-        std::fs::write(path.join("enabled_plugins"), enabled_plugins(plugin))?;
-        let configuration = format!(
+        std::fs::write(path.join("enabled_plugins"), enabled_plugins(!setup.without_plugin))?;
+        let mut configuration = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\nlog.console = true\nlog.file = false\nlog.console.level = warning\ndisk_free_limit.absolute = 50MB\n",
             node.port
         );
+        if let Some(definitions) = &setup.definitions {
+            let file = path.join("definitions.json");
+            configuration += &format!("load_definitions = {}\n", file.display());
+            std::fs::write(file, definitions)?;
+        }
         std::fs::write(path.join("rabbitmq.conf"), configuration + extra_configuration)?;
         node.run()?;
         Ok(node)
@@ -287,8 +274,15 @@ impl Drop for Node {
 }
 
 /// The file that says which plugins a broker starts with.
-fn enabled_plugins(consistent_hash: bool) -> String {
+pub(super) fn enabled_plugins(consistent_hash: bool) -> String {
     format!("[{}].\n", if consistent_hash { "rabbitmq_consistent_hash_exchange" } else { "" })
+}
+
+/// Name and tag of the image of `TEST_RABBITMQ_IMAGE`.
+pub(super) fn image() -> (String, String) {
+    let image = std::env::var("TEST_RABBITMQ_IMAGE").unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
+    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    (name.to_owned(), tag.to_owned())
 }
 
 /// Installs Debian's or Ubuntu's package where there is none.
@@ -314,7 +308,7 @@ fn install() -> anyhow::Result<()> {
 
 // === Talking to it ===
 
-fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
+pub(super) fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
     let deadline = Instant::now() + START;
     loop {
         match version(url) {

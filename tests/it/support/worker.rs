@@ -106,6 +106,17 @@ impl Worker {
         Ok(samples.iter().filter(|(key, _)| of(key)).map(|(_, value)| value).sum())
     }
 
+    /// Whether every hit that it received has its fate or is in flight.
+    pub async fn accounts_for_all(&self) -> anyhow::Result<()> {
+        let received = self.sum("received_total").await?;
+        let mut sum = self.sum("in_flight").await?;
+        for fate in ["delivered_total", "retried_total", "parked_total", "rejected_total", "returned_total"] {
+            sum += self.sum(fate).await?;
+        }
+        ensure!(sum == received, "a worker received {received} hits and accounts for {sum}");
+        Ok(())
+    }
+
     /// SIGTERM or another signal, to this one process.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;

@@ -1,0 +1,73 @@
+//! A relay without the right to configure anything: read and write, as the README recommends, are enough.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::support::matomo::HitFault;
+use crate::support::queues::Queues;
+use crate::support::rabbitmq::Broker;
+use crate::support::{eventually, hits, worker};
+use crate::{Scene, Worker};
+
+/// The three patterns of the README's `rabbitmqctl set_permissions … USER`: configure, write, read.
+fn recommended(user: &str) -> anyhow::Result<[String; 3]> {
+    let readme = include_str!("../../README.md");
+    let line = readme.lines().find(|line| line.contains("set_permissions") && line.contains(&format!(" {user} ")));
+    let line = line.with_context(|| format!("the README recommends no rights for {user}"))?;
+    let quoted: Vec<String> = line.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
+    quoted.try_into().map_err(|found| anyhow::anyhow!("not three patterns: {found:?}"))
+}
+
+/// What `dnma-relay topology` prints, with the README's users, and one who may do everything.
+fn definitions() -> anyhow::Result<String> {
+    let vars = [
+        ("AMQP_URL", "amqp://guest:guest@127.0.0.1/%2f"),
+        ("MATOMO_URL", "http://127.0.0.1/"),
+        ("QUEUE_SHARDS", "4"),
+        ("RETRY_DELAYS", "1s"),
+    ];
+    let output = worker::command(&vars).arg("topology").output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut definitions: Value = serde_json::from_slice(&output.stdout)?;
+    let user = |name: &str, tags: &str| json!({"name": name, "password": format!("{name}-password"), "tags": tags});
+    let rights = |name: &str, [configure, write, read]: [String; 3]| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
+    let everything = [".*", ".*", ".*"].map(str::to_owned);
+    definitions["vhosts"] = json!([{"name": "/"}]);
+    definitions["users"] = json!([user("admin", "administrator"), user("relay", ""), user("ent", "")]);
+    definitions["permissions"] =
+        json!([rights("admin", everything), rights("relay", recommended("relay")?), rights("ent", recommended("ent")?)]);
+    Ok(definitions.to_string())
+}
+
+pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()> {
+    let broker = Broker::start_with_definitions(definitions()?).await?;
+    let as_user = |user: &str| broker.url.replace("guest:guest", &format!("{user}:{user}-password"));
+    let (admin, ent) = (Queues::connect(&as_user("admin"), "dnma.hits").await?, Queues::connect(&as_user("ent"), "dnma.hits").await?);
+    let (relay, matomo) = (as_user("relay"), scene.matomo.url());
+    let vars = [("AMQP_URL", relay.as_str()), ("MATOMO_URL", &matomo), ("QUEUE_SHARDS", "4"), ("RETRY_DELAYS", "1s")];
+    // One that wants to declare is told what it lacks and what to do.
+    let declaring = Worker::start(&vars).await?;
+    let told = async || declaring.log().contains("refuses access") && declaring.log().contains("TOPOLOGY=verify");
+    eventually("it is told", Duration::from_secs(20), told).await?;
+    declaring.stop().await?;
+    let relay = Worker::start(&[&vars[..], &[("TOPOLOGY", "verify")]].concat()).await?;
+    relay.ready().await?;
+    // A hit for each way through the queues.
+    let (fine, failing) = (hits::visitor(1), hits::visitor(2));
+    scene.matomo.ledger().faults.insert(failing.clone(), HitFault::Exception);
+    let hit = |visitor: &str, id: &str| (visitor.to_owned(), hits::valid(visitor, id).to_string().into_bytes());
+    ent.publish([hit(&fine, "fine"), hit(&failing, "fails"), ("nobody".to_owned(), b"no hit".to_vec())]).await?;
+    eventually("one is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
+    eventually("one is parked after its retry", Duration::from_secs(20), async || admin.ready("parked").await.is_ok_and(|n| n == 1))
+        .await?;
+    eventually("one is rejected", Duration::from_secs(20), async || admin.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
+    relay.stop().await?;
+    // The publisher may publish to the main exchange, and nothing else.
+    let elsewhere = Queues::connect(&as_user("ent"), "dnma.hits.parked").await?;
+    ensure!(elsewhere.publish([hit(&fine, "past the relay")]).await.is_err(), "the publisher wrote to another exchange");
+    let nosy = Queues::connect(&as_user("ent"), "dnma.hits").await?;
+    ensure!(nosy.take("parked").await.is_err(), "the publisher read parked hits");
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! One worker in virtual time. The loop of its lanes is the one of `service/lane.rs`, without sockets and tasks.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use dnma_relay::domain::answer::{self, Answer};
+use dnma_relay::domain::breaker::{Breaker, Permission, Signal};
+use dnma_relay::domain::request::Api;
+use dnma_relay::domain::settle::{self, Decision, Settlement, Terms};
+
+use super::matomo::{self, Nature, Outcome, Spell, Weather};
+
+#[derive(Debug, Clone)]
+pub struct History {
+    /// When each hit is published, and whose it is.
+    pub hits: Vec<(Duration, u8)>,
+    /// After them it is fine for good.
+    pub spells: Vec<Spell>,
+    pub lanes: usize,
+    pub bulk: usize,
+    /// The worker is killed and started again.
+    pub crashes: Vec<Duration>,
+    pub poison: u8,
+    pub superuser: bool,
+    pub delays: Vec<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    UnderWay,
+    Delivered,
+    Parked,
+}
+
+/// A hit and all that ever happened to it.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    pub visitor: u8,
+    pub fate: Fate,
+    pub attempts: u32,
+    pub stored: u32,
+    /// Storings that no answer vouched for.
+    pub doubts: u32,
+    /// Times its request died with the worker.
+    pub crashes: u32,
+    /// Times it was sent again because others of its bulk were refused.
+    pub singled: u32,
+    first_stored: Option<Duration>,
+}
+
+/// What is left when nothing happens any more.
+pub struct End {
+    pub hits: Vec<Hit>,
+    pub at: Duration,
+    pub overlaps: u32,
+}
+
+impl End {
+    /// When Matomo first stored a hit after this time.
+    pub fn first_stored_after(&self, time: Duration) -> Option<Duration> {
+        self.hits.iter().filter_map(|hit| hit.first_stored).filter(|at| *at >= time).min()
+    }
+}
+
+enum Event {
+    Arrives(usize),
+    Answered { lane: usize, life: u32 },
+    Wakes,
+    Crashes,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<usize>,
+    pieces: VecDeque<Vec<usize>>,
+    sent: Option<(Vec<usize>, Outcome, bool)>,
+}
+
+pub struct World {
+    history: History,
+    hits: Vec<Hit>,
+    queue: VecDeque<usize>,
+    lanes: Vec<Lane>,
+    breaker: Breaker,
+    /// Ordered by time, then by when they were planned.
+    events: BTreeMap<(Duration, u64), Event>,
+    planned: u64,
+    /// When the lanes look at the breaker again.
+    wake: Option<Duration>,
+    epoch: Instant,
+    now: Duration,
+    life: u32,
+    overlaps: u32,
+}
+
+/// As the service's, without its jitter.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis(500 * 2_u64.pow(failures.min(4))).min(Duration::from_secs(5))
+}
+
+impl World {
+    pub fn new(history: History) -> Self {
+        let hit = |(_, visitor): &(Duration, u8)| Hit {
+            visitor: *visitor,
+            fate: Fate::UnderWay,
+            attempts: 0,
+            stored: 0,
+            doubts: 0,
+            crashes: 0,
+            singled: 0,
+            first_stored: None,
+        };
+        let mut world = Self {
+            hits: history.hits.iter().map(hit).collect(),
+            queue: VecDeque::new(),
+            lanes: Vec::new(),
+            breaker: Breaker::new(pause),
+            events: BTreeMap::new(),
+            planned: 0,
+            wake: None,
+            epoch: Instant::now(),
+            now: Duration::ZERO,
+            life: 0,
+            overlaps: 0,
+            history,
+        };
+        for index in 0..world.hits.len() {
+            world.plan(world.history.hits[index].0, Event::Arrives(index));
+        }
+        for at in world.history.crashes.clone() {
+            world.plan(at, Event::Crashes);
+        }
+        world.lanes.resize_with(world.history.lanes, Lane::default);
+        world
+    }
+
+    fn plan(&mut self, at: Duration, event: Event) {
+        self.planned += 1;
+        self.events.insert((at, self.planned), event);
+    }
+
+    fn wake_at(&mut self, time: Duration) {
+        if self.wake != Some(time) {
+            self.wake = Some(time);
+            self.plan(time, Event::Wakes);
+        }
+    }
+
+    /// Until nothing is left to happen. A line that stands still with hits in it ends here too, and its hits show it.
+    pub fn run(mut self) -> End {
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            assert!(self.planned < 200_000, "the line never comes to rest: requests without end");
+            self.now = at;
+            match event {
+                Event::Arrives(hit) => self.queue.push_back(hit),
+                Event::Answered { lane, life } if life == self.life => self.answered(lane),
+                Event::Answered { .. } | Event::Wakes => {}
+                Event::Crashes => self.crash(),
+            }
+            self.feed();
+            for lane in 0..self.lanes.len() {
+                self.try_to_send(lane);
+            }
+        }
+        End { hits: self.hits, at: self.now, overlaps: self.overlaps }
+    }
+
+    /// Shard to lane, as far as the prefetch allows.
+    fn feed(&mut self) {
+        let prefetch = self.history.lanes * self.history.bulk * 2;
+        let held = |lane: &Lane| {
+            lane.waiting.len() + lane.pieces.iter().map(Vec::len).sum::<usize>() + lane.sent.as_ref().map_or(0, |(hits, ..)| hits.len())
+        };
+        let mut free = prefetch.saturating_sub(self.lanes.iter().map(held).sum());
+        while free > 0
+            && let Some(hit) = self.queue.pop_front()
+        {
+            let lane = usize::from(self.hits[hit].visitor) % self.lanes.len();
+            self.lanes[lane].waiting.push_back(hit);
+            free -= 1;
+        }
+    }
+
+    fn try_to_send(&mut self, index: usize) {
+        let bulk = self.history.bulk;
+        let lane = &mut self.lanes[index];
+        if lane.sent.is_some() {
+            return;
+        }
+        if lane.pieces.is_empty() {
+            if lane.waiting.is_empty() {
+                return;
+            }
+            let most = bulk.min(lane.waiting.len());
+            lane.pieces.push_back(lane.waiting.drain(..most).collect());
+        }
+        let probe = match self.breaker.ask(self.epoch + self.now) {
+            Permission::Go => false,
+            Permission::Probe => true,
+            Permission::WaitUntil(time) => return self.wake_at(time - self.epoch),
+            Permission::WaitForAnswer => return,
+        };
+        let mut piece = self.lanes[index].pieces.pop_front().expect("a piece");
+        if probe && piece.len() > 1 {
+            self.lanes[index].pieces.push_front(piece.split_off(1));
+        }
+        let visitors = |hits: &[usize]| hits.iter().map(|hit| self.hits[*hit].visitor).collect::<HashSet<_>>();
+        let under_way =
+            self.lanes.iter().filter_map(|lane| lane.sent.as_ref()).flat_map(|(hits, ..)| visitors(hits)).collect::<HashSet<_>>();
+        self.overlaps += u32::try_from(visitors(&piece).intersection(&under_way).count()).expect("few");
+        let natures: Vec<Nature> = piece.iter().map(|hit| self.nature(*hit)).collect();
+        let outcome = matomo::answer(self.weather(), &natures, self.history.superuser);
+        for (hit, stored) in piece.iter().zip(&outcome.stored) {
+            if *stored {
+                let hit = &mut self.hits[*hit];
+                hit.stored += 1;
+                hit.first_stored.get_or_insert(self.now);
+            }
+        }
+        self.plan(self.now + outcome.takes, Event::Answered { lane: index, life: self.life });
+        self.lanes[index].sent = Some((piece, outcome, probe));
+    }
+
+    fn nature(&self, hit: usize) -> Nature {
+        let (visitor, poison) = (self.hits[hit].visitor, self.history.poison);
+        match poison {
+            poison if visitor < poison => Nature::Exception,
+            poison if poison > 0 && visitor == poison => Nature::Invalid,
+            _ => Nature::Good,
+        }
+    }
+
+    fn weather(&self) -> Weather {
+        let mut until = Duration::ZERO;
+        for spell in &self.history.spells {
+            until += spell.lasts;
+            if self.now < until {
+                return spell.weather;
+            }
+        }
+        Weather::Fine
+    }
+
+    fn answered(&mut self, lane: usize) {
+        let Some((piece, Outcome { answer, stored, .. }, probe)) = self.lanes[lane].sent.take() else { return };
+        let reading = answer::read(Api::Bulk, &answer, piece.len());
+        let attempts: Vec<u32> = piece.iter().map(|hit| self.hits[*hit].attempts).collect();
+        let decision = settle::decide(&reading, &attempts, Terms { steps: self.history.delays.len(), probe });
+        let signal = if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
+        let retry_after = match &answer {
+            Answer::Response { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        self.breaker.record(signal, probe, retry_after, self.epoch + self.now);
+        match decision {
+            Decision::Settle(fates) => {
+                for ((hit, fate), stored) in piece.into_iter().zip(fates).zip(stored) {
+                    self.settle(hit, fate, stored);
+                }
+            }
+            Decision::Halve => {
+                let mut first = piece;
+                let second = first.split_off(first.len() / 2);
+                self.again(lane, [first, second]);
+            }
+            Decision::Singly => {
+                for (hit, stored) in piece.iter().zip(&stored) {
+                    self.hits[*hit].doubts += u32::from(*stored);
+                    self.hits[*hit].singled += 1;
+                }
+                self.again(lane, piece.into_iter().map(|hit| vec![hit]));
+            }
+        }
+    }
+
+    fn again(&mut self, lane: usize, pieces: impl IntoIterator<Item = Vec<usize>, IntoIter: DoubleEndedIterator>) {
+        for piece in pieces.into_iter().rev() {
+            self.lanes[lane].pieces.push_front(piece);
+        }
+    }
+
+    fn settle(&mut self, index: usize, settlement: Settlement, stored: bool) {
+        let hit = &mut self.hits[index];
+        match settlement {
+            Settlement::Delivered(_) => hit.fate = Fate::Delivered,
+            Settlement::Retry { step, attempts, .. } => {
+                hit.attempts = attempts;
+                hit.doubts += u32::from(stored);
+                let due = self.now + self.history.delays[step];
+                self.plan(due, Event::Arrives(index));
+            }
+            Settlement::Park { attempts, .. } => {
+                (hit.attempts, hit.fate) = (attempts, Fate::Parked);
+                hit.doubts += u32::from(stored);
+            }
+            Settlement::Reject { .. } | Settlement::Return => panic!("no answer rejects or returns a hit"),
+        }
+    }
+
+    /// What the worker held goes back to the front of its queue; nobody hears the answers that are under way.
+    fn crash(&mut self) {
+        self.life += 1;
+        self.breaker = Breaker::new(pause);
+        for lane in std::mem::take(&mut self.lanes) {
+            if let Some((piece, outcome, _)) = lane.sent {
+                for (hit, stored) in piece.iter().zip(outcome.stored) {
+                    self.hits[*hit].crashes += 1;
+                    self.hits[*hit].doubts += u32::from(stored);
+                }
+                self.queue.extend(piece);
+            }
+            self.queue.extend(lane.pieces.into_iter().flatten().chain(lane.waiting));
+        }
+        self.lanes.resize_with(self.history.lanes, Lane::default);
+    }
+}
