@@ -8,9 +8,10 @@ trap 'rm -rf "$scratch"' EXIT
 if ! command -v mmdebstrap >/dev/null; then
     { apt-get update -q && apt-get install -q -y --no-install-recommends mmdebstrap; } >/dev/null
 fi
-# The mirror that this machine's own apt asks.
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
-release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+# The mirror that this machine's own apt uses.
+# shellcheck disable=SC2016 # apt's variables
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' | awk -v r="$release" '$2 == r { print $1; exit }')
 rust=$(rustc --print sysroot)
 mkdir -p "$scratch/rust/bin"
 cp "$rust/bin/cargo" "$rust/bin/rustc" "$scratch/rust/bin/"
