@@ -6,6 +6,7 @@
 
 mod alarms;
 mod chart;
+mod compose;
 mod policy;
 mod rabbitmq;
 mod readme;
