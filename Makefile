@@ -17,7 +17,13 @@ lint: ## Format, clippy, the light library, documentation
 	cargo check --locked --lib --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
+chart: ## The chart, the alarms and the dashboard, with helm 3 and 4
+	tests/chart/run
+
+image: ## The image, and the main job in it (needs Docker)
+	deploy/image/test.sh
+
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test lint build
+.PHONY: help demo test lint chart image build
