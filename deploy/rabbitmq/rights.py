@@ -27,6 +27,9 @@ def attempt(connection, deed):
     try:
         deed(channel)
         return True
+    except pika.exceptions.UnroutableError:
+        # Let in, and then found no queue.
+        return True
     except pika.exceptions.ChannelClosedByBroker as refusal:
         if refusal.reply_code != 403:
             raise
