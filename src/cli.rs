@@ -9,6 +9,7 @@ use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
 pub mod check;
+pub mod healthcheck;
 mod input;
 pub mod plan;
 pub mod publish;
@@ -71,6 +72,10 @@ pub enum Command {
     ///
     /// Example: dnma-relay topology > dnma.json && rabbitmqctl import_definitions dnma.json
     Topology(topology::Options),
+    /// Ask the relay that runs with this environment whether it lives
+    ///
+    /// Asks /livez on HTTP_LISTEN, for at most 3 s. Exit code 1 if it hangs or does not run. For containers, which have no shell.
+    Healthcheck,
 }
 
 /// Runs a command.
@@ -82,6 +87,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(options) => plan::run(&options),
         Command::Publish(options) => publish::run(&options).await,
         Command::Topology(options) => topology::run(&options),
+        Command::Healthcheck => healthcheck::run().await,
     };
     outcome.unwrap_or_else(|error| {
         if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
