@@ -41,7 +41,8 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
         worker.stop().await?;
     }
     let balance = books.balance(&scene.matomo, &queues, &EIGHT_SHARDS).await?;
-    let allowed = Allowed { repeated: 2 * 8 * 50, out_of_order: 2 * PREFETCH, overlaps: 2 * 8 * 50 };
+    // An ack that died with the broker, of a hit that goes to the other worker then: that one cannot know.
+    let allowed = Allowed { repeated: 2 * PREFETCH, out_of_order: 2 * PREFETCH, overlaps: 2 * PREFETCH };
     report::record("RabbitMQ is killed and started again, two workers", 1, &balance, allowed)?;
     balance.all_delivered()
 }
