@@ -31,6 +31,7 @@ mod rules;
 mod shards;
 mod shutdown;
 mod support;
+mod tenants;
 mod topology;
 
 use support::matomo::Matomo;
@@ -150,6 +151,7 @@ fn main() -> anyhow::Result<()> {
         test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
         test("rules::lists_are_read_again_and_a_broken_one_is_refused", b, h, rules::lists_are_read_again_and_a_broken_one_is_refused),
         test("rules::a_visit_dimension_that_changes_is_counted", b, h, rules::a_visit_dimension_that_changes_is_counted),
+        test("tenants::an_ent_cannot_write_into_anothers_figures", b, h, tenants::an_ent_cannot_write_into_anothers_figures),
         test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
         test("topology::other_arguments_are_named", b, h, topology::other_arguments_are_named),
         test("topology::without_the_plugin_one_shard_works", b, h, topology::without_the_plugin_one_shard_works),
