@@ -5,7 +5,6 @@ use std::io::Read;
 use std::rc::Rc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
-use serde_json::{Map, Value};
 
 use super::{JSON, Record, Text};
 use crate::domain::hit;
@@ -81,13 +80,20 @@ impl Table {
     }
 
     fn encode(&mut self) -> Result<(), String> {
-        let mut object = Map::new();
+        self.body.clear();
         for (name, cell) in self.names.iter().zip(&self.row).filter(|(_, cell)| !cell.is_empty()) {
             let cell = std::str::from_utf8(cell).map_err(|_| "not UTF-8".to_owned())?;
-            object.insert(name.clone(), Value::from(cell));
+            self.body.push(if self.body.is_empty() { b'{' } else { b',' });
+            for (text, end) in [(name.as_str(), b':'), (cell, b' ')] {
+                serde_json::to_writer(&mut self.body, text).map_err(|error| error.to_string())?;
+                self.body.push(end);
+            }
         }
-        self.body.clear();
-        serde_json::to_writer(&mut self.body, &object).map_err(|error| error.to_string())
+        if self.body.is_empty() {
+            self.body.push(b'{');
+        }
+        self.body.push(b'}');
+        Ok(())
     }
 }
 
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn a_row_is_a_message_and_a_broken_row_stops_nothing() {
         let found = rows("uid;dimension9;ua\nu1;\"a;\nb\";\nu2;x\nu3;y;z\n", b';');
-        assert_eq!(found[0], (2, Ok(r#"{"dimension9":"a;\nb","uid":"u1"}"#.to_owned())));
+        assert_eq!(found[0], (2, Ok(r#"{"uid":"u1" ,"dimension9":"a;\nb" }"#.to_owned())));
         assert_eq!(found[1], (4, Err("2 cells where the header has 3".to_owned())));
         assert_eq!(found[2].0, 5);
     }
