@@ -67,6 +67,7 @@ impl Service {
             worker: worker_name(),
             stored: Stored::new(settings.broker.prefetch.into()),
         });
+        office.rules.tell(&office.metrics);
         let relay = Arc::new(Relay::new(&settings, office.clone())?);
         let address = settings.http_listen;
         let listener = TcpListener::bind(address).await.with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::config::Settings;
+use super::rules::source::Book;
 use super::settler::{Held, Office};
-use crate::domain::hit;
+use crate::domain::hit::{self, RawHit};
+use crate::domain::plan::Place;
 use crate::domain::request::{self, Api};
 use crate::domain::validate::{self, Context, Validation, Violation};
 use crate::domain::visits::Visits;
@@ -59,12 +61,24 @@ impl Intake {
     /// Every violation of a hit that may not be sent.
     pub fn prepare(&self, held: &Held) -> Result<Prepared, Vec<Violation>> {
         let book = self.office.rules.book();
+        let mut exploitant = None;
+        let outcome = match hit::decode(held.body(), held.content_type()) {
+            Ok(raw) => {
+                exploitant = book.exploitant(raw.text(Place::Exploitant.code())).map(str::to_owned);
+                self.judge(&book, &raw, held)
+            }
+            Err(error) => {
+                let violations = vec![Violation::from(error)];
+                self.office.metrics.violated(&violations);
+                Err(violations)
+            }
+        };
+        self.office.metrics.checked(exploitant.as_deref(), outcome.is_err());
+        outcome
+    }
+
+    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> Result<Prepared, Vec<Violation>> {
         let plan = &book.plan;
-        let raw = hit::decode(held.body(), held.content_type()).map_err(|error| {
-            let violations = vec![Violation::from(error)];
-            self.office.metrics.violated(&violations);
-            violations
-        })?;
         let context = Context {
             first_seen: held.past().first_failed_at.unwrap_or_else(Timestamp::now),
             default_site: self.default_site.as_deref(),
@@ -72,7 +86,7 @@ impl Intake {
             has_token: self.has_token,
             sender: book.sender(held.sender()),
         };
-        let mut verdict = validate::validate(plan, &raw, context);
+        let mut verdict = validate::validate(plan, raw, context);
         if let Some(hit) = &verdict.hit {
             verdict.violations.extend(self.visits.lock().unwrap_or_else(PoisonError::into_inner).watch(plan, hit));
         }

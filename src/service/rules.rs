@@ -41,10 +41,13 @@ impl Rules {
         if user.is_some_and(|user| self.source.own_users.iter().any(|own| own == user)) { moved_for } else { user }
     }
 
+    /// Says what is in force, and what is not checked.
+    pub fn tell(&self, metrics: &Metrics) {
+        tell(&self.book(), metrics, "in force");
+    }
+
     /// Reads the files again whenever they change; for as long as it is polled.
     pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
-        let book = self.book();
-        tell(&book, &metrics, "in force");
         let mut tick = tokio::time::interval(LOOK_EVERY);
         let (mut taken, mut seen) = (self.look().await, Stamp::new());
         loop {

@@ -36,6 +36,8 @@ pub fn start_logging(log: &Log) {
     let quiet = format!("{quiet},lapin::returned_messages=off");
     let filter = EnvFilter::try_new(quiet).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // It would tell of a log line that cannot be written by another one, and panic when that cannot be written either.
+    let subscriber = subscriber.log_internal_errors(false);
     let started = match format {
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         LogFormat::Text => subscriber.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init(),
@@ -84,6 +86,8 @@ pub struct Metrics {
     /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was refused.
     pub rules_valid: Gauge,
     list_values: Family<Labels, Gauge>,
+    checked_of: Family<Labels, Counter>,
+    rejected_of: Family<Labels, Counter>,
 }
 
 impl Metrics {
@@ -117,6 +121,8 @@ impl Metrics {
             broker_sessions: Counter::default(),
             rules_valid: Gauge::default(),
             list_values: Family::default(),
+            checked_of: Family::default(),
+            rejected_of: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -161,6 +167,12 @@ impl Metrics {
             self.rules_valid.clone(),
         );
         registry.register("list_values", "Values of each list of the plan; 0: not loaded, so not checked", self.list_values.clone());
+        registry.register(
+            "exploitant_checked",
+            "Hits checked against the plan, by exploitant (dimension3); other: not in the list of exploitants, or no list is loaded",
+            self.checked_of.clone(),
+        );
+        registry.register("exploitant_rejected", "Those of them that were rejected", self.rejected_of.clone());
         registry.register("broker_sessions", "Sessions with the broker, the first included", self.broker_sessions.clone());
     }
 
@@ -187,6 +199,9 @@ impl Metrics {
         }
         self.breaker(State::Closed);
         self.rules_valid.set(1);
+        for family in [&self.checked_of, &self.rejected_of] {
+            drop(family.get_or_create(&labels([("exploitant", OTHER)])));
+        }
     }
 
     /// The text that Prometheus scrapes.
@@ -268,6 +283,15 @@ impl Metrics {
         self.list_values.get_or_create(&labels([("list", list)])).set(i64::try_from(values).unwrap_or(i64::MAX));
     }
 
+    /// A hit of this exploitant was checked. The label set is closed: names of the list of exploitants, and `other`.
+    pub fn checked(&self, exploitant: Option<&str>, rejected: bool) {
+        let labels = labels([("exploitant", exploitant.unwrap_or(OTHER))]);
+        self.checked_of.get_or_create(&labels).inc();
+        if rejected {
+            self.rejected_of.get_or_create(&labels).inc();
+        }
+    }
+
     /// A publish was refused or returned.
     pub fn unroutable(&self) {
         self.unroutable.inc();
@@ -280,6 +304,9 @@ impl Metrics {
         }
     }
 }
+
+/// What no list has.
+const OTHER: &str = "other";
 
 /// `outcome` of request_seconds.
 const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "doubt"];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::domain::plan::list::{self, ListError};
-use crate::domain::plan::{Plan, PlanError};
+use crate::domain::plan::{Place, Plan, PlanError};
 use crate::domain::tenant::{Sender, Tenants, TenantsError};
 
 /// A plan in place of the built-in one, among the reference lists.
@@ -171,6 +171,13 @@ fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
 }
 
 impl Book {
+    /// The exploitant, if it is one of the list: what a metric may be labelled with.
+    pub fn exploitant<'v>(&self, value: Option<&'v str>) -> Option<&'v str> {
+        let field = self.plan.place(Place::Exploitant).and_then(|index| self.plan.fields().get(index))?;
+        let list = self.plan.list_of(field)?;
+        value.filter(|value| list.contains(value))
+    }
+
     /// Who a verified AMQP user is.
     pub fn sender(&self, user: Option<&str>) -> Sender<'_> {
         self.tenants.as_ref().map_or(Sender::Unchecked, |tenants| tenants.sender(user))

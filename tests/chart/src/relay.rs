@@ -41,8 +41,9 @@ pub(crate) fn metrics() -> anyhow::Result<String> {
     ];
     let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let mut relay = command(&["run"], &vars).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let log = BufReader::new(relay.stderr.take().context("stderr")?);
-    let address = log.lines().map_while(Result::ok).find_map(|line| {
+    // Held until the end: a relay whose log nobody reads is not what is tested here.
+    let mut log = BufReader::new(relay.stderr.take().context("stderr")?).lines().map_while(Result::ok);
+    let address = log.find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
         line["address"].as_str().map(str::to_owned)
     });

@@ -59,7 +59,11 @@ fn environment(path: &str, folder: &Path) -> BTreeMap<String, String> {
         }
     }
     // Of an existing ConfigMap only the name is known here.
-    std::fs::write(folder.join("tenants/tenants.toml"), "").ok();
+    let tenants = folder.join("tenants/tenants.toml");
+    if !tenants.exists() {
+        let any = "[[tenants]]\nuser = \"ent\"\nexploitants = [\"*\"]\nplateformes = [\"*\"]\nidsites = [\"*\"]\n";
+        std::fs::write(tenants, any).ok();
+    }
     let variables = list(&pod["containers"][0]["env"]).iter().map(|variable| {
         let value = variable["value"].as_str().expect("a value");
         (variable["name"].as_str().expect("a name").to_owned(), value.replace(FILES, &folder.to_string_lossy()))
