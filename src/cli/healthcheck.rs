@@ -21,7 +21,7 @@ const ALIVE: &[u8] = b"HTTP/1.1 200 ";
 /// # Errors
 /// A configuration mistake, or no answer in time that says it lives.
 pub async fn run() -> anyhow::Result<ExitCode> {
-    let address = reachable(Settings::from_env()?.http_listen);
+    let address = reachable(Settings::http_listen_from_env()?);
     let asked = tokio::time::timeout(TIMEOUT, ask(address)).await;
     let answer = asked.with_context(|| format!("{address} does not answer within {} s", TIMEOUT.as_secs()))?;
     let answer = answer.with_context(|| format!("no relay answers on {address}"))?;

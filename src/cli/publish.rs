@@ -55,7 +55,12 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut count = Count::default();
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
     // Reading blocks this thread, and no other: the connection has threads of its own.
-    while let Some(Record { number, body, content_type, .. }) = input.next()? {
+    let broken = loop {
+        let Record { number, body, content_type, .. } = match input.next() {
+            Ok(Some(record)) => record,
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        };
         let Some(body) = body.ok().filter(|body| body.len() <= hit::MAX_BYTES) else {
             count.unreadable += 1;
             continue;
@@ -73,12 +78,16 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             count.settle(oldest).await?;
             input.tell(format!("{} hits", count.published));
         }
-    }
+    };
     for confirm in window {
         count.settle(confirm).await?;
     }
     input.finish();
     publisher.close().await;
+    if let Some(error) = broken {
+        let so_far = format!("everything up to {} {} is confirmed, and nothing after it was sent", input.counts(), count.settled_to);
+        return Err(error.context(so_far));
+    }
     report(&count, options.json)?;
     Ok(if count.refused + count.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

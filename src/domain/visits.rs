@@ -38,34 +38,45 @@ impl Visits {
     }
 
     /// The visit dimensions of this hit that had another value less than 30 minutes of event time ago.
-    pub fn watch(&mut self, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<Violation> {
-        let visitor = self.key.hash_one((&hit.idsite, &hit.uid));
-        let fields = || plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
-        let hash = |value: Option<&str>| (self.key.hash_one(value) & u64::from(u32::MAX)) as u32;
-        let values = fields().map(|(_, value)| hash(value.as_deref()));
+    pub fn changed(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<Violation> {
+        let visitor = self.visitor(hit);
+        let known = self.recent.get(&visitor).or_else(|| self.before.get(&visitor));
+        let Some(visit) = known.filter(|visit| (visit.at - hit.cdt.as_second()).abs() < VISIT) else { return Vec::new() };
+        let values = self.values(plan, hit);
+        // Another plan may have come since, with other fields.
+        if values.len() != visit.values.len() {
+            return Vec::new();
+        }
+        let fields = plan.fields().iter().filter(|field| field.visit);
+        let changed = fields.zip(visit.values.iter().zip(&values)).filter(|(_, (before, now))| before != now);
+        changed.map(|(field, _)| Violation::of(Rule::VisitDimensionChanged, &field.name)).collect()
+    }
+
+    /// This hit is the visit's latest: what comes next is held against it. For hits that are sent; what is rejected says
+    /// nothing of a visit.
+    pub fn keep(&mut self, plan: &Plan, hit: &CheckedHit<'_>) {
+        let visitor = self.visitor(hit);
         let at = hit.cdt.as_second();
         let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
-        let mut changed = Vec::new();
         let visit = match known {
-            Some(mut visit) => {
-                let same_visit = (visit.at - at).abs() < VISIT;
-                for ((before, now), (field, _)) in visit.values.iter_mut().zip(values).zip(fields()) {
-                    if same_visit && *before != now {
-                        changed.push(Violation::of(Rule::VisitDimensionChanged, &field.name));
-                    }
-                    *before = now;
-                }
-                // A hit that comes late does not turn the time back.
-                visit.at = visit.at.max(at);
-                visit
-            }
-            None => Visit { at, values: values.collect() },
+            // A hit that comes late from an earlier visit.
+            Some(visit) if at <= visit.at - VISIT => visit,
+            Some(visit) => Visit { at: visit.at.max(at), values: self.values(plan, hit) },
+            None => Visit { at, values: self.values(plan, hit) },
         };
         if self.recent.len() >= self.most {
             self.before = std::mem::take(&mut self.recent);
         }
         self.recent.insert(visitor, visit);
-        changed
+    }
+
+    fn visitor(&self, hit: &CheckedHit<'_>) -> u64 {
+        self.key.hash_one((&hit.idsite, &hit.uid))
+    }
+
+    fn values(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Box<[u32]> {
+        let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
+        values.map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32).collect()
     }
 }
 
@@ -80,7 +91,9 @@ mod tests {
         let hit = decode(message.as_bytes(), None).expect("decodes");
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
         let verdict = validate(plan, &hit, Context::at(first_seen));
-        let violations = visits.watch(plan, &verdict.hit.expect("can be sent"));
+        let hit = verdict.hit.expect("can be sent");
+        let violations = visits.changed(plan, &hit);
+        visits.keep(plan, &hit);
         violations.into_iter().filter_map(|violation| violation.field).collect()
     }
 
@@ -95,6 +108,16 @@ mod tests {
         assert_eq!(watch(&mut visits, &plan, "a", "PARENT", t + 120), ["dimension2"]);
         assert!(watch(&mut visits, &plan, "a", "PARENT", t + 180).is_empty(), "told once");
         assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT).is_empty(), "the next visit");
+    }
+
+    #[test]
+    fn a_late_hit_of_an_earlier_visit_says_nothing_of_this_one() {
+        let plan = Plan::built_in().expect("plan");
+        let mut visits = Visits::new(10, RandomState::new());
+        let t = 1_732_549_235;
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t).is_empty());
+        assert!(watch(&mut visits, &plan, "a", "PARENT", t - 3 * VISIT).is_empty());
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 60).is_empty());
     }
 
     #[test]

@@ -217,6 +217,15 @@ impl Settings {
         read::settings(process_environment())
     }
 
+    /// Where a relay with this environment answers. Nothing else is read: a relay works on with a file that has been broken
+    /// since it started, and must not be taken for dead.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `HTTP_LISTEN` is no address.
+    pub fn http_listen_from_env() -> Result<SocketAddr, ConfigError> {
+        read::http_listen(process_environment())
+    }
+
     /// Reads any set of variables.
     ///
     /// # Errors

@@ -61,23 +61,20 @@ impl Intake {
     /// Every violation of a hit that may not be sent.
     pub fn prepare(&self, held: &Held) -> Result<Prepared, Vec<Violation>> {
         let book = self.office.rules.book();
-        let mut exploitant = None;
-        let outcome = match hit::decode(held.body(), held.content_type()) {
-            Ok(raw) => {
-                exploitant = book.exploitant(raw.text(Place::Exploitant.code())).map(str::to_owned);
-                self.judge(&book, &raw, held)
-            }
+        let (exploitant, outcome) = match hit::decode(held.body(), held.content_type()) {
+            Ok(raw) => self.judge(&book, &raw, held),
             Err(error) => {
                 let violations = vec![Violation::from(error)];
                 self.office.metrics.violated(&violations);
-                Err(violations)
+                (None, Err(violations))
             }
         };
         self.office.metrics.checked(exploitant.as_deref(), outcome.is_err());
         outcome
     }
 
-    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> Result<Prepared, Vec<Violation>> {
+    /// Whose hit it is, for the counters, and what becomes of it.
+    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> (Option<String>, Result<Prepared, Vec<Violation>>) {
         let plan = &book.plan;
         let context = Context {
             first_seen: held.past().first_failed_at.unwrap_or_else(Timestamp::now),
@@ -87,12 +84,19 @@ impl Intake {
             sender: book.sender(held.sender()),
         };
         let mut verdict = validate::validate(plan, raw, context);
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hit) = &verdict.hit {
-            verdict.violations.extend(self.visits.lock().unwrap_or_else(PoisonError::into_inner).watch(plan, hit));
+            verdict.violations.extend(visits.changed(plan, hit));
         }
         self.office.metrics.violated(&verdict.violations);
-        match verdict.hit {
+        // As it was checked: what a sender that may not send it claims is nobody's.
+        let of = plan.place(Place::Exploitant).zip(verdict.hit.as_ref());
+        let named = of.and_then(|(index, hit)| hit.values.get(index)).and_then(|value| value.as_deref());
+        let exploitant = book.exploitant(named).map(str::to_owned);
+        let outcome = match verdict.hit {
             Some(hit) if self.validation.passes(plan, &verdict.violations) => {
+                visits.keep(plan, &hit);
+                drop(visits);
                 let mut hasher = DefaultHasher::new();
                 hit.uid.hash(&mut hasher);
                 let lane = usize::try_from(hasher.finish() % (1 << 16)).unwrap_or_default();
@@ -100,6 +104,7 @@ impl Intake {
                 Ok(Prepared { lane, encoded, idsite: hit.idsite.into_owned(), cdt: hit.cdt })
             }
             _ => Err(verdict.violations),
-        }
+        };
+        (exploitant, outcome)
     }
 }

@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Rules {
     source: Source,
+    /// What the files looked like before they were first read.
+    loaded: Stamp,
     current: RwLock<Arc<Book>>,
 }
 
@@ -27,8 +29,9 @@ impl Rules {
     /// # Errors
     /// [`RulesError`] for the first file that is wrong.
     pub fn load(source: Source) -> Result<Self, RulesError> {
+        let loaded = source.stamp();
         let book = Arc::new(source.read()?);
-        Ok(Self { source, current: RwLock::new(book) })
+        Ok(Self { source, loaded, current: RwLock::new(book) })
     }
 
     /// The rules in force.
@@ -49,7 +52,7 @@ impl Rules {
     /// Reads the files again whenever they change; for as long as it is polled.
     pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
-        let (mut taken, mut seen) = (self.look().await, Stamp::new());
+        let (mut taken, mut seen) = (self.loaded.clone(), Stamp::new());
         loop {
             tick.tick().await;
             let now = self.look().await;
@@ -70,6 +73,10 @@ impl Rules {
                 }
                 Err(error) => {
                     metrics.rules_valid.set(0);
+                    if matches!(error, RulesError::Unreadable { .. }) {
+                        // Nobody's version, but a hindrance: tried again.
+                        (taken, seen) = (Stamp::new(), Stamp::new());
+                    }
                     tracing::error!("the new rules are refused, the old ones stay in force: {error}");
                 }
             }

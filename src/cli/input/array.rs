@@ -34,12 +34,26 @@ impl Array {
 
     /// The next element, trimmed; one that is too long is cut where that shows.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
-        if self.closed {
-            return Ok(None);
+        loop {
+            if self.closed && !self.another()? {
+                return Ok(None);
+            }
+            self.closed = self.read()?;
+            // An array without elements has nothing before its bracket.
+            if !self.closed || !self.element.trim_ascii().is_empty() {
+                break;
+            }
         }
+        self.number += 1;
+        let body = self.element.trim_ascii();
+        Ok(Some(Record { number: self.number, body: Ok(body), content_type: Some(JSON), received_at: None }))
+    }
+
+    /// Reads one element, and tells whether it was the last.
+    fn read(&mut self) -> anyhow::Result<bool> {
         self.element.clear();
         let mut scan = Scan::default();
-        let last = loop {
+        loop {
             let chunk = self.text.fill_buf()?;
             anyhow::ensure!(!chunk.is_empty(), "the JSON array is not closed after hit {}", self.number);
             let mut used = 0;
@@ -60,16 +74,29 @@ impl Array {
             }
             self.text.consume(used);
             if let Some(last) = end {
-                break last;
+                return Ok(last);
             }
-        };
-        self.closed = last;
-        let body = self.element.trim_ascii();
-        if last && body.is_empty() {
-            return Ok(None);
         }
-        self.number += 1;
-        Ok(Some(Record { number: self.number, body: Ok(body), content_type: Some(JSON), received_at: None }))
+    }
+
+    /// Whether another array follows: files that were put one after the other.
+    fn another(&mut self) -> anyhow::Result<bool> {
+        loop {
+            let chunk = self.text.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(false);
+            }
+            let blank = chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            match chunk.get(blank) {
+                None => {}
+                Some(b'[') => {
+                    (self.opened, self.closed) = (false, false);
+                    return Ok(true);
+                }
+                Some(_) => anyhow::bail!("something other than an array follows the JSON array after hit {}", self.number),
+            }
+            self.text.consume(blank);
+        }
     }
 }
 
@@ -116,6 +143,8 @@ mod tests {
         let found = elements(" [ {\"a\":\"],\\\"}\"} , {\"b\":[1,{}]},3 ]\n").expect("an array");
         assert_eq!(found, ["{\"a\":\"],\\\"}\"}", "{\"b\":[1,{}]}", "3"]);
         assert_eq!(elements("[]"), Ok(vec![]));
+        assert_eq!(elements("[1]\n[]\n [2,3] "), Ok(vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
+        assert!(elements("[1] 2").expect_err("more").contains("after hit 1"));
         assert!(elements("[{\"a\":1}").expect_err("open").contains("not closed"));
     }
 }

@@ -68,6 +68,8 @@ fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
         say(format!("rule {code}: severity"), "", plan.severity(*rule).code());
         say(format!("rule {code}: fr"), "", plan.text(*rule, Language::French));
         say(format!("rule {code}: en"), "", plan.text(*rule, Language::English));
+        say(format!("rule {code}: fr, alone"), "", plan.text_alone(*rule, Language::French));
+        say(format!("rule {code}: en, alone"), "", plan.text_alone(*rule, Language::English));
     }
     for section in plan.sections() {
         say(format!("section {}: fr", section.number), "", section.title(Language::French));
@@ -75,6 +77,12 @@ fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
     }
     for (code, service) in plan.gar() {
         say(format!("GAR code {code}"), "", service);
+        if let Some(also) = plan.other_spelling(service) {
+            say(format!("GAR code {code}: also"), "", also);
+        }
+    }
+    for word in &plan.words {
+        say("word".to_owned(), &word.en, &word.fr);
     }
     for (name, profile) in plan.national() {
         say(format!("national profile {name}"), "", profile);

@@ -99,7 +99,8 @@ impl Check<'_, '_> {
 
     fn uai(&self, found: &mut Vec<Violation>) {
         for uai in self.value(Place::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty()) {
-            let value = || Some(shown(uai));
+            // Without a digit it may be anything, a person's name in the wrong place included.
+            let value = || Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) { shown(uai) } else { "…".to_owned() });
             match key(uai) {
                 None => found.push(Violation { value: value(), ..Violation::of(Rule::UaiForm, "dimension1") }),
                 Some(letter) if !uai.ends_with(letter) => {

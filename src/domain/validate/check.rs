@@ -186,7 +186,7 @@ impl<'p, 'h> Check<'p, 'h> {
         for place in Tenant::GUARDED {
             let value = if place == Place::Site { idsite } else { self.value(place) };
             // Without a value there is nobody to write into; that it is missing is another rule's affair.
-            let Some(value) = value.filter(|value| !tenant.may_send(place, value)) else { continue };
+            let Some(value) = value.filter(|value| !value.trim().is_empty() && !tenant.may_send(place, value)) else { continue };
             let value = Some(shown(value));
             self.violations.push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
             may_send = false;

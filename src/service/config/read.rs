@@ -59,6 +59,12 @@ pub(super) fn broker(vars: impl IntoIterator<Item = (String, String)>) -> Result
     check.finish(broker)
 }
 
+pub(super) fn http_listen(vars: impl IntoIterator<Item = (String, String)>) -> Result<SocketAddr, ConfigError> {
+    let mut check = Check::default();
+    let listen = check.listen(raw(vars)?.http_listen);
+    check.finish(listen)
+}
+
 fn raw(vars: impl IntoIterator<Item = (String, String)>) -> Result<Raw, ConfigError> {
     // An empty value means "not set": a chart or a compose file cannot leave a variable out.
     let vars = vars.into_iter().filter(|(_, value)| !value.trim().is_empty());
@@ -335,7 +341,9 @@ impl Check {
         let own_users = broker.into_iter().flat_map(|broker| &broker.urls).map(|url| url.user().to_owned()).collect();
         let path = |path: Option<String>| path.map(|path| PathBuf::from(path.trim()));
         let source = Source { lists: path(lists), tenants: path(tenants), own_users };
-        if let Err(error) = source.plan() {
+        let plan = source.plan();
+        let lists = source.lists.clone().filter(|_| plan.is_ok());
+        if let Err(error) = plan {
             self.report("REFERENCE_LISTS", error.to_string());
         }
         let external =
@@ -347,7 +355,7 @@ impl Check {
             );
         }
         // With the built-in plan, should the lists be broken: each has its own mistakes.
-        if let Err(error) = (Source { lists: None, ..source.clone() }).read() {
+        if let Err(error) = (Source { lists, ..source.clone() }).read() {
             self.report("TENANTS", error.to_string());
         }
         source

@@ -37,6 +37,9 @@ pub(super) struct Seen {
 
 pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p> {
     let list = coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
+    let is_school = plan.place(Place::Uai).and_then(|index| plan.fields().get(index)).is_some_and(|field| field.name == coverage.field);
+    // A column in the wrong place may put names there.
+    let shown = |value: &str| if is_school && !value.bytes().any(|byte| byte.is_ascii_digit()) { "…".to_owned() } else { shown(value) };
     // Values that may not be told are one.
     let (mut legal, mut wrong): (BTreeMap<Cow<'_, str>, u64>, BTreeMap<_, u64>) = (BTreeMap::new(), BTreeMap::new());
     for (value, count) in &coverage.seen {
@@ -48,7 +51,6 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
     }
     let described = |value| (value, list.and_then(|list| list.description(value)));
     let never: Vec<_> = coverage.never_seen(plan).into_iter().map(described).collect();
-    let is_school = plan.place(Place::Uai).and_then(|index| plan.fields().get(index)).is_some_and(|field| field.name == coverage.field);
     Covered {
         field: &coverage.field,
         list: coverage.list.as_deref().filter(|_| !is_school),
