@@ -11,7 +11,8 @@ use url::{Host, Url};
 use super::{Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, Settings, Topology, VARIABLES};
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
-use crate::service::rules::source::Source;
+
+mod rules;
 
 /// The environment as it stands: all text, so that reading it cannot fail at the first mistake.
 #[derive(Deserialize, Default, Clone)]
@@ -334,31 +335,6 @@ impl Check {
             Ok(id) if id > 0 => Some(id.to_string()),
             _ => self.problem("MATOMO_SITE_ID", format!("\"{value}\" is not the number of a site")),
         }
-    }
-
-    /// The files are read here once, so that a broken one is a mistake like any other.
-    fn rules(&mut self, lists: Option<String>, tenants: Option<String>, broker: Option<&Broker>) -> Source {
-        let own_users = broker.into_iter().flat_map(|broker| &broker.urls).map(|url| url.user().to_owned()).collect();
-        let path = |path: Option<String>| path.map(|path| PathBuf::from(path.trim()));
-        let source = Source { lists: path(lists), tenants: path(tenants), own_users };
-        let plan = source.plan();
-        let lists = source.lists.clone().filter(|_| plan.is_ok());
-        if let Err(error) = plan {
-            self.report("REFERENCE_LISTS", error.to_string());
-        }
-        let external =
-            |broker: &Broker| broker.urls.iter().any(|url| url.expose().to_ascii_lowercase().contains("auth_mechanism=external"));
-        if source.tenants.is_some() && broker.is_some_and(external) {
-            self.report(
-                "TENANTS",
-                "needs a user name in AMQP_URL: with auth_mechanism=external nobody but the broker knows the relay's own",
-            );
-        }
-        // With the built-in plan, should the lists be broken: each has its own mistakes.
-        if let Err(error) = (Source { lists, ..source.clone() }).read() {
-            self.report("TENANTS", error.to_string());
-        }
-        source
     }
 
     fn prefix(&mut self, value: Option<String>) -> Option<String> {
