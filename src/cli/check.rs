@@ -29,6 +29,9 @@ pub struct Options {
 /// A configuration mistake, or an output that cannot be written to.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env()?;
+    for (name, meant) in Settings::misspelt_in_env() {
+        eprintln!("note: {name} is no setting of the relay and is not read; is {meant} meant?");
+    }
     if options.connect {
         let findings = examine(&settings, options.send_test_hit).await;
         tell(&findings, options.json)?;

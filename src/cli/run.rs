@@ -23,6 +23,9 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         matomo = %settings.matomo.url,
         "dnma-relay starts"
     );
+    for (name, meant) in Settings::misspelt_in_env() {
+        tracing::warn!("{name} is no setting of the relay and is not read; is {meant} meant?");
+    }
     let shutdown = CancellationToken::new();
     listen_for_signals(shutdown.clone(), settings.matomo.timeout)?;
     let service = Service::build(settings).await?;

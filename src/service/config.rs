@@ -15,53 +15,9 @@ use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
 mod read;
+mod variables;
 
-/// One row of the environment table: the README and the chart are checked against it.
-#[derive(Debug)]
-pub struct Variable {
-    /// Name in the environment.
-    pub name: &'static str,
-    /// What an unset variable means, for people.
-    pub default: &'static str,
-    /// Also readable from the file named by `NAME_FILE`, and never shown.
-    pub secret: bool,
-}
-
-const fn variable(name: &'static str, default: &'static str) -> Variable {
-    Variable { name, default, secret: false }
-}
-
-const fn secret(name: &'static str, default: &'static str) -> Variable {
-    Variable { name, default, secret: true }
-}
-
-/// Every variable that the relay reads, in the order of the README.
-pub const VARIABLES: &[Variable] = &[
-    secret("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f"),
-    variable("AMQP_CA_FILE", ""),
-    variable("AMQP_CLIENT_CERT_FILE", ""),
-    variable("AMQP_CLIENT_KEY_FILE", ""),
-    variable("ALLOW_PLAINTEXT", "false"),
-    variable("QUEUE_PREFIX", "dnma.hits"),
-    variable("QUEUE_SHARDS", "8"),
-    variable("QUEUE_PREFETCH", "concurrency × bulk size × 2"),
-    variable("TOPOLOGY", "declare"),
-    variable("MATOMO_URL", "required"),
-    variable("MATOMO_SITE_ID", ""),
-    secret("MATOMO_TOKEN_AUTH", ""),
-    variable("MATOMO_API", "bulk"),
-    variable("MATOMO_CONCURRENCY", "8"),
-    variable("MATOMO_BULK_SIZE", "50"),
-    variable("MATOMO_TIMEOUT", "65s"),
-    variable("MATOMO_MAX_RATE", ""),
-    variable("RETRY_DELAYS", "10m,20m"),
-    variable("VALIDATION", "filter"),
-    variable("REFERENCE_LISTS", ""),
-    variable("TENANTS", ""),
-    variable("HTTP_LISTEN", "0.0.0.0:8080"),
-    variable("LOG_FORMAT", "json (text on a terminal)"),
-    variable("RUST_LOG", "info"),
-];
+pub use variables::{VARIABLES, Variable};
 
 /// What the operator asked for, complete and consistent.
 #[derive(Debug, Clone)]
@@ -171,6 +127,11 @@ impl ConfigError {
     pub fn variables(&self) -> Vec<&'static str> {
         self.0.iter().map(|(name, _)| *name).collect()
     }
+
+    fn in_order(mut self) -> Self {
+        self.0.sort_by_key(|(name, _)| VARIABLES.iter().position(|variable| variable.name == *name));
+        self
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -214,7 +175,12 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] with every mistake.
     pub fn from_env() -> Result<Self, ConfigError> {
-        read::settings(process_environment())
+        read::settings(process_environment()).map_err(|mut error| {
+            for (name, meant) in Self::misspelt_in_env() {
+                error.0.push((meant, format!("is {name}, which is set, meant for it? The relay does not read that one")));
+            }
+            error.in_order()
+        })
     }
 
     /// Where a relay with this environment answers. Nothing else is read: a relay works on with a file that has been broken
@@ -232,6 +198,12 @@ impl Settings {
     /// [`ConfigError`] with every mistake.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         read::settings(vars)
+    }
+
+    /// Variables of the process environment that are none of the relay's, but look like one: each with the one that was
+    /// probably meant. An environment is full of others' names, so this is a hint and no error.
+    pub fn misspelt_in_env() -> Vec<(String, &'static str)> {
+        process_environment().filter_map(|(name, _)| variables::meant(&name).map(|meant| (name, meant))).collect()
     }
 
     /// What is in force, by variable, secrets masked.

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::{Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, Settings, Topology, VARIABLES};
+use super::{Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, Settings, Topology};
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -89,9 +89,8 @@ struct Check {
 }
 
 impl Check {
-    fn finish<T>(mut self, value: Option<T>) -> Result<T, ConfigError> {
-        self.problems.sort_by_key(|(name, _)| VARIABLES.iter().position(|variable| variable.name == *name));
-        value.filter(|_| self.problems.is_empty()).ok_or(ConfigError(self.problems))
+    fn finish<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        value.filter(|_| self.problems.is_empty()).ok_or_else(|| ConfigError(self.problems).in_order())
     }
 
     // Each of these goes through all its variables even after a mistake, and only then gives up.
