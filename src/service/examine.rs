@@ -7,6 +7,7 @@ use super::config::Settings;
 
 mod broker;
 mod matomo;
+mod version;
 
 /// How a question was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -43,6 +43,8 @@ pub(crate) async fn what_would_keep_a_relay_from_working_is_named(scene: Scene) 
     for subject in ["broker", "topology", "rights.write", "rights.read", "matomo", "matomo.clock", "matomo.judges"] {
         ensure!(outcome(&findings, subject).0 == "fine", "{subject}: {findings:?}");
     }
+    let (_, version) = outcome(&findings, "broker.version");
+    ensure!(version.contains(&scene.broker.version), "{version} instead of {}", scene.broker.version);
     ensure!(code == Some(0) && scene.matomo.stored() == 0 && scene.matomo.ledger().attempts.len() > 1, "nothing is stored unasked");
     ensure!(scene.queues.ready("parked").await? == 0, "nothing was published");
 

@@ -1,9 +1,9 @@
-//! RabbitMQ: reachable, rights, topology and how it differs.
+//! RabbitMQ: reachable, version, rights, topology and how it differs.
 
 use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions};
 use lapin::{BasicProperties, Connection};
 
-use super::Finding;
+use super::{Finding, version};
 use crate::service::broker::{close, connect_any, tls};
 use crate::service::config::{self, Topology as Mode};
 use crate::service::topology::Topology;
@@ -24,6 +24,9 @@ pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
         }
     };
     let mut findings = vec![Finding::fine("broker", format!("RabbitMQ answers at {shown}"))];
+    if let Some(url) = settings.urls.iter().find(|url| url.to_string() == shown) {
+        findings.extend(version::examine(url, &tls).await);
+    }
     let topology = Topology::new(settings);
     let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
     if is_complete {
