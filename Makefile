@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## The main job in one command: a school morning, an outage, and the books
 	@cargo build --locked --bin dnma-relay --example demo
@@ -13,6 +13,16 @@ test: ## Every test, on a real RabbitMQ (AMQP_URL, else Docker, else a private l
 
 soak: ## Random faults for MINUTES=60, and a page on what they did
 	SOAK_MINUTES=$(or $(MINUTES),60) cargo test --locked --test it -- --nocapture histories
+
+bench: ## How fast: beside bare lapin and what people write instead (20 minutes; QUICK=1: only whether it works)
+	@cargo build --locked $(if $(QUICK),,--release) --bin dnma-relay --example bench
+	@$(or $(CARGO_TARGET_DIR),target)/$(if $(QUICK),debug,release)/examples/bench
+
+micro: ## Time and memory of decoding, checking and encoding a hit
+	@cd benches && cargo bench --locked --quiet
+
+instructions: ## The same in instructions, against what is written down (UPDATE=1 writes anew)
+	@cd benches && cargo run --locked --quiet --release --bin instructions
 
 SECONDS ?= 60
 fuzz: ## Random bytes against reading and checking a hit, SECONDS=60 for each of the two
@@ -38,4 +48,4 @@ image: ## The image, and the main job in it (needs Docker)
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test soak fuzz lint chart apiserver image build
+.PHONY: help demo test soak bench micro instructions fuzz lint chart apiserver image build
