@@ -16,6 +16,7 @@ pub mod publish;
 pub mod run;
 pub mod topology;
 pub mod validate;
+pub mod workers;
 
 /// Relays the page views (hits) of French school portals from RabbitMQ to the ministry's Matomo (DNMA), losing none.
 ///
