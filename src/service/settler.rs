@@ -11,11 +11,13 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
+use super::books::{Account, Ledger};
 use super::lost::Lost;
 use super::rules::Rules;
 use super::telemetry::Metrics;
 use super::topology::Topology;
 use crate::domain::answer::Failure;
+use crate::domain::books::Arrival;
 use crate::domain::envelope::{self, Header, Label, Past};
 use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
@@ -39,6 +41,8 @@ pub struct Held {
 #[derive(Debug)]
 struct Tally {
     office: Arc<Office>,
+    /// Whose hit it is, once somebody has looked.
+    account: Option<Arc<Account>>,
     of_shard: Arc<AtomicUsize>,
     settled: bool,
 }
@@ -52,6 +56,8 @@ pub struct Office {
     pub rules: Arc<Rules>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counters by exploitant, plateforme and site.
+    pub ledger: Arc<Ledger>,
     /// Name of this worker.
     pub worker: String,
     /// Hits that Matomo stored and whose ack may not have arrived.
@@ -76,7 +82,24 @@ impl Held {
         let past = envelope::past(|name| value(name).and_then(as_number), |name| value(name).and_then(as_text));
         office.metrics.received();
         of_shard.fetch_add(1, Ordering::Relaxed);
-        Self { delivery, past, tally: Tally { office, of_shard, settled: false } }
+        Self { delivery, past, tally: Tally { office, account: None, of_shard, settled: false } }
+    }
+
+    /// From here on it counts for this account: once per hit, before anything becomes of it.
+    pub fn counts_for(&mut self, account: Arc<Account>) {
+        account.received(match (self.delivery.redelivered, self.past.first_failed_at) {
+            (true, _) => Arrival::Redelivered,
+            (false, Some(_)) => Arrival::CameBack,
+            (false, None) => Arrival::First,
+        });
+        self.tally.account = Some(account);
+    }
+
+    /// It goes to Matomo again, which may have stored it.
+    pub fn doubted(&self) {
+        if let Some(account) = &self.tally.account {
+            account.doubted();
+        }
     }
 
     /// The message.
@@ -126,7 +149,11 @@ impl Held {
 
 impl Tally {
     fn settle(&mut self, settlement: &Settlement) {
-        self.office.metrics.settled(&self.office.rules.book().plan, settlement);
+        let book = self.office.rules.book();
+        self.office.metrics.settled(&book.plan, settlement);
+        if let Some(account) = &self.account {
+            account.settled(&book.plan, settlement);
+        }
         self.settled = true;
     }
 }
