@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 /// A queue that hits stay in.
@@ -28,6 +28,12 @@ pub enum Gap {
         /// Who was asked.
         address: String,
         /// Why it did not.
+        reason: String,
+    },
+    /// The broker did not answer.
+    #[error("the counters cannot be held against the queues: {reason}")]
+    NoBroker {
+        /// Why not.
         reason: String,
     },
     /// It is in the former books and not in these, or it started anew.
@@ -113,4 +119,22 @@ impl Place {
             Self::Parked | Self::Rejected => "replayed, purged or taken out by hand",
         }
     }
+}
+
+impl Gap {
+    /// Whether it may be gone at the next look, because hits were on their way at this one.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::More { .. } | Self::Fewer { .. })
+    }
+}
+
+/// With its sentence for people.
+pub(super) fn told<S: Serializer>(gaps: &[Gap], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Told<'g> {
+        #[serde(flatten)]
+        gap: &'g Gap,
+        text: String,
+    }
+    serializer.collect_seq(gaps.iter().map(|gap| Told { gap, text: gap.to_string() }))
 }

@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::gap::{Gap, Place};
+use super::gap::{self, Gap, Place};
 use super::{Books, Figures, Name};
 
 /// Messages ready in the broker's queues.
@@ -102,6 +102,7 @@ pub struct Statement {
     /// Whether the counters were held against the broker's queues.
     pub compared: bool,
     /// What does not add up. Empty: the books close.
+    #[serde(serialize_with = "gap::told")]
     pub gaps: Vec<Gap>,
 }
 
