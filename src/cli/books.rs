@@ -1,5 +1,6 @@
 //! `dnma-relay books`: the daily balance over all workers, held against the broker's queues.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::workers::{self, Workers};
-use crate::domain::books::{Books, Gap, Looks, Record, Statement};
+use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
 use crate::service::broker::{BrokerError, Depths};
 use crate::service::config::Broker;
 
@@ -28,7 +29,7 @@ const MOST: u64 = 200 * 1024 * 1024;
 pub struct Options {
     #[command(flatten)]
     workers: Workers,
-    /// Only what happened since these former books: what --json wrote then
+    /// Only what happened since these former books, which --json wrote; - for standard input
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
     /// One JSON object instead of a table
@@ -102,7 +103,7 @@ async fn look(
     Ok((record, statement))
 }
 
-async fn queues(depths: Option<&Result<Depths, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<crate::domain::books::Queues> {
+async fn queues(depths: Option<&Result<Depths, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<Queues> {
     let reason = match depths? {
         Ok(depths) => match depths.look().await {
             Ok(queues) => return Some(queues),
@@ -115,12 +116,12 @@ async fn queues(depths: Option<&Result<Depths, BrokerError>>, gaps: &mut Vec<Gap
 }
 
 fn read(path: &Path) -> Result<Record, String> {
-    let file = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (length, file) = file.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    if length > MOST {
-        return Err(format!("{} is too large for books", path.display()));
-    }
-    let record = serde_json::from_reader(std::io::BufReader::new(file));
+    let reader: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+    };
+    let record = serde_json::from_reader(std::io::BufReader::new(reader.take(MOST)));
     record.map_err(|error| format!("{} is not what `dnma-relay books --json` wrote (line {})", path.display(), error.line()))
 }
 

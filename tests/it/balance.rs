@@ -151,6 +151,11 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     scene.matomo.ledger().sites.insert("2".to_owned());
     let mut published = a_day()?;
     scene.queues.publish(published.clone()).await?;
+    // In the middle of the work too, whatever the queues say at that moment.
+    let (books, _) = balance(&scene, &urls, None).await?;
+    let total = |fields: &[&str]| fields.iter().filter_map(|field| books["total"][field].as_i64()).sum::<i64>();
+    let fates = total(&["delivered", "rejected", "parked", "to_retry", "given_back", "in_flight"]);
+    ensure!(total(&["carried", "entered"]) == fates && !codes(&books).contains(&"account"), "{:#}", books["total"]);
     eventually("hits of two sites that Matomo does not know fail", SOON, async || {
         let mut retried = 0.0;
         for worker in both {

@@ -59,7 +59,11 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
 pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    writeln!(out, "Books of {} at {}{}", workers(record), record.at, since(statement))?;
+    match record.workers.len() {
+        0 => writeln!(out, "No worker answered.")?,
+        1 => writeln!(out, "Books of 1 worker at {}{}", record.at, since(statement))?,
+        count => writeln!(out, "Books of {count} workers at {}{}", record.at, since(statement))?,
+    }
     if !statement.accounts.is_empty() {
         writeln!(out)?;
         for line in aligned(&statement.accounts, &statement.total) {
@@ -93,18 +97,10 @@ pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) 
     Ok(())
 }
 
-fn workers(record: &Record) -> String {
-    match record.workers.len() {
-        0 => "no worker".to_owned(),
-        1 => "1 worker".to_owned(),
-        count => format!("{count} workers"),
-    }
-}
-
 fn since(statement: &Statement) -> String {
     match statement.since {
         Some(Since::Former(time)) => format!(", since the books of {time}"),
-        Some(Since::Start(time)) => format!(", since they started ({time} the first)"),
+        Some(Since::Start(time)) => format!(", since {time}, when the first of them started"),
         None => String::new(),
     }
 }
@@ -121,31 +117,34 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
         lines.push([named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat());
     }
     lines.push([named(["total", "", ""]), figures(total)].concat());
-    let mut widths = vec![0; 3 + columns.len()];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let cell =
-        |(place, (cell, width)): (usize, (&String, &usize))| if place < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-    lines.iter().map(|line| line.iter().zip(&widths).enumerate().map(cell).collect::<Vec<_>>().join("  ")).collect()
+    in_columns(&lines)
 }
 
 fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
-    let rows: Vec<(String, &str, u64)> =
-        accounts.iter().flat_map(|line| line.rejected_by.iter().map(|(rule, hits)| (names(line), rule.as_ref(), *hits))).collect();
-    let Some(width) = rows.iter().map(|(names, ..)| names.chars().count()).max() else { return Ok(()) };
-    let most = rows.iter().map(|(_, rule, _)| rule.len()).max().unwrap_or_default();
-    writeln!(out, "\nRejected, by rule")?;
-    for (names, rule, hits) in rows {
-        writeln!(out, "{names:<width$}  {rule:<most$}  {hits}")?;
+    let of_account = |line: &Line| {
+        let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite].map(|name| shown(name));
+        let rows = line.rejected_by.iter().map(|(rule, hits)| [&names[..], &[shown(rule), hits.to_string()]].concat());
+        rows.collect::<Vec<_>>()
+    };
+    let lines: Vec<Vec<String>> = accounts.iter().flat_map(of_account).collect();
+    if !lines.is_empty() {
+        writeln!(out, "\nRejected, by rule")?;
     }
-    Ok(())
+    in_columns(&lines).into_iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
-fn names(line: &Line) -> String {
-    [&line.name.exploitant, &line.name.plateforme, &line.name.idsite].map(|name| shown(name)).join("  ")
+/// Each column as wide as its widest cell: words to the left, numbers to the right.
+fn in_columns(lines: &[Vec<String>]) -> Vec<String> {
+    let count = lines.first().map_or(0, Vec::len);
+    let column = |place: usize| lines.iter().filter_map(move |line| line.get(place));
+    let widths: Vec<usize> = (0..count).map(|place| column(place).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let is_number = |cell: &String| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    // The sites are names.
+    let numbers: Vec<bool> =
+        (0..count).map(|place| place > 2 && lines.last().and_then(|line| line.get(place)).is_some_and(is_number)).collect();
+    let cell =
+        |((cell, width), number): ((&String, &usize), &bool)| if *number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+    lines.iter().map(|line| line.iter().zip(&widths).zip(&numbers).map(cell).collect::<Vec<_>>().join("  ")).collect()
 }
 
 /// Cut where the table would become too wide; and nothing that a terminal takes for a command.
