@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
+pub mod books;
 pub mod check;
 pub mod healthcheck;
 mod input;
@@ -16,6 +17,7 @@ pub mod publish;
 pub mod run;
 pub mod topology;
 pub mod validate;
+pub mod workers;
 
 /// Relays the page views (hits) of French school portals from RabbitMQ to the ministry's Matomo (DNMA), losing none.
 ///
@@ -72,6 +74,15 @@ pub enum Command {
     ///
     /// Example: dnma-relay topology > dnma.json && rabbitmqctl import_definitions dnma.json
     Topology(topology::Options),
+    /// Balance the hits of all workers, by exploitant, plateforme and site
+    ///
+    /// Asks every worker for its counters, and says what became of the hits that came in: delivered, rejected (and by which
+    /// rule), parked, waiting for a retry, in flight. With AMQP_URL set, the counters are held against the queues. What does
+    /// not add up is named, with the likely reason. Exit code 0 if the books close, 1 if they do not or a worker does not
+    /// answer.
+    ///
+    /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
+    Books(books::Options),
     /// Ask the relay that runs with this environment whether it lives
     ///
     /// Asks /livez on HTTP_LISTEN, for at most 3 s. Exit code 1 if it hangs or does not run. For containers, which have no shell.
@@ -87,6 +98,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(options) => plan::run(&options),
         Command::Publish(options) => publish::run(&options).await,
         Command::Topology(options) => topology::run(&options),
+        Command::Books(options) => books::run(&options).await,
         Command::Healthcheck => healthcheck::run().await,
     };
     outcome.unwrap_or_else(|error| {

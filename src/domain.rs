@@ -5,6 +5,7 @@
 //! (`default-features = false`) to check its own hits.
 
 pub mod answer;
+pub mod books;
 pub mod breaker;
 pub mod cdt;
 mod code;

@@ -8,8 +8,9 @@
 //! 2. The broker gives each shard to one worker at a time; the worker takes a bounded number of hits
 //!    ([`service::broker`]), and each becomes a [`Held`](service::settler::Held).
 //! 3. [`service::intake`] reads the bytes ([`domain::hit`]), checks the hit against the tagging plan ([`domain::validate`],
-//!    [`domain::plan`], [`domain::cdt`], [`domain::tenant`], [`domain::visits`]) as [`service::rules`] has it, and encodes it
-//!    ([`domain::request`]); [`service::relay`] takes it from the shard to the lane.
+//!    [`domain::plan`], [`domain::cdt`], [`domain::tenant`], [`domain::visits`]) as [`service::rules`] has it, finds out for
+//!    whose account it counts ([`service::books`]), and encodes it ([`domain::request`]); [`service::relay`] takes it from the
+//!    shard to the lane.
 //! 4. The hit waits in the lane of its visitor. A lane has one request under way at a time, so a visitor has.
 //! 5. [`service::gate`] lets the lane send when the breaker ([`domain::breaker`]) and the rate limit agree, and
 //!    [`service::matomo`] sends.
@@ -36,6 +37,8 @@
 //! | a setting | `service/config.rs` and `service/config/read.rs` |
 //! | a queue or its arguments | `service/topology.rs` |
 //! | a metric | `service/telemetry.rs` |
+//! | what the daily balance counts and compares | `domain/books.rs`, `service/books.rs` |
+//! | how a command asks running workers | `cli/workers.rs` |
 //! | a command | `cli/` |
 
 #[cfg(feature = "service")]

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub mod backoff;
+pub mod books;
 pub mod broker;
 pub mod config;
 pub mod examine;
@@ -26,6 +27,7 @@ pub mod settler;
 pub mod telemetry;
 pub mod topology;
 
+use books::Ledger;
 use broker::Session;
 use config::Settings;
 use http::Health;
@@ -60,11 +62,13 @@ impl Service {
         // A second installation (two services in one process) is refused, and the first one serves both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let topology = Topology::new(&settings.broker);
+        let (metrics, worker) = (Metrics::new(topology.steps()), worker_name());
         let office = Arc::new(Office {
-            metrics: Metrics::new(topology.steps()),
+            ledger: Arc::new(Ledger::new(worker.clone(), metrics.clone())),
+            metrics,
             topology,
             rules: Arc::new(Rules::load(settings.rules.clone())?),
-            worker: worker_name(),
+            worker,
             stored: Stored::new(settings.broker.prefetch.into()),
         });
         office.rules.tell(&office.metrics);
@@ -88,7 +92,7 @@ impl Service {
     /// When draining took longer than one request may take: hits in flight come back from the broker and may be stored
     /// twice.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let app = http::router(self.health.clone(), self.office.metrics.clone());
+        let app = http::router(self.health.clone(), self.office.metrics.clone()).merge(http::books(self.office.ledger.clone()));
         let http_stop = shutdown.clone();
         // The probes are answered until the drain is over, so that nobody restarts a worker that is draining.
         let drained = CancellationToken::new();

@@ -1,6 +1,6 @@
 //! `dnma-relay healthcheck`: for a container without a shell.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::workers::reachable;
 use crate::service::config::Settings;
 
 /// Shorter than any patience of those who ask (Docker's is 30 s, ours in the image 5 s).
@@ -35,28 +36,4 @@ async fn ask(address: SocketAddr) -> std::io::Result<[u8; ALIVE.len()]> {
     let mut answer = [0; ALIVE.len()];
     stream.read_exact(&mut answer).await?;
     Ok(answer)
-}
-
-/// "Every address of this machine" can be listened on, but not be connected to.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let loopback = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(loopback, listen.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_listened_on_everywhere_is_asked_on_loopback() {
-        for (listen, asked) in
-            [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:9", "[::1]:9"), ("127.0.0.1:1", "127.0.0.1:1"), ("10.0.0.7:1", "10.0.0.7:1")]
-        {
-            assert_eq!(reachable(listen.parse().expect("listen")), asked.parse().expect("asked"), "{listen}");
-        }
-    }
 }

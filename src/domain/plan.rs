@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::rule::{Language, Rule, Severity};
+use super::validate::Violation;
 
 pub mod changes;
 pub mod list;
@@ -281,6 +282,12 @@ impl Plan {
     /// How grave a violation of this rule is.
     pub fn severity(&self, rule: Rule) -> Severity {
         self.rules.get(&rule).map_or(Severity::Error, |text| text.severity)
+    }
+
+    /// The rule that rejects a hit, of all that it breaks: the first error, or else the first warning.
+    pub fn cause(&self, violations: &[Violation]) -> Rule {
+        let first = violations.iter().find(|v| self.severity(v.rule) == Severity::Error).or(violations.first());
+        first.map_or(Rule::Malformed, |v| v.rule)
     }
 
     /// What a rule says, with its `{placeholders}`.

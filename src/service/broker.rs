@@ -21,8 +21,10 @@ use super::lost::{Lost, Over};
 use super::settler::{Held, Office, Settler};
 use super::topology::{Depth, TopologyError};
 
+mod depths;
 mod publisher;
 
+pub use depths::Depths;
 pub use publisher::{Confirm, Publisher};
 
 /// A broker that does not answer within this is not there.

@@ -1,4 +1,4 @@
-//! `/livez` (a deadline), `/readyz` (a latch) and `/metrics`, on `HTTP_LISTEN`.
+//! `/livez` (a deadline), `/readyz` (a latch), `/metrics` and `/books.json`, on `HTTP_LISTEN`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::books::Ledger;
 use super::telemetry::Metrics;
 
 /// The supervisor renews its deadline every half second; silent for this long, it hangs.
@@ -72,4 +73,13 @@ async fn readyz(State((health, _)): State<Shared>) -> Response {
 async fn scrape(State((_, metrics)): State<Shared>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.text()).into_response()
+}
+
+/// `/books.json`: what `dnma-relay books` adds up.
+pub fn books(ledger: Arc<Ledger>) -> Router {
+    let answer = async |State(ledger): State<Arc<Ledger>>| match serde_json::to_vec(&ledger.books()) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    Router::new().route("/books.json", get(answer)).with_state(ledger)
 }

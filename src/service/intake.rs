@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+use super::books::Account;
 use super::config::Settings;
 use super::rules::source::Book;
 use super::settler::{Held, Office};
+use crate::domain::books;
 use crate::domain::hit::{self, RawHit};
 use crate::domain::plan::Place;
 use crate::domain::request::{self, Api};
-use crate::domain::validate::{self, Context, Validation, Violation};
+use crate::domain::rule::Rule;
+use crate::domain::validate::{self, CheckedHit, Context, Validation, Violation};
 use crate::domain::visits::Visits;
 
 /// Visitors whose visit dimensions are remembered: about 3 MB, and at most twice that.
@@ -55,26 +58,36 @@ impl Intake {
         }
     }
 
-    /// Decodes, validates and encodes.
+    /// Decodes, validates and encodes; and finds out whose hit it is.
     ///
     /// # Errors
     /// Every violation of a hit that may not be sent.
-    pub fn prepare(&self, held: &Held) -> Result<Prepared, Vec<Violation>> {
+    pub fn prepare(&self, held: &mut Held) -> Result<Prepared, Vec<Violation>> {
         let book = self.office.rules.book();
-        let (exploitant, outcome) = match hit::decode(held.body(), held.content_type()) {
+        let (account, outcome) = match hit::decode(held.body(), held.content_type()) {
             Ok(raw) => self.judge(&book, &raw, held),
             Err(error) => {
                 let violations = vec![Violation::from(error)];
                 self.office.metrics.violated(&violations);
-                (None, Err(violations))
+                (self.office.ledger.nobodys(), Err(violations))
             }
         };
-        self.office.metrics.checked(exploitant.as_deref(), outcome.is_err());
+        account.checked(outcome.is_err());
+        held.counts_for(account);
         outcome
     }
 
-    /// Whose hit it is, for the counters, and what becomes of it.
-    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> (Option<String>, Result<Prepared, Vec<Violation>>) {
+    /// Finds out whose hit it is that needs no check, because it was stored before.
+    pub fn recognise(&self, held: &mut Held) {
+        let account = match hit::decode(held.body(), held.content_type()) {
+            Ok(raw) => self.account(&self.office.rules.book(), &raw, None),
+            Err(_) => self.office.ledger.nobodys(),
+        };
+        held.counts_for(account);
+    }
+
+    /// Whose hit it is, and what becomes of it.
+    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> (Arc<Account>, Result<Prepared, Vec<Violation>>) {
         let plan = &book.plan;
         let context = Context {
             first_seen: held.past().first_failed_at.unwrap_or_else(Timestamp::now),
@@ -89,10 +102,9 @@ impl Intake {
             verdict.violations.extend(visits.changed(plan, hit));
         }
         self.office.metrics.violated(&verdict.violations);
-        // As it was checked: what a sender that may not send it claims is nobody's.
-        let of = plan.place(Place::Exploitant).zip(verdict.hit.as_ref());
-        let named = of.and_then(|(index, hit)| hit.values.get(index)).and_then(|value| value.as_deref());
-        let exploitant = book.exploitant(named).map(str::to_owned);
+        // What a sender that may not send it claims is nobody's.
+        let forged = verdict.violations.iter().any(|v| matches!(v.rule, Rule::WrongTenant | Rule::UnknownTenant));
+        let account = if forged { self.office.ledger.nobodys() } else { self.account(book, raw, verdict.hit.as_ref()) };
         let outcome = match verdict.hit {
             Some(hit) if self.validation.passes(plan, &verdict.violations) => {
                 visits.keep(plan, &hit);
@@ -105,6 +117,17 @@ impl Intake {
             }
             _ => Err(verdict.violations),
         };
-        (exploitant, outcome)
+        (account, outcome)
+    }
+
+    /// Looked up by the values as they were checked, or else as they were sent.
+    fn account(&self, book: &Book, raw: &RawHit<'_>, hit: Option<&CheckedHit<'_>>) -> Arc<Account> {
+        let named = |place: Place| match hit {
+            Some(hit) => book.plan.place(place).and_then(|index| hit.values.get(index)).and_then(|value| value.as_deref()),
+            None => raw.text(place.code()),
+        };
+        let site = hit.map(|hit| hit.idsite.as_ref()).or_else(|| named(Place::Site)).or(self.default_site.as_deref());
+        let [exploitant, plateforme] = [Place::Exploitant, Place::Plateforme].map(|place| book.listed(place, named(place)));
+        self.office.ledger.account(exploitant, plateforme, books::site(site))
     }
 }

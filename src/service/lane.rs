@@ -193,7 +193,9 @@ impl Courier {
         let started = Instant::now();
         let answer = self.matomo.send(&bodies, token.is_some()).await;
         let reading = answer::read(self.api, &answer, piece.len());
-        self.office.metrics.answered(&reading, piece.len(), started.elapsed());
+        if self.office.metrics.answered(&reading, piece.len(), started.elapsed()) {
+            piece.iter().for_each(|ready| ready.held.doubted());
+        }
         tracing::debug!(hits = piece.len(), ?reading, "answered");
         let terms = Terms { steps: self.office.topology.steps(), probe: pass.is_probe() };
         let attempts: Vec<u32> = piece.iter().map(|ready| ready.held.past().attempts).collect();

@@ -116,7 +116,7 @@ impl Matomo {
 }
 
 /// The innermost reason: the outer ones only say that something failed.
-fn cause(error: &reqwest::Error) -> String {
+pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

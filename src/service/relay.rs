@@ -296,12 +296,13 @@ impl Relay {
         shard
     }
 
-    async fn take(&self, held: Held, lanes: &Lanes, session: &Session) {
+    async fn take(&self, mut held: Held, lanes: &Lanes, session: &Session) {
         if held.is_redelivered() && self.office.stored.recall(held.identity()) {
+            self.intake.recognise(&mut held);
             session.settler.settle([(held, Settlement::Delivered(Delivered::Before))]).await;
             return;
         }
-        let refused = match self.intake.prepare(&held) {
+        let refused = match self.intake.prepare(&mut held) {
             Ok(Prepared { lane, encoded, idsite, cdt }) => match lanes.deliver.get(lane % lanes.deliver.len()) {
                 Some(lane) => {
                     let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
@@ -11,19 +11,23 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
+use super::books::{Account, Ledger};
 use super::lost::Lost;
 use super::rules::Rules;
 use super::telemetry::Metrics;
 use super::topology::Topology;
 use crate::domain::answer::Failure;
+use crate::domain::books::Arrival;
 use crate::domain::envelope::{self, Header, Label, Past};
 use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 mod stored;
+mod tally;
 
 pub use stored::Stored;
+use tally::Tally;
 
 /// A hit in our hands: unacked on the broker, and to be settled exactly once.
 #[derive(Debug)]
@@ -32,15 +36,6 @@ pub struct Held {
     delivery: Delivery,
     past: Past,
     tally: Tally,
-}
-
-/// Counts one hit: once as received, once by its settlement, and as in flight in between. A hit that is dropped without a
-/// settlement (a task that failed) goes back with its channel, and counts so.
-#[derive(Debug)]
-struct Tally {
-    office: Arc<Office>,
-    of_shard: Arc<AtomicUsize>,
-    settled: bool,
 }
 
 /// Everything that stays the same from one session with the broker to the next.
@@ -52,6 +47,8 @@ pub struct Office {
     pub rules: Arc<Rules>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counters by exploitant, plateforme and site.
+    pub ledger: Arc<Ledger>,
     /// Name of this worker.
     pub worker: String,
     /// Hits that Matomo stored and whose ack may not have arrived.
@@ -74,9 +71,22 @@ impl Held {
         let headers = delivery.properties.headers().as_ref();
         let value = |name: &str| headers.and_then(|table| table.inner().get(name));
         let past = envelope::past(|name| value(name).and_then(as_number), |name| value(name).and_then(as_text));
-        office.metrics.received();
-        of_shard.fetch_add(1, Ordering::Relaxed);
-        Self { delivery, past, tally: Tally { office, of_shard, settled: false } }
+        Self { delivery, past, tally: Tally::new(office, of_shard) }
+    }
+
+    /// From here on it counts for this account: once per hit, before anything becomes of it.
+    pub fn counts_for(&mut self, account: Arc<Account>) {
+        let arrival = match (self.delivery.redelivered, self.past.first_failed_at) {
+            (true, _) => Arrival::Redelivered,
+            (false, Some(_)) => Arrival::CameBack,
+            (false, None) => Arrival::First,
+        };
+        self.tally.counts_for(account, arrival);
+    }
+
+    /// It goes to Matomo again, which may have stored it.
+    pub fn doubted(&self) {
+        self.tally.doubted();
     }
 
     /// The message.
@@ -108,7 +118,7 @@ impl Held {
             AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
             _ => None,
         });
-        self.tally.office.rules.verified(properties.user_id().as_ref().map(|user| user.as_str()), moved_for)
+        self.tally.office().rules.verified(properties.user_id().as_ref().map(|user| user.as_str()), moved_for)
     }
 
     /// Whether the broker gave this hit to somebody before.
@@ -121,23 +131,6 @@ impl Held {
         let mut hasher = DefaultHasher::new();
         (self.delivery.routing_key.as_str(), &self.delivery.data).hash(&mut hasher);
         hasher.finish()
-    }
-}
-
-impl Tally {
-    fn settle(&mut self, settlement: &Settlement) {
-        self.office.metrics.settled(&self.office.rules.book().plan, settlement);
-        self.settled = true;
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.settle(&Settlement::Return);
-        }
-        self.of_shard.fetch_sub(1, Ordering::Relaxed);
-        self.office.metrics.no_longer_in_flight();
     }
 }
 

@@ -18,9 +18,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::config::{Log, LogFormat};
 use crate::domain::answer::{Reading, Reason};
+use crate::domain::books::OTHER;
 use crate::domain::breaker::State;
 use crate::domain::plan::Plan;
-use crate::domain::rule::{Rule, Severity};
+use crate::domain::rule::Rule;
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::Violation;
 
@@ -234,11 +235,7 @@ impl Metrics {
                 self.retried.get_or_create(&retried_labels(attempt, failure.reason)).inc()
             }
             Settlement::Park { failure, .. } => self.parked.get_or_create(&labels([("reason", failure.reason.code())])).inc(),
-            Settlement::Reject { violations } => {
-                let first = violations.iter().find(|v| plan.severity(v.rule) == Severity::Error).or(violations.first());
-                let rule = first.map_or(Rule::Malformed, |v| v.rule);
-                self.rejected.get_or_create(&labels([("rule", rule.code())])).inc()
-            }
+            Settlement::Reject { violations } => self.rejected.get_or_create(&labels([("rule", plan.cause(violations).code())])).inc(),
             Settlement::Return => self.returned.inc(),
         };
     }
@@ -250,8 +247,8 @@ impl Metrics {
         }
     }
 
-    /// A request was answered.
-    pub fn answered(&self, reading: &Reading, hits: usize, took: Duration) {
+    /// A request was answered. Tells whether its hits go again although Matomo may have stored them.
+    pub fn answered(&self, reading: &Reading, hits: usize, took: Duration) -> bool {
         self.bulk_hits.observe(count(hits));
         let outcome = match reading {
             Reading::Stored { .. } => "stored",
@@ -264,9 +261,10 @@ impl Metrics {
         let (reason, doubtful) = match reading {
             Reading::DownInDoubt(failure) | Reading::Doubt(failure) => (failure.reason, hits),
             Reading::Refused { places: None, .. } => (Reason::Refused, hits),
-            _ => return,
+            _ => return false,
         };
         self.doubtful.get_or_create(&labels([("reason", reason.code())])).inc_by(doubtful as u64);
+        true
     }
 
     /// A hit of that age was stored.
@@ -283,13 +281,11 @@ impl Metrics {
         self.list_values.get_or_create(&labels([("list", list)])).set(i64::try_from(values).unwrap_or(i64::MAX));
     }
 
-    /// A hit of this exploitant was checked. The label set is closed: names of the list of exploitants, and `other`.
-    pub fn checked(&self, exploitant: Option<&str>, rejected: bool) {
-        let labels = labels([("exploitant", exploitant.unwrap_or(OTHER))]);
-        self.checked_of.get_or_create(&labels).inc();
-        if rejected {
-            self.rejected_of.get_or_create(&labels).inc();
-        }
+    /// The counters of an exploitant's hits that were checked, and of those rejected, to be kept at hand. The label set is
+    /// closed: names of the list of exploitants, and `other`.
+    pub fn of_exploitant(&self, exploitant: &str) -> [Counter; 2] {
+        let labels = labels([("exploitant", exploitant)]);
+        [&self.checked_of, &self.rejected_of].map(|family| family.get_or_create_owned(&labels))
     }
 
     /// A publish was refused or returned.
@@ -304,9 +300,6 @@ impl Metrics {
         }
     }
 }
-
-/// What no list has.
-const OTHER: &str = "other";
 
 /// `outcome` of request_seconds.
 const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "doubt"];

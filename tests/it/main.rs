@@ -10,6 +10,7 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod answers;
+mod balance;
 mod books;
 mod broker_loss;
 mod cable_to_broker;
@@ -116,6 +117,8 @@ fn main() -> anyhow::Result<()> {
         test("shards::a_shard_in_use_is_not_deleted", b, h, shards::a_shard_in_use_is_not_deleted),
         test("books::each_hit_once_and_in_order", b, h, books::each_hit_once_and_in_order),
         test("books::a_killed_worker_loses_nothing", b, h, books::a_killed_worker_loses_nothing),
+        test("balance::every_account_is_what_really_happened", b, h, balance::every_account_is_what_really_happened),
+        test("balance::a_killed_worker_is_missed", b, h, balance::a_killed_worker_is_missed),
         test("answers::one_bad_hit_fails_alone", b, h, answers::one_bad_hit_fails_alone),
         test("answers::old_hits_need_a_token", b, h, answers::old_hits_need_a_token),
         test("answers::a_bad_token_rests", b, h, answers::a_bad_token_rests),

@@ -171,9 +171,9 @@ fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
 }
 
 impl Book {
-    /// The exploitant, if it is one of the list: what a metric may be labelled with.
-    pub fn exploitant<'v>(&self, value: Option<&'v str>) -> Option<&'v str> {
-        let field = self.plan.place(Place::Exploitant).and_then(|index| self.plan.fields().get(index))?;
+    /// The value of a field, if it is one of the field's list: what an account may be named after, and a metric labelled with.
+    pub fn listed<'v>(&self, place: Place, value: Option<&'v str>) -> Option<&'v str> {
+        let field = self.plan.place(place).and_then(|index| self.plan.fields().get(index))?;
         let list = self.plan.list_of(field)?;
         value.filter(|value| list.contains(value))
     }

@@ -111,13 +111,13 @@ fn one_replica_has_no_disruption_budget_and_two_have() {
 }
 
 #[test]
-fn the_network_is_open_to_names_rabbitmq_and_matomo_only() {
+fn the_network_is_open_to_names_rabbitmq_matomo_and_each_other_only() {
     let ports = |path: &str| -> Vec<u64> {
         let objects = objects(path);
         let rules = list(&of_kind(&objects, "NetworkPolicy")[0]["spec"]["egress"]);
         rules.iter().flat_map(|rule| list(&rule["ports"])).filter_map(|port| port["port"].as_u64()).collect()
     };
-    assert_eq!(ports("default"), [53, 53, 5671, 5672, 443]);
-    assert_eq!(ports("settings"), [53, 53, 5671, 5672, 8443], "the port of matomo.url");
-    assert_eq!(ports("extras"), [53, 53, 5672, 8080, 3128]);
+    assert_eq!(ports("default"), [53, 53, 5671, 5672, 443, 8080]);
+    assert_eq!(ports("settings"), [53, 53, 5671, 5672, 8443, 9090], "the port of matomo.url");
+    assert_eq!(ports("extras"), [53, 53, 5672, 8080, 8080, 3128]);
 }

@@ -77,6 +77,11 @@ impl Worker {
         self.log.lock().expect("log").join("\n")
     }
 
+    /// Where it answers, as an operator would name it.
+    pub fn url(&self) -> &str {
+        &self.http
+    }
+
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let response = client()?.get(format!("{}{path}", self.http)).send().await?;
         Ok((response.status().as_u16(), response.text().await?))

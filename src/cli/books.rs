@@ -1,0 +1,131 @@
+//! `dnma-relay books`: the daily balance over all workers, held against the broker's queues.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::workers::{self, Workers};
+use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
+use crate::service::broker::{BrokerError, Depths};
+use crate::service::config::Broker;
+
+mod print;
+
+/// Counters and queues are not read in the same instant: a difference has to last for so many looks.
+const LOOKS: u32 = 5;
+
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Bytes of former books: a hundred workers with every account full.
+const MOST: u64 = 200 * 1024 * 1024;
+
+/// Options of `books`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    workers: Workers,
+    /// Only what happened since these former books, which --json wrote; - for standard input
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// One JSON object instead of a table
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// One line an account, for a spreadsheet; what does not add up goes to standard error
+    #[arg(long)]
+    csv: bool,
+}
+
+/// Asks, adds up, and tells.
+///
+/// # Errors
+/// A configuration mistake, or an output that cannot be written to.
+pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let former = match options.since.as_deref().map(read).transpose() {
+        Ok(former) => former,
+        Err(reason) => {
+            eprintln!("dnma-relay: --since: {reason}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let broker = if is_set("AMQP_URL") || is_set("AMQP_URL_FILE") { Some(Broker::from_env()?) } else { None };
+    let depths = match &broker {
+        Some(broker) => Some(Depths::open(broker).await),
+        None => None,
+    };
+    let mut looks = 1;
+    let (record, statement) = loop {
+        let (record, statement) = look(&options.workers, depths.as_ref(), former.as_ref()).await?;
+        // What is certain already does not change.
+        if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty() {
+            break (record, statement);
+        }
+        looks += 1;
+        tokio::time::sleep(PAUSE).await;
+    };
+    if let Some(Ok(depths)) = depths {
+        depths.close().await;
+    }
+    if options.json {
+        print::json(&record, &statement)?;
+    } else if options.csv {
+        print::csv(&statement)?;
+    } else {
+        print::table(&record, &statement, broker.is_some())?;
+    }
+    Ok(if statement.gaps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One look at everything.
+async fn look(
+    workers: &Workers,
+    depths: Option<&Result<Depths, BrokerError>>,
+    former: Option<&Record>,
+) -> anyhow::Result<(Record, Statement)> {
+    let (mut books, mut gaps) = (Vec::new(), Vec::new());
+    let before = queues(depths, &mut gaps).await;
+    for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
+        let read = |body: Vec<u8>| serde_json::from_slice::<Books>(&body).map_err(|_| "its answer is no books of a dnma-relay".to_owned());
+        match said.and_then(read) {
+            Ok(answer) => books.push(answer),
+            Err(reason) => gaps.push(Gap::Silent { address, reason }),
+        }
+    }
+    let after = if before.is_some() { queues(depths, &mut gaps).await } else { None };
+    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let record = Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
+    let mut statement = record.balance(former);
+    statement.gaps.splice(0..0, gaps);
+    Ok((record, statement))
+}
+
+async fn queues(depths: Option<&Result<Depths, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<Queues> {
+    let reason = match depths? {
+        Ok(depths) => match depths.look().await {
+            Ok(queues) => return Some(queues),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    gaps.push(Gap::NoBroker { reason });
+    None
+}
+
+fn read(path: &Path) -> Result<Record, String> {
+    let reader: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+    };
+    let record = serde_json::from_reader(std::io::BufReader::new(reader.take(MOST)));
+    record.map_err(|error| format!("{} is not what `dnma-relay books --json` wrote (line {})", path.display(), error.line()))
+}
+
+/// An empty value means "not set", as for every setting.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.to_string_lossy().trim().is_empty())
+}

@@ -1,0 +1,192 @@
+//! The balance for people, for machines, and for a spreadsheet.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::domain::books::{Line, Record, Row, Since, Statement};
+
+/// Characters of a name in the table; the other forms have it whole.
+const MOST_NAME: usize = 30;
+
+type Column = (&'static str, fn(&Row) -> i64);
+
+const COLUMNS: [Column; 9] = [
+    ("carried", |row| row.carried),
+    ("entered", |row| row.entered),
+    ("delivered", |row| row.delivered),
+    ("rejected", |row| row.rejected),
+    ("parked", |row| row.parked),
+    ("to retry", |row| row.to_retry),
+    ("given back", |row| row.given_back),
+    ("in flight", |row| row.in_flight),
+    ("doubtful", |row| row.doubtful),
+];
+
+/// Rare enough to be left out of the table where they are 0 everywhere.
+const RARE: [&str; 2] = ["carried", "given back"];
+
+pub(super) fn json(record: &Record, statement: &Statement) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'b> {
+        closes: bool,
+        #[serde(flatten)]
+        statement: &'b Statement,
+        #[serde(flatten)]
+        record: &'b Record,
+    }
+    let whole = Whole { closes: statement.gaps.is_empty(), statement, record };
+    writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
+    Ok(())
+}
+
+pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
+    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
+    let names = ["exploitant", "plateforme", "idsite"].into_iter().map(str::to_owned);
+    out.write_record(names.chain(COLUMNS.map(|(title, _)| title.replace(' ', "_"))).chain(["rejected_by".to_owned()]))?;
+    for Line { name, row, rejected_by } in &statement.accounts {
+        let rules: Vec<String> = rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
+        let names = [&name.exploitant, &name.plateforme, &name.idsite].map(Clone::clone).into_iter();
+        out.write_record(names.chain(COLUMNS.map(|(_, value)| value(row).to_string())).chain([rules.join(" ")]))?;
+    }
+    out.flush()?;
+    for gap in &statement.gaps {
+        eprintln!("dnma-relay: {gap}");
+    }
+    Ok(())
+}
+
+pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match record.workers.len() {
+        0 => writeln!(out, "No worker answered.")?,
+        1 => writeln!(out, "Books of 1 worker at {}{}", record.at, since(statement))?,
+        count => writeln!(out, "Books of {count} workers at {}{}", record.at, since(statement))?,
+    }
+    if !statement.accounts.is_empty() {
+        writeln!(out)?;
+        for line in aligned(&statement.accounts, &statement.total) {
+            writeln!(out, "{line}")?;
+        }
+        rejected(&mut out, &statement.accounts)?;
+    }
+    writeln!(out)?;
+    match record.queues.map(|looks| looks.after) {
+        Some(queues) => writeln!(
+            out,
+            "On the broker: {} waiting, {} in the retry queues, {} parked, {} rejected{}",
+            queues.waiting,
+            queues.retry,
+            queues.parked,
+            queues.rejected,
+            if statement.compared { "" } else { " (not compared: the former books have no queues)" }
+        )?,
+        None if asked_broker => {}
+        None => writeln!(out, "The queues were not looked at: AMQP_URL is not set")?,
+    }
+    let paint = |text: &str, colour: u8| if colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() };
+    if statement.gaps.is_empty() {
+        writeln!(out, "{}", paint("The books close.", 32))?;
+    } else {
+        writeln!(out, "{}", paint("The books do not close:", 31))?;
+        for gap in &statement.gaps {
+            writeln!(out, "- {gap}")?;
+        }
+    }
+    Ok(())
+}
+
+fn since(statement: &Statement) -> String {
+    match statement.since {
+        Some(Since::Former(time)) => format!(", since the books of {time}"),
+        Some(Since::Start(time)) => format!(", since {time}, when the first of them started"),
+        None => String::new(),
+    }
+}
+
+/// A head, one line an account, and their sum: names to the left, figures to the right.
+fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
+    let is_told = |(title, value): &Column| !RARE.contains(title) || accounts.iter().any(|line| value(&line.row) != 0);
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(is_told).collect();
+    let figures = |row: &Row| columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>();
+    let named = |names: [&str; 3]| names.map(shown).to_vec();
+    let mut lines =
+        vec![[named(["exploitant", "plateforme", "idsite"]), columns.iter().map(|(title, _)| (*title).to_owned()).collect()].concat()];
+    for Line { name, row, .. } in accounts {
+        lines.push([named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat());
+    }
+    lines.push([named(["total", "", ""]), figures(total)].concat());
+    in_columns(&lines)
+}
+
+fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
+    let of_account = |line: &Line| {
+        let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite].map(|name| shown(name));
+        let rows = line.rejected_by.iter().map(|(rule, hits)| [&names[..], &[shown(rule), hits.to_string()]].concat());
+        rows.collect::<Vec<_>>()
+    };
+    let lines: Vec<Vec<String>> = accounts.iter().flat_map(of_account).collect();
+    if !lines.is_empty() {
+        writeln!(out, "\nRejected, by rule")?;
+    }
+    in_columns(&lines).into_iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// Each column as wide as its widest cell: words to the left, numbers to the right.
+fn in_columns(lines: &[Vec<String>]) -> Vec<String> {
+    let count = lines.first().map_or(0, Vec::len);
+    let column = |place: usize| lines.iter().filter_map(move |line| line.get(place));
+    let widths: Vec<usize> = (0..count).map(|place| column(place).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let is_number = |cell: &String| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    // The sites are names.
+    let numbers: Vec<bool> =
+        (0..count).map(|place| place > 2 && lines.last().and_then(|line| line.get(place)).is_some_and(is_number)).collect();
+    let cell =
+        |((cell, width), number): ((&String, &usize), &bool)| if *number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+    lines.iter().map(|line| line.iter().zip(&widths).zip(&numbers).map(cell).collect::<Vec<_>>().join("  ")).collect()
+}
+
+/// Cut where the table would become too wide; and nothing that a terminal takes for a command.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(MOST_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if name.chars().nth(MOST_NAME).is_some() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::books::Name;
+
+    fn line(exploitant: &str, row: Row) -> Line {
+        let name = Name { exploitant: exploitant.to_owned(), plateforme: "P".to_owned(), idsite: "1".to_owned() };
+        Line { name, row, rejected_by: Default::default() }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest() {
+        let row = Row { entered: 1_234, delivered: 1_234, ..Row::default() };
+        let lines = aligned(&[line("ALPHA", row), line("É", Row::default())], &row);
+        assert_eq!(
+            lines,
+            [
+                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  to retry  in flight  doubtful",
+                "ALPHA       P           1          1234       1234         0       0         0          0         0",
+                "É           P           1             0          0         0       0         0          0         0",
+                "total                              1234       1234         0       0         0          0         0",
+            ]
+        );
+        let rare = aligned(&[line("ALPHA", Row { given_back: 1, ..row })], &row);
+        assert!(rare[0].contains("given back") && !rare[0].contains("carried"));
+    }
+
+    #[test]
+    fn a_name_is_cut_and_commands_no_terminal() {
+        assert_eq!(shown(&"a".repeat(31)), format!("{}…", "a".repeat(29)));
+        assert_eq!(shown("a\u{1b}[2J"), "a\u{fffd}[2J");
+    }
+}

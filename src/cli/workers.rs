@@ -1,0 +1,199 @@
+//! The running workers, as a command asks them: which addresses, and what each answers, within bounds.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::join_all;
+use reqwest::{Client, Response, redirect};
+use url::{Host, Url};
+
+use crate::service::config::Settings;
+use crate::service::matomo::cause;
+
+/// A worker answers from memory; one that takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer. Books with every account full stay below 2 MiB.
+const MOST: usize = 8 * 1024 * 1024;
+
+/// Which workers to ask.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Workers {
+    /// Address of a worker, once for each; or a name that has one address per worker, as a headless Service of Kubernetes
+    /// [default: this machine, port of HTTP_LISTEN]
+    #[arg(long = "url", value_name = "URL", value_parser = address)]
+    pub urls: Vec<Url>,
+}
+
+/// What one worker said.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who was asked: host and port, or the name that could not be resolved.
+    pub address: String,
+    /// The body of its answer 200; or in words why there is none.
+    pub said: Result<Vec<u8>, String>,
+}
+
+/// Asks every worker for a path (`books.json`), all at once, for at most 5 s. The order is that of the command line; one
+/// answer for each address.
+///
+/// # Errors
+/// A configuration mistake, when no address was given and `HTTP_LISTEN` is none.
+pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> {
+    // A second installation in one process is refused, and the first one serves both.
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    let urls = if workers.urls.is_empty() { vec![here()?] } else { workers.urls.clone() };
+    let answers = urls.into_iter().map(|url| async move {
+        match resolve(&url).await {
+            Ok(addresses) => join_all(addresses.into_iter().map(|address| ask(&url, address, path))).await,
+            Err(reason) => vec![Answer { address: url.host_str().unwrap_or_default().to_owned(), said: Err(reason) }],
+        }
+    });
+    Ok(join_all(answers).await.into_iter().flatten().collect())
+}
+
+/// The worker that runs with this environment.
+fn here() -> anyhow::Result<Url> {
+    Ok(Url::parse(&format!("http://{}/", reachable(Settings::http_listen_from_env()?)))?)
+}
+
+/// "Every address of this machine" can be listened on, but not be connected to.
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let loopback = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, listen.port())
+}
+
+fn address(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("not an address like http://dnma-relay:8080".to_owned()),
+    }
+}
+
+/// Every address of the name. Where a worker has one of each kind, it is asked once: by IPv4, on which it listens by default.
+async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let name = match url.host() {
+        Some(Host::Ipv4(ip)) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+        Some(Host::Ipv6(ip)) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+        Some(Host::Domain(name)) => name,
+        None => return Err("no host".to_owned()),
+    };
+    let found = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name, port))).await;
+    let found = found.map_err(|_| format!("the name is not resolved within {} s", TIMEOUT.as_secs()))?;
+    let mut addresses: Vec<SocketAddr> = found.map_err(|error| format!("the name cannot be resolved: {error}"))?.collect();
+    if addresses.iter().any(SocketAddr::is_ipv4) {
+        addresses.retain(SocketAddr::is_ipv4);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
+}
+
+async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
+    let asking = async {
+        // No proxy: these addresses are of the inside.
+        let client = Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
+        // The name stays in the request, for a certificate or a gateway that asks for it.
+        let client = client.resolve(url.host_str().unwrap_or_default(), address).build()?;
+        client.get(under(url, path)).send().await
+    };
+    let said = match asking.await {
+        Ok(response) => read(response).await,
+        Err(error) => Err(reason(&error)),
+    };
+    Answer { address: address.to_string(), said }
+}
+
+fn under(url: &Url, path: &str) -> Url {
+    let mut whole = url.clone();
+    whole.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+    whole
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, String> {
+    match response.status().as_u16() {
+        200 => {}
+        404 => return Err("answers 404: not a dnma-relay, or one of an older version".to_owned()),
+        status => return Err(format!("answers {status}")),
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MOST => bytes.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(format!("answers with more than {} MiB: not a dnma-relay", MOST / 1024 / 1024)),
+            Ok(None) => return Ok(bytes),
+            Err(error) => return Err(reason(&error)),
+        }
+    }
+}
+
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() { format!("no answer within {} s", TIMEOUT.as_secs()) } else { cause(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn what_is_listened_on_everywhere_is_asked_on_loopback() {
+        for (listen, asked) in
+            [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:9", "[::1]:9"), ("127.0.0.1:1", "127.0.0.1:1"), ("10.0.0.7:1", "10.0.0.7:1")]
+        {
+            assert_eq!(reachable(listen.parse().expect("listen")), asked.parse().expect("asked"), "{listen}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_whole_and_its_path_is_kept() {
+        for wrong in ["dnma-relay:8080", "localhost", "amqp://localhost", ""] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+        let under = |url| under(&address(url).expect("an address"), "books.json").to_string();
+        assert_eq!(under("http://relay:8080"), "http://relay:8080/books.json");
+        assert_eq!(under("https://ops.example.fr/relay/"), "https://ops.example.fr/relay/books.json");
+    }
+
+    /// Answers one request, with the host that it was asked for as the body.
+    async fn answers(status: &'static str, length: usize) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 1024];
+            let _read = stream.read(&mut request).await;
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let _written = stream.write_all(head.as_bytes()).await;
+            let _cut_off = stream.write_all(&vec![b'x'; length]).await;
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn each_address_has_its_answer_or_the_reason_why_not() {
+        let (fine, missing, endless) = (answers("200 OK", 3).await, answers("404 Not Found", 0).await, answers("200 OK", MOST + 1).await);
+        let nobody = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
+        let urls = [fine, missing, endless, nobody].into_iter().map(|to| address(&format!("http://localhost:{}", to.port())).expect("url"));
+        let workers = Workers { urls: urls.collect() };
+        let answers = each(&workers, "books.json").await.expect("addresses");
+        let said: Vec<_> =
+            answers.into_iter().map(|answer| answer.said.map_err(|reason| reason.chars().take(18).collect::<String>())).collect();
+        assert_eq!(
+            said,
+            [
+                Ok(b"xxx".to_vec()),
+                Err("answers 404: not a".to_owned()),
+                Err("answers with more ".to_owned()),
+                Err("Connection refused".to_owned())
+            ]
+        );
+    }
+}

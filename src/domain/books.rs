@@ -1,0 +1,229 @@
+//! The daily balance: what became of the hits of each account (exploitant, plateforme, site), as one worker counts it.
+//!
+//! Within a worker every hit that was received has exactly one fate or is in flight: an account closes. What several workers
+//! add up to, and what the broker says to it, is the [`Statement`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::settle::{Delivered, Settlement};
+
+mod gap;
+mod statement;
+
+pub use gap::{Gap, Place};
+pub use statement::{Line, Looks, Queues, Record, Row, Since, Statement};
+
+/// What stands for every value that is not in the reference lists.
+pub const OTHER: &str = "other";
+
+/// Longest idsite that has an account of its own: more digits than Matomo's column holds are nobody's site.
+const MAX_SITE_DIGITS: usize = 10;
+
+/// Whose hits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Name {
+    /// `dimension3`, or `other`.
+    pub exploitant: String,
+    /// `dimension4`, or `other`.
+    pub plateforme: String,
+    /// Matomo's site, or `other`.
+    pub idsite: String,
+}
+
+/// How a hit came to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// From an ENT.
+    First,
+    /// Out of a retry queue.
+    CameBack,
+    /// The broker had given it to a worker before.
+    Redelivered,
+}
+
+/// What one worker has counted for one account since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Taken from the broker; the sum of all fates and `in_flight`.
+    pub received: u64,
+    /// Of these: out of a retry queue.
+    pub came_back: u64,
+    /// Of these: given to a worker before.
+    pub redelivered: u64,
+    /// In Matomo.
+    pub delivered: u64,
+    /// Of these: had been counted as delivered before, and only the ack was lost.
+    pub delivered_before: u64,
+    /// Rejected for breaking the plan, by the first error's code.
+    pub rejected: BTreeMap<Cow<'static, str>, u64>,
+    /// Sent to a retry queue.
+    pub retried: u64,
+    /// Parked.
+    pub parked: u64,
+    /// Given back to the broker unsent.
+    pub returned: u64,
+    /// Taken from the broker, and without a fate yet.
+    pub in_flight: u64,
+    /// How often a hit was sent again although Matomo may have stored it. No fate: such a hit has one beside.
+    pub doubtful: u64,
+}
+
+/// One line of a worker's books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Whose.
+    #[serde(flatten)]
+    pub name: Name,
+    /// How many.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What one worker answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Its name, unique among replicas.
+    pub worker: String,
+    /// Everything was 0 then.
+    pub started_at: Timestamp,
+    /// When it answered.
+    pub at: Timestamp,
+    /// Every account that has counted anything, in the order of their names.
+    pub accounts: Vec<Account>,
+}
+
+/// The site, if it may name an account: a plain number.
+pub fn site(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| (1..=MAX_SITE_DIGITS).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl Figures {
+    /// A hit came in.
+    pub fn receive(&mut self, arrival: Arrival) {
+        self.received += 1;
+        self.in_flight += 1;
+        match arrival {
+            Arrival::First => {}
+            Arrival::CameBack => self.came_back += 1,
+            Arrival::Redelivered => self.redelivered += 1,
+        }
+    }
+
+    /// A hit that came in has its fate.
+    pub fn settle(&mut self, plan: &Plan, settlement: &Settlement) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match settlement {
+            Settlement::Delivered(how) => {
+                self.delivered += 1;
+                self.delivered_before += u64::from(*how == Delivered::Before);
+            }
+            Settlement::Retry { .. } => self.retried += 1,
+            Settlement::Park { .. } => self.parked += 1,
+            Settlement::Reject { violations } => {
+                *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() += 1;
+            }
+            Settlement::Return => self.returned += 1,
+        }
+    }
+
+    /// Rejected, whatever the rule.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Hits that have a fate, and those in flight. The same as `received`, or hits are missing.
+    pub fn accounted(&self) -> u64 {
+        self.delivered + self.rejected() + self.retried + self.parked + self.returned + self.in_flight
+    }
+}
+
+impl AddAssign<&Figures> for Figures {
+    fn add_assign(&mut self, other: &Figures) {
+        let Figures { received, came_back, redelivered, delivered, delivered_before, rejected, .. } = other;
+        self.received += received;
+        self.came_back += came_back;
+        self.redelivered += redelivered;
+        self.delivered += delivered;
+        self.delivered_before += delivered_before;
+        for (rule, hits) in rejected {
+            *self.rejected.entry(rule.clone()).or_default() += hits;
+        }
+        self.retried += other.retried;
+        self.parked += other.parked;
+        self.returned += other.returned;
+        self.in_flight += other.in_flight;
+        self.doubtful += other.doubtful;
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.exploitant, self.plateforme, self.idsite)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::answer::{Failure, Reason};
+    use crate::domain::rule::Rule;
+    use crate::domain::validate::Violation;
+
+    #[test]
+    fn every_fate_closes_the_account_by_one() {
+        let plan = Plan::built_in().expect("plan");
+        let failure = Failure { reason: Reason::Timeout, status: None };
+        let fates = [
+            Settlement::Delivered(Delivered::Stored),
+            Settlement::Delivered(Delivered::Before),
+            Settlement::Retry { step: 0, attempts: 1, failure },
+            Settlement::Park { attempts: 3, failure },
+            Settlement::Reject { violations: vec![Violation::of_message(Rule::Malformed)] },
+            Settlement::Return,
+        ];
+        let mut figures = Figures::default();
+        for arrival in [Arrival::First, Arrival::CameBack, Arrival::Redelivered].iter().cycle().take(fates.len() + 1) {
+            figures.receive(*arrival);
+            assert_eq!(figures.accounted(), figures.received);
+        }
+        for fate in &fates {
+            figures.settle(&plan, fate);
+            assert_eq!(figures.accounted(), figures.received, "{fate:?}");
+        }
+        assert_eq!((figures.in_flight, figures.delivered, figures.delivered_before), (1, 2, 1));
+        assert_eq!(figures.rejected.get("malformed"), Some(&1));
+        let mut twice = figures.clone();
+        twice += &figures;
+        assert_eq!((twice.received, twice.accounted(), twice.rejected()), (14, 14, 2));
+    }
+
+    #[test]
+    fn a_site_is_a_plain_number() {
+        for (value, named) in
+            [("1", true), ("1234567890", true), ("12345678901", false), ("", false), ("-1", false), ("1 ", false), ("１", false)]
+        {
+            assert_eq!(site(Some(value)).is_some(), named, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_worker_answers_is_read_again() {
+        let figures = Figures { received: 3, delivered: 2, rejected: BTreeMap::from([("malformed".into(), 1)]), ..Figures::default() };
+        let name = Name { exploitant: "A".to_owned(), plateforme: OTHER.to_owned(), idsite: "1".to_owned() };
+        let at = "2026-11-24T06:00:00Z".parse().expect("a time");
+        let books = Books { worker: "relay-0-1".to_owned(), started_at: at, at, accounts: vec![Account { name, figures }] };
+        let json = serde_json::to_string(&books).expect("writes");
+        assert_eq!(serde_json::from_str::<Books>(&json).expect("reads"), books);
+        let older = r#"{"worker":"w","started_at":"2026-11-24T06:00:00Z","at":"2026-11-24T06:00:00Z","accounts":[
+            {"exploitant":"A","plateforme":"B","idsite":"1","received":1,"delivered":1,"from_the_future":7}]}"#;
+        assert_eq!(serde_json::from_str::<Books>(older).expect("reads").accounts[0].figures.received, 1);
+    }
+}
