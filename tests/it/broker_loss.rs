@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use dnma_relay::domain::books::{self as account, Record};
+
 use crate::Scene;
 use crate::books::PREFETCH;
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS};
@@ -36,6 +38,14 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
         in_flight == 0.0 && queues.ready_in_shards(8).await.is_ok_and(|ready| ready == 0)
     })
     .await?;
+    let mut accounts = Vec::new();
+    for worker in &workers {
+        accounts.push(serde_json::from_str::<account::Books>(&worker.get("/books.json").await?.1)?);
+    }
+    let total = Record::new(jiff::Timestamp::now(), accounts, None).balance(None).total;
+    // Counted as often as Matomo has them: a hit whose ack died with the broker may be there twice.
+    let stored = scene.matomo.stored() as i64;
+    ensure!(total.closes() && total.delivered == stored, "{stored} were stored, the workers tell {total:?}");
     for worker in workers {
         ensure!(worker.log().contains("lost the session with RabbitMQ"), "{}", worker.log());
         worker.stop().await?;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
+use dnma_relay::domain::books::{Books, Record, Row};
 use dnma_relay::service::Service;
 use dnma_relay::service::config::Settings;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +86,7 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
     let mut settings = Settings::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned())))?;
     settings.matomo.hold = Duration::from_secs(3);
     let service = Service::build(settings).await?;
+    let address = service.http_address()?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(service.run(stop.clone()));
     eventually("the topology is there", Duration::from_secs(20), async || {
@@ -112,6 +114,12 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
     eventually("everything is stored", Duration::from_secs(30), async || scene.matomo.copies().len() == count + 1).await?;
     ensure!(scene.matomo.stored() == count + 1, "a hit was stored twice");
     ensure!(scene.matomo.ledger().overlaps == 0, "one visitor was in two requests");
+    // A hit that was given back and taken again entered once.
+    let books: Books = serde_json::from_str(&reqwest::get(format!("http://{address}/books.json")).await?.text().await?)?;
+    let returned: u64 = books.accounts.iter().map(|account| account.figures.returned).sum();
+    let total = Record::new(books.at, vec![books], None).balance(None).total;
+    let row = Row { entered: count as i64 + 1, delivered: total.delivered, in_flight: total.in_flight, ..Row::default() };
+    ensure!(returned > 200 && total.closes() && total == row, "{returned} were given back: {total:?}");
     stop.cancel();
     running.await?
 }

@@ -93,6 +93,10 @@ pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) 
         for gap in &statement.gaps {
             writeln!(out, "- {gap}")?;
         }
+        // Counters begin with their worker: often that is the reason.
+        for books in &record.workers {
+            writeln!(out, "  worker {} counts since {}", books.worker, books.started_at)?;
+        }
     }
     Ok(())
 }
