@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::config::{Broker, BrokerUrl};
 use super::lost::{Lost, Over};
 use super::settler::{Held, Office, Settler};
-use super::topology::{Depth, TopologyError};
+use super::topology::{Depth, Depths, TopologyError};
 
 mod publisher;
 
@@ -173,6 +173,14 @@ impl Session {
     /// When the session is lost.
     pub async fn depth(&self, index: u16) -> Result<Option<Depth>, BrokerError> {
         Ok(self.lost.or(self.office.topology.depth(&self.consume, &self.office.topology.shard(index))).await??)
+    }
+
+    /// What is in every queue; `extra` are the shards beyond `QUEUE_SHARDS`.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn depths(&self, extra: &[u16]) -> Result<Depths, BrokerError> {
+        Ok(self.lost.or(self.office.topology.depths(&self.consume, extra)).await??)
     }
 
     /// Deletes an extra shard if it is empty and nobody reads it.

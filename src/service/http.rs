@@ -1,4 +1,4 @@
-//! `/livez` (a deadline), `/readyz` (a latch) and `/metrics`, on `HTTP_LISTEN`.
+//! `/livez` (a deadline), `/readyz` (a latch), `/metrics` and the status page, on `HTTP_LISTEN`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::status::Lookout;
 use super::telemetry::Metrics;
+
+mod status;
 
 /// The supervisor renews its deadline every half second; silent for this long, it hangs.
 const STALLED: Duration = Duration::from_secs(30);
@@ -53,8 +56,9 @@ impl Health {
 type Shared = (Arc<Health>, Arc<Metrics>);
 
 /// All routes.
-pub fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(scrape)).with_state((health, metrics))
+pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, lookout: Arc<Lookout>) -> Router {
+    let probes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(scrape));
+    probes.with_state((health, metrics)).merge(status::routes(lookout))
 }
 
 async fn livez(State((health, _)): State<Shared>) -> Response {
