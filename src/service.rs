@@ -21,6 +21,7 @@ pub mod intake;
 pub mod lane;
 pub mod lost;
 pub mod matomo;
+pub mod peers;
 pub mod relay;
 pub mod rules;
 pub mod settler;

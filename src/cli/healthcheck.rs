@@ -38,7 +38,7 @@ async fn ask(address: SocketAddr) -> std::io::Result<[u8; ALIVE.len()]> {
 }
 
 /// "Every address of this machine" can be listened on, but not be connected to.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let loopback = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

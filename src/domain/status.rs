@@ -98,7 +98,7 @@ pub struct Hour {
     pub parked: u64,
     /// For breaking the plan.
     pub rejected: u64,
-    /// Delivered in each full minute, the latest last; at most 60.
+    /// Delivered in each minute, the one that is running last; at most 60.
     pub minutes: Vec<u64>,
     /// Since a hit last met its fate here, or since the start.
     pub still_seconds: u64,

@@ -43,7 +43,7 @@ impl History {
     /// What came in the last hour.
     pub(super) fn hour(&self, now: Instant, counts: &Counts) -> Hour {
         let since = |count: fn(&Counts) -> u64| count(counts).saturating_sub(self.minutes.front().map_or(0, |(_, then)| count(then)));
-        let delivered = self.minutes.iter().map(|(_, then)| then.delivered);
+        let delivered = self.minutes.iter().map(|(_, then)| then.delivered).chain([counts.delivered]);
         Hour {
             seconds: self.minutes.front().map_or(0, |(at, _)| now.saturating_duration_since(*at).as_secs()),
             received: since(|counts| counts.received),
@@ -92,7 +92,7 @@ mod tests {
             history.sample(now, counts(second / 6));
         }
         let hour = history.hour(now, &counts(18_000));
-        assert_eq!(hour.minutes, [10; 59]);
+        assert_eq!(hour.minutes, [vec![10; 59], vec![0]].concat(), "the last has just begun");
         assert_eq!((hour.seconds, hour.delivered), (3_540, 590));
         assert_eq!(history.a_day_ago().expect("a sample").delivered, 18_000 - 23 * 600);
         assert_eq!((history.minutes.len(), history.hours.len()), (60, 24));

@@ -20,7 +20,7 @@ pub struct Opened {
     pub dom: String,
     /// Lines of the console: errors, and what the policy forbade.
     pub console: Vec<String>,
-    /// What the page asked the network for.
+    /// What the page asked the network for, once it was there.
     pub requests: Vec<String>,
 }
 
@@ -65,8 +65,9 @@ impl Browser {
         let log: Value = serde_json::from_slice(&std::fs::read(&log)?)?;
         let asked = log["events"].as_array().context("events")?.iter().filter_map(|event| {
             let params = &event["params"];
-            // The browser's own wishes have no address of ours, and a request has one event with its method.
-            params["method"].as_str().and_then(|_| params["url"].as_str().map(str::to_owned))
+            // The browser's own wishes, and the first request, have no origin.
+            params["initiator"].as_str().filter(|initiator| *initiator != "not an origin")?;
+            params["url"].as_str().map(str::to_owned)
         });
         Ok(Opened {
             dom,
