@@ -134,9 +134,9 @@ pub struct Shard {
     /// Name and depth; what a worker holds unsettled is not in it.
     #[serde(flatten)]
     pub queue: Queue,
-    /// Workers that are subscribed. The broker gives the hits to one of them.
+    /// Readers: 1 as soon as one worker or several are subscribed, of whom the broker serves one.
     pub consumers: u32,
-    /// Who that is, where it is known.
+    /// Who that is, where it is known: AMQP does not tell, so it is who was given a hit in the last minute.
     pub holder: Option<String>,
     /// Age of the hit that was last taken out, while others wait: those behind it are younger. Where none was taken, the time
     /// since hits were first seen here. None where nothing waits, and where another worker knows better.

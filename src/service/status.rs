@@ -178,8 +178,7 @@ impl Lookout {
         let last = self.relay.heard.last(index);
         let span = reading.span(index);
         let consumers = depth.map_or(0, |depth| depth.consumers);
-        let alone = consumers == 1 && self.office.metrics.shards_subscribed.get() > 0;
-        let ours = alone || last.as_ref().is_some_and(|last| last.is_ours() && consumers > 0);
+        let ours = last.as_ref().is_some_and(|last| last.is_ours() && consumers > 0);
         let holds_hits = last.as_ref().is_some_and(|last| last.holds_hits());
         let waits = holds_hits || depth.is_some_and(|depth| depth.ready > 0);
         let away = self.relay.gate().open_for().is_some();
@@ -190,7 +189,7 @@ impl Lookout {
                 span.filled.map(|filled| filled.elapsed().as_secs())
             }
             Some(last) if holds_hits || ours || away => u64::try_from(Timestamp::now().duration_since(last.cdt).as_secs()).ok(),
-            _ if ours || consumers == 0 => span.filled.map(|filled| filled.elapsed().as_secs()),
+            _ if consumers == 0 => span.filled.map(|filled| filled.elapsed().as_secs()),
             _ => None,
         };
         Shard {

@@ -127,7 +127,7 @@ fn holder(shard: &Shard, language: Language) -> String {
     match (&shard.holder, shard.consumers) {
         (Some(worker), _) => worker.clone(),
         (None, 0) => language.of("nobody", "personne").to_owned(),
-        (None, several) => format!("{} {several}", language.of("one of", "un sur")),
+        (None, _) => language.of("a worker", "un agent").to_owned(),
     }
 }
 

@@ -100,8 +100,7 @@ impl Page<'_> {
         match (&shard.holder, shard.consumers) {
             (Some(_), _) => self.t("this worker", "cet agent"),
             (None, 0) => self.t("nobody", "personne"),
-            (None, 1) => self.t("another worker", "un autre agent"),
-            (None, several) => format!("{} {several}", self.t("one of", "un sur")),
+            (None, _) => self.t("a worker", "un agent"),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::service::config::Topology as Mode;
 pub struct Depth {
     /// Messages that nobody holds.
     pub ready: u32,
-    /// How many are subscribed.
+    /// How many read it: of those that are subscribed to a shard, the broker counts the one that it serves.
     pub consumers: u32,
 }
 
