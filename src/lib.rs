@@ -36,6 +36,8 @@
 //! | a setting | `service/config.rs` and `service/config/read.rs` |
 //! | a queue or its arguments | `service/topology.rs` |
 //! | a metric | `service/telemetry.rs` |
+//! | what the status page and `top` know | `domain/status.rs`, `service/status.rs` |
+//! | how they say it | `domain/status/words.rs`, `templates/status.html`, `cli/top/screen.rs` |
 //! | a command | `cli/` |
 
 #[cfg(feature = "service")]

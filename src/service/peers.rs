@@ -14,6 +14,9 @@ use crate::domain::status::Status;
 /// A worker that does not answer within this hangs, or is not there.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Bytes of a status that are read, give or take one chunk: a worker of 1,000 shards tells less.
+const LONGEST: usize = 1 << 20;
+
 /// Workers, by the addresses that they answer on.
 #[derive(Debug)]
 pub struct Peers {
@@ -61,9 +64,12 @@ impl Peers {
         let mut url = url.join("status.json").map_err(|error| error.to_string())?;
         url.set_query(Some(language.of("lang=en", "lang=fr")));
         let silent = |_| t("does not answer", "ne répond pas");
-        let response = self.client.get(url).send().await.map_err(silent)?;
+        let mut response = self.client.get(url).send().await.map_err(silent)?;
         let code = response.status().as_u16();
-        let body = response.bytes().await.map_err(silent)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(silent)?.filter(|_| body.len() < LONGEST) {
+            body.extend_from_slice(&chunk);
+        }
         if code != 200 {
             return Err(format!("{} (HTTP {code})", t("is no relay, or an older one", "n'est pas un relais, ou un plus ancien")));
         }

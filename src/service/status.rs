@@ -12,7 +12,7 @@ use super::broker::Session;
 use super::config::Settings;
 use super::relay::Relay;
 use super::settler::Office;
-use super::telemetry::Counts;
+use super::telemetry::{Counts, MAIN};
 use super::topology::Depth;
 use crate::domain::answer::Reason;
 use crate::domain::rule::{Language, Rule};
@@ -55,11 +55,9 @@ impl Lookout {
     /// Of a worker that has just started.
     pub fn new(settings: &Settings, office: Arc<Office>, relay: Arc<Relay>) -> Self {
         let topology = &office.topology;
-        let retries = (0..topology.steps()).map(|step| topology.retry(step));
-        for queue in retries.chain([topology.parked(), topology.rejected()]) {
+        for queue in (0..topology.steps()).map(|step| topology.retry(step)) {
             office.metrics.waiting(topology.suffix(&queue), 0);
         }
-        office.metrics.waiting(MAIN, 0);
         let started = Instant::now();
         let settings = settings.rows().into_iter().map(|(name, value)| Setting { name: name.to_owned(), value });
         let memory = Memory { history: History::new(started), reading: None, left: Some(started) };
@@ -230,6 +228,3 @@ impl Lookout {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// All shards together, as a label.
-const MAIN: &str = "main";

@@ -217,6 +217,9 @@ impl Metrics {
         for outcome in OUTCOMES {
             drop(self.request_seconds.get_or_create(&labels([("outcome", outcome)])));
         }
+        for queue in [MAIN, "parked", "rejected"] {
+            self.waiting(queue, 0);
+        }
         self.breaker(State::Closed);
         self.rules_valid.set(1);
         for family in [&self.checked_of, &self.rejected_of] {
@@ -329,6 +332,9 @@ impl Metrics {
         }
     }
 }
+
+/// All shards together, as a label.
+pub const MAIN: &str = "main";
 
 /// What no list has.
 const OTHER: &str = "other";
