@@ -15,6 +15,7 @@ mod input;
 pub mod plan;
 pub mod publish;
 pub mod run;
+pub mod top;
 pub mod topology;
 pub mod validate;
 pub mod workers;
@@ -37,7 +38,8 @@ pub enum Command {
     /// Take hits from RabbitMQ, check them, and deliver them to Matomo (the default)
     ///
     /// Runs until SIGTERM or Ctrl-C, then lets what is in flight settle and exits 0. Run as many as there are shards
-    /// (QUEUE_SHARDS): they share out the work by themselves. /livez, /readyz and /metrics answer on HTTP_LISTEN.
+    /// (QUEUE_SHARDS): they share out the work by themselves. /livez, /readyz, /metrics and the status
+    /// page / answer on HTTP_LISTEN.
     Run,
     /// Show the configuration in force, secrets masked
     ///
@@ -68,6 +70,13 @@ pub enum Command {
     ///
     /// Example: dnma-relay publish --rate 200 hits.ndjson
     Publish(publish::Options),
+    /// Watch one or several workers: whether hits flow, what waits, who reads it
+    ///
+    /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or Ctrl-C. Workers that do not answer
+    /// are named. Where the output is no terminal it prints once.
+    ///
+    /// Example: dnma-relay top --url http://relay.dnma.svc:8080
+    Top(top::Options),
     /// Print exchanges, queues and bindings as RabbitMQ definitions (JSON)
     ///
     /// For brokers where the relay may not declare them itself (TOPOLOGY=verify).
@@ -97,6 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Validate(options) => validate::run(&options),
         Command::Plan(options) => plan::run(&options),
         Command::Publish(options) => publish::run(&options).await,
+        Command::Top(options) => top::run(&options).await,
         Command::Topology(options) => topology::run(&options),
         Command::Books(options) => books::run(&options).await,
         Command::Healthcheck => healthcheck::run().await,

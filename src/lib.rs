@@ -39,6 +39,8 @@
 //! | a metric | `service/telemetry.rs` |
 //! | what the daily balance counts and compares | `domain/books.rs`, `service/books.rs` |
 //! | how a command asks running workers | `cli/workers.rs` |
+//! | what the status page and `top` know | `domain/status.rs`, `service/status.rs` |
+//! | how they say it | `domain/status/words.rs`, `templates/status.html`, `cli/top/screen.rs` |
 //! | a command | `cli/` |
 
 #[cfg(feature = "service")]

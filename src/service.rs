@@ -16,6 +16,7 @@ pub mod broker;
 pub mod config;
 pub mod examine;
 pub mod gate;
+pub mod heard;
 pub mod http;
 pub mod intake;
 pub mod lane;
@@ -24,6 +25,7 @@ pub mod matomo;
 pub mod relay;
 pub mod rules;
 pub mod settler;
+pub mod status;
 pub mod telemetry;
 pub mod topology;
 
@@ -34,6 +36,7 @@ use http::Health;
 use relay::Relay;
 use rules::Rules;
 use settler::{Office, Stored};
+use status::Lookout;
 use telemetry::Metrics;
 use topology::Topology;
 
@@ -50,6 +53,7 @@ pub struct Service {
     office: Arc<Office>,
     relay: Arc<Relay>,
     health: Arc<Health>,
+    lookout: Arc<Lookout>,
     listener: TcpListener,
 }
 
@@ -73,9 +77,10 @@ impl Service {
         });
         office.rules.tell(&office.metrics);
         let relay = Arc::new(Relay::new(&settings, office.clone())?);
+        let lookout = Arc::new(Lookout::new(&settings, office.clone(), relay.clone()));
         let address = settings.http_listen;
         let listener = TcpListener::bind(address).await.with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
-        Ok(Self { settings, office, relay, health: Arc::default(), listener })
+        Ok(Self { settings, office, relay, health: Arc::default(), lookout, listener })
     }
 
     /// Where `/metrics` is, once built: the port may have been 0.
@@ -92,7 +97,8 @@ impl Service {
     /// When draining took longer than one request may take: hits in flight come back from the broker and may be stored
     /// twice.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let app = http::router(self.health.clone(), self.office.metrics.clone()).merge(http::books(self.office.ledger.clone()));
+        let app = http::router(self.health.clone(), self.office.metrics.clone(), self.lookout.clone());
+        let app = app.merge(http::books(self.office.ledger.clone()));
         let http_stop = shutdown.clone();
         // The probes are answered until the drain is over, so that nobody restarts a worker that is draining.
         let drained = CancellationToken::new();
@@ -107,7 +113,7 @@ impl Service {
         // Ends with this future: following files needs no goodbye.
         let followed = self.office.rules.clone().follow(self.office.metrics.clone());
         let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
-        let sessions = supervise(&self.settings, &self.office, &self.relay, &self.health, &shutdown);
+        let sessions = supervise(&self.settings, &self.office, &self.relay, &self.health, &self.lookout, &shutdown);
         let deadline = async {
             shutdown.cancelled().await;
             tokio::time::sleep(limit).await;
@@ -127,10 +133,18 @@ impl Service {
 }
 
 /// Session after session, with a pause that grows while the broker is away.
-async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>, health: &Arc<Health>, shutdown: &CancellationToken) {
+async fn supervise(
+    settings: &Settings,
+    office: &Arc<Office>,
+    relay: &Arc<Relay>,
+    health: &Arc<Health>,
+    lookout: &Lookout,
+    shutdown: &CancellationToken,
+) {
     let renewing = async {
         loop {
             health.renew();
+            lookout.sample();
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
@@ -145,7 +159,7 @@ async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>
                 Ok(session) => {
                     let began = std::time::Instant::now();
                     told.clear();
-                    serve(session, office, relay, health, shutdown).await;
+                    serve(session, office, relay, health, lookout, shutdown).await;
                     // A session that fell over at once is a failure like any other.
                     failures = if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
                 }
@@ -174,12 +188,15 @@ async fn supervise(settings: &Settings, office: &Arc<Office>, relay: &Arc<Relay>
     }
 }
 
-async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &Health, shutdown: &CancellationToken) {
+async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &Health, lookout: &Lookout, shutdown: &CancellationToken) {
     office.metrics.broker_up.set(1);
     office.metrics.broker_sessions.inc();
     health.latch_ready();
     let session = Arc::new(session);
-    relay.serve(&session, shutdown).await;
+    tokio::select! {
+        () = relay.serve(&session, shutdown) => {}
+        never = lookout.watch(&session) => match never {},
+    }
     if let Some(reason) = session.lost.reason() {
         tracing::warn!("lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, connecting again");
     }

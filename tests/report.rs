@@ -277,42 +277,7 @@ async fn open(chromium: &Path, page: &Path, options: &[String]) -> String {
 
 /// Shows the page in frames as wide as a phone and a screen, all its details closed and open, and measures it from outside:
 /// the page runs no script. The lowest contrast is that of WCAG, between a text and the first background behind it.
-const MEASURE: &str = r#"<!doctype html><meta name="color-scheme" content="light dark"><body><script>
-const page = PAGE, measured = [];
-const rgb = text => text.match(/[\d.]+/g).map(Number);
-const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = (view, node) => {
-  for (; node; node = node.parentElement) {
-    const colour = rgb(view.getComputedStyle(node).backgroundColor);
-    if (colour.length < 4 || colour[3] > 0) return colour;
-  }
-  return [255, 255, 255];
-};
-const contrast = view => Math.min(...[...view.document.body.querySelectorAll('*')]
-  .filter(node => !node.closest('svg') && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
-  .map(node => {
-    const [a, b] = [light(rgb(view.getComputedStyle(node).color)), light(behind(view, node))];
-    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  }));
-for (const width of [320, 390, 768, 1200]) for (const opened of [false, true]) {
-  const frame = document.createElement('iframe');
-  frame.style = `width:${width}px;height:800px;border:0`;
-  frame.srcdoc = page;
-  frame.onload = () => {
-    const view = frame.contentWindow, root = view.document.documentElement;
-    view.document.querySelectorAll('details').forEach(details => details.open = opened);
-    const boxes = [...view.document.querySelectorAll('svg')].map(svg => [svg.getBBox(), svg.getBoundingClientRect()]).flat();
-    measured.push({
-      width: view.innerWidth, scroll: root.scrollWidth, height: root.scrollHeight, pictures: boxes.length / 2, contrast: contrast(view),
-      least: Math.min(...boxes.map(box => Math.min(box.width, box.height))), dark: light(behind(view, view.document.body)) < 0.2,
-      fetched: view.performance.getEntriesByType('resource').length,
-    });
-    document.documentElement.dataset.measured = JSON.stringify(measured);
-  };
-  document.body.append(frame);
-}
-</script>"#;
+const MEASURE: &str = include_str!("browser/measure.html");
 
 #[tokio::test]
 async fn a_browser_draws_the_page_at_every_width() {
@@ -335,7 +300,7 @@ async fn a_browser_draws_the_page_at_every_width() {
             let dom = open(&chromium, &file, &[scheme]).await;
             let measured = between(&dom, "data-measured=\"", "\"").first().expect("measured").replace("&quot;", "\"");
             let measured: Vec<Value> = serde_json::from_str(&measured).expect("JSON");
-            assert_eq!(measured.len(), 8, "{index}: every width, closed and open");
+            assert_eq!(measured.len(), 10, "{index}: every width, closed and open");
             for frame in measured {
                 let at = |name: &str| frame[name].as_f64().unwrap_or(f64::INFINITY);
                 assert!(at("scroll") <= at("width"), "sideways scrolling in page {index}: {frame}");

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::workers::{self, Workers};
 use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
-use crate::service::broker::{BrokerError, Depths};
+use crate::service::broker::{BrokerError, Sounder};
 use crate::service::config::Broker;
 
 mod print;
@@ -53,13 +53,13 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     };
     let broker = if is_set("AMQP_URL") || is_set("AMQP_URL_FILE") { Some(Broker::from_env()?) } else { None };
-    let depths = match &broker {
-        Some(broker) => Some(Depths::open(broker).await),
+    let sounder = match &broker {
+        Some(broker) => Some(Sounder::open(broker).await),
         None => None,
     };
     let mut looks = 1;
     let (record, statement) = loop {
-        let (record, statement) = look(&options.workers, depths.as_ref(), former.as_ref()).await?;
+        let (record, statement) = look(&options.workers, sounder.as_ref(), former.as_ref()).await?;
         // What is certain already does not change.
         if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty() {
             break (record, statement);
@@ -67,8 +67,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         looks += 1;
         tokio::time::sleep(PAUSE).await;
     };
-    if let Some(Ok(depths)) = depths {
-        depths.close().await;
+    if let Some(Ok(sounder)) = sounder {
+        sounder.close().await;
     }
     if options.json {
         print::json(&record, &statement)?;
@@ -83,11 +83,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// One look at everything.
 async fn look(
     workers: &Workers,
-    depths: Option<&Result<Depths, BrokerError>>,
+    sounder: Option<&Result<Sounder, BrokerError>>,
     former: Option<&Record>,
 ) -> anyhow::Result<(Record, Statement)> {
     let (mut books, mut gaps) = (Vec::new(), Vec::new());
-    let before = queues(depths, &mut gaps).await;
+    let before = queues(sounder, &mut gaps).await;
     for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
         let read = |body: Vec<u8>| serde_json::from_slice::<Books>(&body).map_err(|_| "its answer is no books of a dnma-relay".to_owned());
         match said.and_then(read) {
@@ -95,7 +95,7 @@ async fn look(
             Err(reason) => gaps.push(Gap::Silent { address, reason }),
         }
     }
-    let after = if before.is_some() { queues(depths, &mut gaps).await } else { None };
+    let after = if before.is_some() { queues(sounder, &mut gaps).await } else { None };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
     let record = Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
     let mut statement = record.balance(former);
@@ -103,9 +103,9 @@ async fn look(
     Ok((record, statement))
 }
 
-async fn queues(depths: Option<&Result<Depths, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<Queues> {
-    let reason = match depths? {
-        Ok(depths) => match depths.look().await {
+async fn queues(sounder: Option<&Result<Sounder, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<Queues> {
+    let reason = match sounder? {
+        Ok(sounder) => match sounder.look().await {
             Ok(queues) => return Some(queues),
             Err(error) => error.to_string(),
         },

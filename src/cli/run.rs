@@ -29,7 +29,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     listen_for_signals(shutdown.clone(), settings.matomo.timeout)?;
     let service = Service::build(settings).await?;
-    tracing::info!(address = %service.http_address()?, "answering /livez, /readyz and /metrics");
+    tracing::info!(address = %service.http_address()?, "answering /livez, /readyz, /metrics and the status page /");
     service.run(shutdown).await?;
     tracing::info!("dnma-relay stopped: nothing is in flight");
     Ok(ExitCode::SUCCESS)

@@ -17,6 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer. Books with every account full stay below 2 MiB.
 const MOST: usize = 8 * 1024 * 1024;
 
+/// Of `HTTP_LISTEN`.
+const USUAL_PORT: u16 = 8080;
+
 /// Which workers to ask.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Workers {
@@ -35,7 +38,7 @@ pub struct Answer {
     pub said: Result<Vec<u8>, String>,
 }
 
-/// Asks every worker for a path (`books.json`), all at once, for at most 5 s. The order is that of the command line; one
+/// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at once, for at most 5 s. The order is that of the command line; one
 /// answer for each address.
 ///
 /// # Errors
@@ -68,11 +71,16 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, listen.port())
 }
 
+/// `http://relay:8080`, or short `relay:8080`, or `relay`, which is on its usual port.
 fn address(text: &str) -> Result<Url, String> {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("not an address like http://dnma-relay:8080".to_owned()),
+    let is_short = !text.contains("://");
+    let whole = if is_short { format!("http://{text}") } else { text.to_owned() };
+    let mut url = Url::parse(&whole).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if let Some(url) = url.as_mut().filter(|url| is_short && url.port().is_none()) {
+        url.set_port(Some(USUAL_PORT)).map_err(|()| "no port can be added".to_owned())?;
     }
+    let url = url.ok_or("not an address like http://dnma-relay:8080")?;
+    if url.username().is_empty() && url.password().is_none() { Ok(url) } else { Err("a user and password have no use here".to_owned()) }
 }
 
 /// Every address of the name. Where a worker has one of each kind, it is asked once: by IPv4, on which it listens by default.
@@ -111,8 +119,10 @@ async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
 }
 
 fn under(url: &Url, path: &str) -> Url {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let mut whole = url.clone();
     whole.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+    whole.set_query(query);
     whole
 }
 
@@ -154,12 +164,20 @@ mod tests {
 
     #[test]
     fn an_address_is_whole_and_its_path_is_kept() {
-        for wrong in ["dnma-relay:8080", "localhost", "amqp://localhost", ""] {
+        for wrong in ["", "amqp://localhost", "http://user:secret@relay/"] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
-        let under = |url| under(&address(url).expect("an address"), "books.json").to_string();
-        assert_eq!(under("http://relay:8080"), "http://relay:8080/books.json");
-        assert_eq!(under("https://ops.example.fr/relay/"), "https://ops.example.fr/relay/books.json");
+        let under = |url, path| under(&address(url).expect("an address"), path).to_string();
+        for (given, asked) in [
+            ("http://relay:8080", "http://relay:8080/books.json"),
+            ("relay", "http://relay:8080/books.json"),
+            ("relay:9000", "http://relay:9000/books.json"),
+            ("http://[::1]:9000/", "http://[::1]:9000/books.json"),
+            ("https://ops.example.fr/relay/", "https://ops.example.fr/relay/books.json"),
+        ] {
+            assert_eq!(under(given, "books.json"), asked);
+        }
+        assert_eq!(under("relay", "status.json?lang=fr"), "http://relay:8080/status.json?lang=fr");
     }
 
     /// Answers one request, with the host that it was asked for as the body.

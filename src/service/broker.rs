@@ -19,13 +19,13 @@ use thiserror::Error;
 use super::config::{Broker, BrokerUrl};
 use super::lost::{Lost, Over};
 use super::settler::{Held, Office, Settler};
-use super::topology::{Depth, TopologyError};
+use super::topology::{Depth, Depths, TopologyError};
 
-mod depths;
 mod publisher;
+mod sounder;
 
-pub use depths::Depths;
 pub use publisher::{Confirm, Publisher};
+pub use sounder::Sounder;
 
 /// A broker that does not answer within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -175,6 +175,14 @@ impl Session {
     /// When the session is lost.
     pub async fn depth(&self, index: u16) -> Result<Option<Depth>, BrokerError> {
         Ok(self.lost.or(self.office.topology.depth(&self.consume, &self.office.topology.shard(index))).await??)
+    }
+
+    /// What is in every queue; `extra` are the shards beyond `QUEUE_SHARDS`.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn depths(&self, extra: &[u16]) -> Result<Depths, BrokerError> {
+        Ok(self.lost.or(self.office.topology.depths(&self.consume, extra)).await??)
     }
 
     /// Deletes an extra shard if it is empty and nobody reads it.

@@ -89,6 +89,11 @@ impl Gate {
         self.breaker().pause_left(Instant::now())
     }
 
+    /// Why Matomo is away, as the last answer told.
+    pub fn why(&self) -> Option<Failure> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One line when Matomo goes away, when the reason changes, and when it is back.
     fn tell(&self, change: Option<Change>, failure: Option<Failure>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

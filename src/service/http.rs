@@ -1,4 +1,4 @@
-//! `/livez` (a deadline), `/readyz` (a latch), `/metrics` and `/books.json`, on `HTTP_LISTEN`.
+//! `/livez` (a deadline), `/readyz` (a latch), `/metrics`, `/books.json` and the status page, on `HTTP_LISTEN`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::books::Ledger;
+use super::status::Lookout;
 use super::telemetry::Metrics;
+
+mod status;
 
 /// The supervisor renews its deadline every half second; silent for this long, it hangs.
 const STALLED: Duration = Duration::from_secs(30);
@@ -54,8 +57,9 @@ impl Health {
 type Shared = (Arc<Health>, Arc<Metrics>);
 
 /// All routes.
-pub fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(scrape)).with_state((health, metrics))
+pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, lookout: Arc<Lookout>) -> Router {
+    let probes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(scrape));
+    probes.with_state((health, metrics)).merge(status::routes(lookout))
 }
 
 async fn livez(State((health, _)): State<Shared>) -> Response {

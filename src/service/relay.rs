@@ -6,16 +6,19 @@
 //! close the channels. So no visitor is ever in two hands.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{BrokerError, Session, Shard};
 use super::config::{Settings, Topology};
+use super::gate::Gate;
+use super::heard::Heard;
 use super::intake::{Intake, Prepared};
 use super::lane::{Courier, Ready};
 use super::settler::{Held, Office};
@@ -43,8 +46,8 @@ pub struct Relay {
     hold: Duration,
     /// `TOPOLOGY=declare`.
     may_delete: bool,
-    /// When each shard last gave this worker a hit.
-    heard: Mutex<HashMap<u16, Instant>>,
+    /// What each shard last gave this worker.
+    pub heard: Heard,
 }
 
 /// Where feeders put hits.
@@ -96,7 +99,7 @@ impl Relay {
             prefetch: settings.broker.prefetch,
             hold: matomo.hold,
             may_delete: settings.broker.topology == Topology::Declare,
-            heard: Mutex::default(),
+            heard: Heard::default(),
         })
     }
 
@@ -218,7 +221,7 @@ impl Relay {
                 () = session.lost.wait() => return End::Lost,
                 _ = tick.tick() => {}
             }
-            self.count_held_shards();
+            self.office.metrics.shards_held.set(self.heard.shards_of_ours());
             if held.values().any(|in_flight| in_flight.load(Ordering::Relaxed) > 0) {
                 busy = Instant::now();
             }
@@ -256,7 +259,7 @@ impl Relay {
             let here = shift.extra.contains(&index);
             let in_flight = held.get(&index).is_some_and(|in_flight| in_flight.load(Ordering::Relaxed) > 0);
             reshuffle |= if here { depth.ready == 0 && !in_flight } else { depth.ready > 0 };
-            let abandoned = !here && depth.ready == 0 && !depth.has_consumers && extra.last() == Some(&index);
+            let abandoned = !here && depth.ready == 0 && depth.consumers == 0 && extra.last() == Some(&index);
             if abandoned && self.may_delete {
                 match session.retire(index).await {
                     Ok(true) => {
@@ -271,10 +274,14 @@ impl Relay {
         reshuffle
     }
 
-    fn count_held_shards(&self) {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = heard.values().filter(|at| at.elapsed() < Duration::from_secs(60)).count();
-        self.office.metrics.shards_held.set(i64::try_from(held).unwrap_or_default());
+    /// Who may send now.
+    pub fn gate(&self) -> &Gate {
+        &self.courier.gate
+    }
+
+    /// Whether hits of any age can be delivered.
+    pub fn has_token(&self) -> bool {
+        self.courier.has_token
     }
 
     // === From the shard to the lane ===
@@ -290,19 +297,22 @@ impl Relay {
                 session.lost.because(format!("the broker ended the subscription to shard {}", shard.index));
                 break;
             };
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.index, Instant::now());
-            self.take(held, &lanes, &session).await;
+            let cdt = self.take(held, &lanes, &session).await.unwrap_or_else(Timestamp::now);
+            self.heard.note(shard.index, cdt, &shard.in_flight);
         }
         shard
     }
 
-    async fn take(&self, mut held: Held, lanes: &Lanes, session: &Session) {
+    /// Puts the hit where it belongs, and tells its own time, if it has one.
+    async fn take(&self, mut held: Held, lanes: &Lanes, session: &Session) -> Option<Timestamp> {
         if held.is_redelivered() && self.office.stored.recall(held.identity()) {
             self.intake.recognise(&mut held);
             session.settler.settle([(held, Settlement::Delivered(Delivered::Before))]).await;
-            return;
+            return None;
         }
-        let refused = match self.intake.prepare(&mut held) {
+        let prepared = self.intake.prepare(&mut held);
+        let time = prepared.as_ref().ok().map(|prepared| prepared.cdt);
+        let refused = match prepared {
             Ok(Prepared { lane, encoded, idsite, cdt }) => match lanes.deliver.get(lane % lanes.deliver.len()) {
                 Some(lane) => {
                     let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;
@@ -319,6 +329,7 @@ impl Relay {
         if let Some(unsent) = refused {
             session.settler.settle([unsent]).await;
         }
+        time
     }
 
     async fn start_lanes(

@@ -48,6 +48,10 @@ pub fn start_logging(log: &Log) {
     }
 }
 
+mod counts;
+
+pub use counts::Counts;
+
 type Labels = Vec<(&'static str, String)>;
 
 /// Every metric of the relay.
@@ -86,6 +90,10 @@ pub struct Metrics {
     pub broker_sessions: Counter,
     /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was refused.
     pub rules_valid: Gauge,
+    /// Hits in queues, as the broker last told, by queue without its prefix; the shards together are `main`.
+    waiting: Family<Labels, Gauge>,
+    /// Age of the oldest hit that waits in the shards that this worker holds, 0 where none waits.
+    pub oldest_hit_seconds: Gauge<f64, AtomicU64>,
     list_values: Family<Labels, Gauge>,
     checked_of: Family<Labels, Counter>,
     rejected_of: Family<Labels, Counter>,
@@ -121,6 +129,8 @@ impl Metrics {
             broker_blocked: Gauge::default(),
             broker_sessions: Counter::default(),
             rules_valid: Gauge::default(),
+            waiting: Family::default(),
+            oldest_hit_seconds: Gauge::default(),
             list_values: Family::default(),
             checked_of: Family::default(),
             rejected_of: Family::default(),
@@ -158,6 +168,16 @@ impl Metrics {
         registry.register("hit_age_seconds", "Age of a hit (now - cdt) when Matomo stored it", self.hit_age.clone());
         registry.register("breaker_state", "1 for the state the breaker is in", self.breaker.clone());
         registry.register("outage_seconds", "Time since Matomo went away, 0 while it is there", self.outage_seconds.clone());
+        registry.register(
+            "waiting_hits",
+            "Hits in queues, as the broker last told; main: all shards together, without what workers hold",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "oldest_hit_seconds",
+            "Age (now - cdt) of the hit last taken from a shard of this worker's where hits wait; those behind it are younger",
+            self.oldest_hit_seconds.clone(),
+        );
         registry.register("shards_subscribed", "Shards this worker is subscribed to", self.shards_subscribed.clone());
         registry.register("shards_held", "Shards that gave this worker a hit in the last minute", self.shards_held.clone());
         registry.register("broker_up", "1 while connected to the broker", self.broker_up.clone());
@@ -197,6 +217,9 @@ impl Metrics {
         }
         for outcome in OUTCOMES {
             drop(self.request_seconds.get_or_create(&labels([("outcome", outcome)])));
+        }
+        for queue in [MAIN, "parked", "rejected"] {
+            self.waiting(queue, 0);
         }
         self.breaker(State::Closed);
         self.rules_valid.set(1);
@@ -288,6 +311,11 @@ impl Metrics {
         [&self.checked_of, &self.rejected_of].map(|family| family.get_or_create_owned(&labels))
     }
 
+    /// So many hits wait in a queue, which is named without its prefix.
+    pub fn waiting(&self, queue: &str, hits: u64) {
+        self.waiting.get_or_create(&labels([("queue", queue)])).set(i64::try_from(hits).unwrap_or(i64::MAX));
+    }
+
     /// A publish was refused or returned.
     pub fn unroutable(&self) {
         self.unroutable.inc();
@@ -300,6 +328,9 @@ impl Metrics {
         }
     }
 }
+
+/// All shards together, as a label.
+pub const MAIN: &str = "main";
 
 /// `outcome` of request_seconds.
 const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "doubt"];

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::config;
 
 mod compare;
+mod depths;
 mod ensure;
 
+pub use depths::Depths;
 pub use ensure::{Depth, TopologyError};
 
 /// Returns to the queue that a shard counts before it parks a hit. Each closed channel counts as one before RabbitMQ 4.3,

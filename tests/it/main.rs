@@ -31,6 +31,7 @@ mod rights;
 mod rules;
 mod shards;
 mod shutdown;
+mod status;
 mod support;
 mod tenants;
 mod topology;
@@ -155,6 +156,9 @@ fn main() -> anyhow::Result<()> {
         test("rules::lists_are_read_again_and_a_broken_one_is_refused", b, h, rules::lists_are_read_again_and_a_broken_one_is_refused),
         test("rules::a_visit_dimension_that_changes_is_counted", b, h, rules::a_visit_dimension_that_changes_is_counted),
         test("tenants::an_ent_cannot_write_into_anothers_figures", b, h, tenants::an_ent_cannot_write_into_anothers_figures),
+        test("status::the_page_says_how_it_goes", b, h, status::the_page_says_how_it_goes),
+        test("status::without_a_broker_there_is_a_page_too", b, h, status::without_a_broker_there_is_a_page_too),
+        test("status::top_sees_every_worker", b, h, status::top_sees_every_worker),
         test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
         test("topology::other_arguments_are_named", b, h, topology::other_arguments_are_named),
         test("topology::without_the_plugin_one_shard_works", b, h, topology::without_the_plugin_one_shard_works),

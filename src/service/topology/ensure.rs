@@ -15,8 +15,8 @@ use crate::service::config::Topology as Mode;
 pub struct Depth {
     /// Messages that nobody holds.
     pub ready: u32,
-    /// Whether anybody is subscribed.
-    pub has_consumers: bool,
+    /// How many read it: of those that are subscribed to a shard, the broker counts the one that it serves.
+    pub consumers: u32,
 }
 
 /// Why a broker does not have what the relay needs.
@@ -151,14 +151,18 @@ impl Topology {
         match channel.queue_declare(name.into(), passive, FieldTable::default()).await {
             Ok(queue) => {
                 self.close(&channel).await?;
-                Ok(Some(Depth { ready: queue.message_count(), has_consumers: queue.consumer_count() > 0 }))
+                Ok(Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() }))
             }
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(self.explain(name, error)),
         }
     }
 
-    async fn extra_shards(&self, connection: &Connection) -> Result<Vec<u16>, TopologyError> {
+    /// Shards beyond `QUEUE_SHARDS`.
+    ///
+    /// # Errors
+    /// [`TopologyError`] when the broker does not answer.
+    pub async fn extra_shards(&self, connection: &Connection) -> Result<Vec<u16>, TopologyError> {
         let mut extra = Vec::new();
         for index in self.shards..u16::MAX {
             if self.depth(connection, &self.shard(index)).await?.is_none() {
@@ -187,7 +191,7 @@ impl Topology {
     pub async fn retire(&self, connection: &Connection, index: u16) -> Result<bool, TopologyError> {
         self.unbind(connection, index).await?;
         let name = self.shard(index);
-        if self.depth(connection, &name).await?.is_some_and(|depth| depth.ready > 0 || depth.has_consumers) {
+        if self.depth(connection, &name).await?.is_some_and(|depth| depth.ready > 0 || depth.consumers > 0) {
             return Ok(false);
         }
         let channel = channel(connection, &name).await?;
@@ -222,7 +226,7 @@ pub(super) async fn channel(connection: &Connection, name: &str) -> Result<Chann
     connection.create_channel().await.map_err(|source| TopologyError::Broker { name: name.to_owned(), source })
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return false };
     matches!(amqp.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }

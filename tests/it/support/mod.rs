@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by two programs, each of which uses a part")]
 
 pub mod books;
+pub mod browser;
 pub mod cable;
 pub mod cluster;
 pub mod hits;

@@ -82,6 +82,10 @@ impl Worker {
         &self.http
     }
 
+    pub async fn request(&self, method: reqwest::Method, path: &str) -> anyhow::Result<reqwest::Response> {
+        Ok(client()?.request(method, format!("{}{path}", self.http)).send().await?)
+    }
+
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let response = client()?.get(format!("{}{path}", self.http)).send().await?;
         Ok((response.status().as_u16(), response.text().await?))

@@ -6,16 +6,16 @@ use super::{BrokerError, SET_UP_TIMEOUT, close, connect_any, tls};
 use crate::domain::books::Queues;
 use crate::service::config::Broker;
 use crate::service::lost::Over;
-use crate::service::topology::{Topology, TopologyError};
+use crate::service::topology::{Depth, Topology, TopologyError};
 
 /// Asks how many messages are ready in each queue.
 #[derive(Debug)]
-pub struct Depths {
+pub struct Sounder {
     connection: Connection,
     topology: Topology,
 }
 
-impl Depths {
+impl Sounder {
     /// Connects.
     ///
     /// # Errors
@@ -37,27 +37,19 @@ impl Depths {
     }
 
     async fn sums(&self) -> Result<Queues, TopologyError> {
-        let mut queues = Queues::default();
-        for index in 0..=u16::MAX {
-            match self.ready(&self.topology.shard(index)).await? {
-                Some(ready) => queues.waiting += ready,
-                None if self.topology.shards().contains(&index) => {}
-                None => break,
-            }
-        }
-        for name in self.topology.dead_letter_exchanges() {
-            let ready = self.ready(&name).await?.unwrap_or_default();
-            *match name {
-                name if name == self.topology.parked() => &mut queues.parked,
-                name if name == self.topology.rejected() => &mut queues.rejected,
+        let extra = self.topology.extra_shards(&self.connection).await?;
+        let depths = self.topology.depths(&self.connection, &extra).await?;
+        let ready = |depth: Option<Depth>| depth.map_or(0, |depth| u64::from(depth.ready));
+        let mut queues = Queues { waiting: depths.shards.iter().map(|(_, depth)| ready(*depth)).sum(), ..Queues::default() };
+        let [parked, rejected] = [self.topology.parked(), self.topology.rejected()];
+        for (suffix, depth) in depths.others {
+            *match suffix {
+                suffix if suffix == self.topology.suffix(&parked) => &mut queues.parked,
+                suffix if suffix == self.topology.suffix(&rejected) => &mut queues.rejected,
                 _ => &mut queues.retry,
-            } += ready;
+            } += ready(depth);
         }
         Ok(queues)
-    }
-
-    async fn ready(&self, queue: &str) -> Result<Option<u64>, TopologyError> {
-        Ok(self.topology.depth(&self.connection, queue).await?.map(|depth| depth.ready.into()))
     }
 
     /// Says goodbye.

@@ -1,0 +1,73 @@
+//! Several workers' statuses → one, as if one worker did the work of all.
+
+use super::{Cause, Hour, Queues, Status};
+
+impl Status {
+    /// One of all; none of none. Broker and Matomo are there if they are there for one: each worker's own state tells whose
+    /// network is at fault. Headline and notes are to be [told](Self::told) anew.
+    pub fn merge(statuses: &[Self]) -> Option<Self> {
+        let first = statuses.first()?;
+        let mut whole = first.clone();
+        let best = statuses.iter().min_by_key(|status| (!status.broker.connected, status.matomo.away_seconds.unwrap_or_default()));
+        whole.matomo = best.unwrap_or(first).matomo.clone();
+        for status in statuses.iter().skip(1) {
+            whole.at = whole.at.max(status.at);
+            whole.worker = format!("{}, {}", whole.worker, status.worker);
+            if !whole.version.split(", ").any(|version| version == status.version) {
+                whole.version = format!("{}, {}", whole.version, status.version);
+            }
+            whole.up_seconds = whole.up_seconds.max(status.up_seconds);
+            whole.broker.connected |= status.broker.connected;
+            whole.broker.blocked |= status.broker.blocked;
+            whole.broker.sessions = whole.broker.sessions.max(status.broker.sessions);
+            whole.broker.away_seconds = whole.broker.away_seconds.zip(status.broker.away_seconds).map(|(a, b)| a.max(b));
+            whole.in_flight += status.in_flight;
+            add_hour(&mut whole.hour, &status.hour);
+            whole.queues = match (whole.queues.take(), &status.queues) {
+                (Some(one), Some(other)) => Some(one_view(one, other)),
+                (one, other) => one.or_else(|| other.clone()),
+            };
+            for cause in &status.causes {
+                add_cause(&mut whole.causes, cause);
+            }
+            whole.forecast.drained_seconds = whole.forecast.drained_seconds.or(status.forecast.drained_seconds);
+            whole.forecast.limit_seconds = [whole.forecast.limit_seconds, status.forecast.limit_seconds].into_iter().flatten().min();
+        }
+        whole.causes.sort_by_key(|cause| std::cmp::Reverse(cause.hits));
+        Some(whole)
+    }
+}
+
+fn add_hour(sum: &mut Hour, hour: &Hour) {
+    sum.seconds = sum.seconds.max(hour.seconds);
+    sum.received += hour.received;
+    sum.delivered += hour.delivered;
+    sum.retried += hour.retried;
+    sum.parked += hour.parked;
+    sum.rejected += hour.rejected;
+    sum.still_seconds = sum.still_seconds.min(hour.still_seconds);
+    // The latest minutes lie over each other.
+    let missing = hour.minutes.len().saturating_sub(sum.minutes.len());
+    sum.minutes.splice(0..0, std::iter::repeat_n(0, missing));
+    for (minute, more) in sum.minutes.iter_mut().rev().zip(hour.minutes.iter().rev()) {
+        *minute += more;
+    }
+}
+
+/// The later reading, with what each knows of its own shards.
+fn one_view(one: Queues, other: &Queues) -> Queues {
+    let (mut later, earlier) = if one.read_seconds_ago <= other.read_seconds_ago { (one, other.clone()) } else { (other.clone(), one) };
+    for shard in &mut later.shards {
+        let Some(same) = earlier.shards.iter().find(|same| same.queue.name == shard.queue.name) else { continue };
+        shard.holder = shard.holder.take().or_else(|| same.holder.clone());
+        shard.oldest_seconds = shard.oldest_seconds.max(same.oldest_seconds);
+    }
+    later
+}
+
+fn add_cause(causes: &mut Vec<Cause>, cause: &Cause) {
+    match causes.iter_mut().find(|known| known.fate == cause.fate && known.code == cause.code) {
+        Some(known) => known.hits += cause.hits,
+        None => causes.push(cause.clone()),
+    }
+}

@@ -1,0 +1,80 @@
+//! The facts → one state: what a person should hear first.
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+
+/// From here on hits that are not settled are stuck. Longer than any request, with a retry of its confirm.
+const STUCK_AFTER: u64 = 600;
+
+/// A shard may be without a reader while it is handed over.
+const UNREAD_AFTER: u64 = 60;
+
+/// The share of rejected hits, in percent, above which it is news, and the hits that it takes to say so. The alarm
+/// `DnmaRelayManyRejects` has the same share.
+const MANY_REJECTS: (u64, u64) = (5, 20);
+
+/// Waiting hits that are no backlog but the hits of the moment.
+const BACKLOG: u64 = 1_000;
+
+/// What it all comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// No session with the broker yet.
+    Starting,
+    /// No session with the broker any more.
+    BrokerAway,
+    /// The breaker is open.
+    MatomoAway,
+    /// The broker lets nobody publish.
+    BrokerBlocked,
+    /// Hits wait, and none moves or nobody reads them.
+    Stuck,
+    /// Hits flow, but many break the plan.
+    Rejecting,
+    /// Hits flow, and a backlog is left.
+    CatchingUp,
+    /// Hits flow.
+    Delivering,
+    /// Nothing waits, and nothing came in the last hour.
+    Idle,
+}
+
+impl State {
+    /// The first that holds, the gravest first.
+    pub fn of(status: &Status) -> Self {
+        let Status { broker, matomo, hour, .. } = status;
+        let shards = status.queues.iter().flat_map(|queues| &queues.shards);
+        let unread = shards.filter_map(|shard| shard.unread_seconds).max().unwrap_or_default();
+        if broker.sessions == 0 {
+            Self::Starting
+        } else if !broker.connected {
+            Self::BrokerAway
+        } else if matomo.away_seconds.is_some() {
+            Self::MatomoAway
+        } else if broker.blocked {
+            Self::BrokerBlocked
+        } else if unread >= UNREAD_AFTER || (status.in_flight > 0 && hour.still_seconds >= STUCK_AFTER) {
+            Self::Stuck
+        } else if hour.rejected >= MANY_REJECTS.1 && hour.rejected_percent() > MANY_REJECTS.0 {
+            Self::Rejecting
+        } else if status.queues.as_ref().is_some_and(|queues| queues.ready() >= BACKLOG) {
+            Self::CatchingUp
+        } else if hour.received == 0 && status.waiting() == 0 {
+            Self::Idle
+        } else {
+            Self::Delivering
+        }
+    }
+
+    /// Whether somebody should look.
+    pub const fn is_wrong(self) -> bool {
+        matches!(self, Self::BrokerAway | Self::MatomoAway | Self::BrokerBlocked | Self::Stuck)
+    }
+
+    /// Whether hits flow, and something is to be looked at all the same.
+    pub const fn is_doubtful(self) -> bool {
+        matches!(self, Self::Starting | Self::Rejecting | Self::CatchingUp)
+    }
+}
