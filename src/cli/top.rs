@@ -78,8 +78,9 @@ async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer
         serde_json::from_slice::<Status>(&body).map_err(|_| unreadable.to_owned())
     };
     let said = workers::each(workers, language.of("status.json?lang=en", "status.json?lang=fr")).await?;
-    let mut answers: Vec<Answer> =
-        said.into_iter().map(|answer| Answer { address: answer.address, status: answer.said.and_then(read) }).collect();
+    let silent = |reason| format!("{} ({reason})", language.of("does not answer", "ne répond pas"));
+    let answer = |workers::Answer { address, said }| Answer { address, status: said.map_err(silent).and_then(read) };
+    let mut answers: Vec<Answer> = said.into_iter().map(answer).collect();
     let mut seen = HashSet::new();
     answers.retain(|answer| answer.status.as_ref().map_or(true, |status| seen.insert(status.worker.clone())));
     Ok(answers)
