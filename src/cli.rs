@@ -75,7 +75,7 @@ pub enum Command {
     /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or Ctrl-C. Workers that do not answer
     /// are named. Where the output is no terminal it prints once.
     ///
-    /// Example: dnma-relay top --url http://relay.dnma.svc:8080
+    /// Example: dnma-relay top --url relay.dnma.svc:8080
     Top(top::Options),
     /// Print exchanges, queues and bindings as RabbitMQ definitions (JSON)
     ///
