@@ -2,13 +2,17 @@
 #![cfg(test)]
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+#[path = "it/support/browser.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the test of the status page")]
+mod browser;
+
+use browser::Browser;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dnma-relay");
 /// Hits of the generated files.
@@ -242,47 +246,9 @@ async fn the_smallest_files_have_a_page_too() {
     assert!(section(&listed, "coverage").contains(">AUTRE<"), "a tool that was never seen");
 }
 
-/// Chromium where there is one.
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/bin")])
-        .flat_map(|folder| ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name)))
-        .find(|program| program.is_file());
-    if found.is_none() {
-        // Past the capture of the test's output: that nothing was looked at must be seen.
-        let line = "SKIPPED: Chromium is not installed: the HTML report was not opened in a browser";
-        writeln!(std::io::stderr(), "{line}").expect("an output");
-    }
-    found
-}
-
-/// Opens a page, and gives what it became.
-async fn open(chromium: &Path, page: &Path, options: &[String]) -> String {
-    let profile = tempfile::tempdir().expect("a profile");
-    let run = Command::new(chromium)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
-        // What the browser itself would like to know goes nowhere.
-        .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1300,900"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(options)
-        .arg(format!("file://{}", page.display()))
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(DEADLINE, run).await.expect("Chromium ends in time").expect("Chromium starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-/// Shows the page in frames as wide as a phone and a screen, all its details closed and open, and measures it from outside:
-/// the page runs no script. The lowest contrast is that of WCAG, between a text and the first background behind it.
-const MEASURE: &str = include_str!("browser/measure.html");
-
 #[tokio::test]
 async fn a_browser_draws_the_page_at_every_width() {
-    let Some(chromium) = chromium() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
+    let Some(browser) = Browser::find("the HTML report") else { return };
     let one = hit(100, &mut BTreeSet::new()).to_string();
     let pages = [
         (page(&objects().text, "fr").await, true),
@@ -292,14 +258,8 @@ async fn a_browser_draws_the_page_at_every_width() {
         (page("", "en").await, false),
     ];
     for (index, (page, drawn)) in pages.iter().enumerate() {
-        let quoted = Value::from(page.as_str()).to_string().replace('<', "\\u003c");
-        let file = folder.path().join(format!("{index}.html"));
-        std::fs::write(&file, MEASURE.replace("PAGE", &quoted)).expect("a page");
         for dark in [false, true] {
-            let scheme = format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 });
-            let dom = open(&chromium, &file, &[scheme]).await;
-            let measured = between(&dom, "data-measured=\"", "\"").first().expect("measured").replace("&quot;", "\"");
-            let measured: Vec<Value> = serde_json::from_str(&measured).expect("JSON");
+            let measured = browser.measure(page, dark).await.expect("measured");
             assert_eq!(measured.len(), 10, "{index}: every width, closed and open");
             for frame in measured {
                 let at = |name: &str| frame[name].as_f64().unwrap_or(f64::INFINITY);
@@ -315,31 +275,23 @@ async fn a_browser_draws_the_page_at_every_width() {
     }
 }
 
-/// What the page asked the network for; the browser's own wishes have no origin.
-async fn requests(chromium: &Path, folder: &Path, page: &str) -> Vec<String> {
-    let (file, log) = (folder.join("page.html"), folder.join("net.json"));
+/// What the page asked the network for.
+async fn requests(browser: &Browser, page: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("page.html");
     std::fs::write(&file, page).expect("a page");
-    open(chromium, &file, &[format!("--log-net-log={}", log.display())]).await;
-    let log: Value = serde_json::from_slice(&std::fs::read(&log).expect("a log")).expect("JSON");
-    let of_page = |event: &Value| {
-        let params = &event["params"];
-        params["initiator"]
-            .as_str()
-            .filter(|initiator| *initiator != "not an origin")
-            .and_then(|_| params["url"].as_str().map(str::to_owned))
-    };
-    log["events"].as_array().expect("events").iter().filter_map(of_page).filter(|url| !url.starts_with("file:")).collect()
+    let opened = browser.open(&format!("file://{}", file.display()), Duration::from_secs(1)).await.expect("opened");
+    opened.requests.into_iter().filter(|url| !url.starts_with("file:")).collect()
 }
 
 #[tokio::test]
 async fn the_page_fetches_nothing_and_lets_nothing_be_fetched() {
-    let Some(chromium) = chromium() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
+    let Some(browser) = Browser::find("the HTML report") else { return };
     let page = page(&objects().text, "en").await;
-    assert_eq!(requests(&chromium, folder.path(), &page).await, [""; 0]);
+    assert_eq!(requests(&browser, &page).await, [""; 0]);
     let image = "<img src=\"http://picture.invalid/x.png\"></body>";
     let tampered = page.replace("</body>", image);
-    assert_eq!(requests(&chromium, folder.path(), &tampered).await, [""; 0], "its policy forbids it");
+    assert_eq!(requests(&browser, &tampered).await, [""; 0], "its policy forbids it");
     let unguarded = tampered.replace("Content-Security-Policy", "x-none");
-    assert_eq!(requests(&chromium, folder.path(), &unguarded).await, ["http://picture.invalid/x.png"], "a request would be seen");
+    assert_eq!(requests(&browser, &unguarded).await, ["http://picture.invalid/x.png"], "a request would be seen");
 }

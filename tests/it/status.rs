@@ -258,15 +258,17 @@ pub(crate) async fn top_sees_every_worker(scene: Scene) -> anyhow::Result<()> {
     ensure!(text.starts_with("Les hits passent\n") && text.contains("ne répond pas"), "{text}");
     ensure!(top(&["--once"], &[&nobody]).await?.0 == Some(1), "nobody answers");
     for end in ["q", "\u{3}"] {
-        live(first.url(), end).await?;
+        live(&addresses[..2], end).await?;
     }
     first.stop().await?;
     second.stop().await
 }
 
 /// On a terminal it stays until a key ends it, and gives the terminal back as it was.
-async fn live(address: &str, end: &str) -> anyhow::Result<()> {
-    let shell = format!("stty rows 40 cols 140; {} top --url {address}; stty -a", program().display());
+async fn live(addresses: &[&str], end: &str) -> anyhow::Result<()> {
+    // Of both: by chance one of them may have been given no hit, and then it delivers none.
+    let urls: String = addresses.iter().map(|address| format!(" --url {address}")).collect();
+    let shell = format!("stty rows 40 cols 140; {} top{urls}; stty -a", program().display());
     let mut command = tokio::process::Command::new("script");
     command.args(["-qefc", &shell, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.env("TERM", "xterm").spawn().context("script, of Debian's bsdutils")?;
