@@ -10,6 +10,8 @@ use crate::service::config::ConfigError;
 
 pub mod books;
 pub mod check;
+mod columns;
+pub mod dead;
 pub mod healthcheck;
 mod input;
 pub mod plan;
@@ -92,6 +94,17 @@ pub enum Command {
     ///
     /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
     Books(books::Options),
+    /// Look after dead hits: list, group, show, export, replay, purge
+    ///
+    /// Hits that could not be delivered lie in the queue *parked*, hits that break the plan in *rejected*, until somebody decides.
+    /// Looking takes nothing, and is safe beside running workers; one person looks at a time.
+    ///
+    /// Example: dnma-relay dead group
+    Dead {
+        /// What to do.
+        #[command(subcommand)]
+        command: Box<dead::Command>,
+    },
     /// Ask the relay that runs with this environment whether it lives
     ///
     /// Asks /livez on HTTP_LISTEN, for at most 3 s. Exit code 1 if it hangs or does not run. For containers, which have no shell.
@@ -109,6 +122,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Top(options) => top::run(&options).await,
         Command::Topology(options) => topology::run(&options),
         Command::Books(options) => books::run(&options).await,
+        Command::Dead { command } => dead::run(&command).await,
         Command::Healthcheck => healthcheck::run().await,
     };
     outcome.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod cdt;
 mod code;
 pub mod data;
+pub mod dead;
 pub mod envelope;
 pub mod hit;
 pub mod plan;

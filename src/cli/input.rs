@@ -1,7 +1,7 @@
 //! Files of hits in every form that an ENT has them in: opened, told apart by their content, read in bounded memory, and with
 //! a progress bar.
 //!
-//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`array`] (a JSON array), [`table`] (CSV). Each
+//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`table`] (CSV). Each
 //! gives one [`Record`] after the other; gzip is unpacked on the way.
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 mod array;
+pub(crate) mod exported;
 mod lines;
 mod table;
 

@@ -22,6 +22,9 @@ pub const WORKER: &str = "x-dnma-worker";
 /// The AMQP user who sent the hit, as the broker had verified it before the relay moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
+/// The replay that took the hit out of *parked* or *rejected*: `parked/2026-11-24T08:00:00Z-1a2b`. It stays with the hit from then on.
+pub const REPLAY: &str = "x-dnma-replay";
+
 const OURS: [&str; 9] = [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
 
 /// `x-dnma-reason` of a rejected hit; its violations say the rest.
@@ -36,8 +39,9 @@ pub struct Past {
     pub first_failed_at: Option<Timestamp>,
 }
 
-/// One header value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One header value. In JSON it is just that.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
 pub enum Header {
     /// A text.
     Text(String),

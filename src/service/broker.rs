@@ -14,16 +14,19 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Consumer, Event};
-use thiserror::Error;
 
 use super::config::{Broker, BrokerUrl};
 use super::lost::{Lost, Over};
 use super::settler::{Held, Office, Settler};
-use super::topology::{Depth, Depths, TopologyError};
+use super::topology::{Depth, Depths};
 
+mod dead;
+mod error;
 mod publisher;
 mod sounder;
 
+pub use dead::{DeadLetters, Forwarder, Hold, Letter};
+pub use error::BrokerError;
 pub use publisher::{Confirm, Publisher};
 pub use sounder::Sounder;
 
@@ -42,39 +45,6 @@ const PUBLISH_FRAME: u32 = 65_536;
 
 /// Closing is a courtesy; a broker that is away does not answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why there is no session.
-#[derive(Debug, Error)]
-pub enum BrokerError {
-    /// No address of `AMQP_URL` works; the last one's reason.
-    #[error("cannot connect to {shown}: {reason}")]
-    Connect {
-        /// Address without user and password.
-        shown: String,
-        /// From the client library.
-        reason: String,
-    },
-    /// A certificate or key of `AMQP_*_FILE`.
-    #[error("{path} cannot be read: {source}")]
-    File {
-        /// Its path.
-        path: String,
-        /// From the system.
-        source: std::io::Error,
-    },
-    /// The broker lacks what the relay needs.
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    /// Nothing to publish to.
-    #[error("exchange {0} does not exist: start a relay, which declares it, or load what `dnma-relay topology` prints")]
-    NoExchange(String),
-    /// The session ended before the broker answered.
-    #[error(transparent)]
-    Over(#[from] Over),
-    /// The broker refused a step, or the connection broke.
-    #[error("the broker did not do as asked: {0}")]
-    Lib(#[from] lapin::Error),
-}
 
 /// One session: from connecting to the first loss.
 #[derive(Debug)]

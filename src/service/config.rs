@@ -242,6 +242,31 @@ impl Settings {
     }
 }
 
+/// What a relay would judge a hit by, and the broker: for commands that look after dead hits.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// Broker and topology.
+    pub broker: Broker,
+    /// Reference lists and tenants.
+    pub rules: Source,
+    /// Which violations reject a hit.
+    pub validation: Validation,
+    /// `idsite` of hits that carry none.
+    pub site_id: Option<String>,
+    /// Hits over 24 h old can be delivered.
+    pub has_token: bool,
+}
+
+impl Judge {
+    /// Reads the process environment; where Matomo is does not matter.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake of these.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        read::judge(process_environment())
+    }
+}
+
 impl Broker {
     /// The AMQP side alone, for commands that never talk to Matomo.
     ///

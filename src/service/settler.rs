@@ -309,7 +309,7 @@ fn is_small(value: &AMQPValue) -> bool {
 
 /// The properties of the copy in the next queue. What the ENT set stays, but for what would harm the hit there: `expiration`
 /// would drop it, `user_id` must be the publisher's own, and a transient message would not survive a restart.
-fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) -> BasicProperties {
+pub(super) fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) -> BasicProperties {
     let mut headers = FieldTable::default();
     let theirs = original.headers().iter().flat_map(|table| table.inner());
     let theirs = theirs.filter(|(name, value)| envelope::keeps(name.as_str()) && is_small(value));
@@ -345,7 +345,7 @@ fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) ->
     properties
 }
 
-fn as_number(value: &AMQPValue) -> Option<i64> {
+pub(super) fn as_number(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(n) => Some((*n).into()),
         AMQPValue::ShortShortUInt(n) => Some((*n).into()),
@@ -358,7 +358,7 @@ fn as_number(value: &AMQPValue) -> Option<i64> {
     }
 }
 
-fn as_text(value: &AMQPValue) -> Option<String> {
+pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
         AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),

@@ -19,7 +19,7 @@ pub use ensure::{Depth, TopologyError};
 const DELIVERY_LIMIT: i64 = 100;
 
 /// "No limit" that every version understands: not set, RabbitMQ 4 drops a message after 20 listings; -1, 3.10 does.
-const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
+pub const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// The type of the main exchange with more than one shard; a plugin that comes with RabbitMQ, but is not enabled.
 const CONSISTENT_HASH: &str = "x-consistent-hash";

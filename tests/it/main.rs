@@ -17,6 +17,7 @@ mod cable_to_broker;
 mod cable_to_matomo;
 mod cluster;
 mod configuration;
+mod dead;
 mod drill;
 mod encryption;
 mod examine;
@@ -112,6 +113,7 @@ fn main() -> anyhow::Result<()> {
         // The longest first: at the end none runs alone.
         test("cluster::one_node_of_three_may_fail", b, h, cluster::one_node_of_three_may_fail),
         test("histories::random_faults_lose_nothing", b, h, histories::random_faults_lose_nothing),
+        test("dead::fifty_thousand", b, h, dead::fifty_thousand),
         test("memory::a_worker_stays_small", b, h, memory::a_worker_stays_small),
         test("answers::every_answer_has_its_fate", b, h, answers::every_answer_has_its_fate),
         test("outage::thirty_seconds_cost_only_what_was_in_flight", b, h, outage::thirty_seconds_cost_only_what_was_in_flight),
@@ -151,6 +153,12 @@ fn main() -> anyhow::Result<()> {
         test("cable_to_matomo::corrupt_answers", b, h, cable_to_matomo::corrupt_answers),
         test("cable_to_matomo::slow", b, h, cable_to_matomo::slow),
         test("cable_to_matomo::thin", b, h, cable_to_matomo::thin),
+        test("dead::looking_takes_nothing", b, h, dead::looking_takes_nothing),
+        test("dead::one_looks_at_a_time", b, h, dead::one_looks_at_a_time),
+        test("dead::a_low_limit_is_pointed_out", b, h, dead::a_low_limit_is_pointed_out),
+        test("dead::a_replay_starts_anew_and_says_so", b, h, dead::a_replay_starts_anew_and_says_so),
+        test("dead::what_is_exported_is_read_back", b, h, dead::what_is_exported_is_read_back),
+        test("dead::a_purge_asks_first", b, h, dead::a_purge_asks_first),
         test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),
         test("configuration::no_secret_in_any_output", b, h, configuration::no_secret_in_any_output),
         test("rules::lists_are_read_again_and_a_broken_one_is_refused", b, h, rules::lists_are_read_again_and_a_broken_one_is_refused),

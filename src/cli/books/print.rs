@@ -4,10 +4,14 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::cli::columns::in_columns;
 use crate::domain::books::{Line, Record, Row, Since, Statement};
 
 /// Characters of a name in the table; the other forms have it whole.
 const MOST_NAME: usize = 30;
+
+/// Columns that name the account; the site is a name too.
+const NAMES: usize = 3;
 
 type Column = (&'static str, fn(&Row) -> i64);
 
@@ -121,7 +125,7 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
         lines.push([named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat());
     }
     lines.push([named(["total", "", ""]), figures(total)].concat());
-    in_columns(&lines)
+    in_columns(&lines, NAMES)
 }
 
 fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
@@ -134,21 +138,7 @@ fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
     if !lines.is_empty() {
         writeln!(out, "\nRejected, by rule")?;
     }
-    in_columns(&lines).into_iter().try_for_each(|line| writeln!(out, "{line}"))
-}
-
-/// Each column as wide as its widest cell: words to the left, numbers to the right.
-fn in_columns(lines: &[Vec<String>]) -> Vec<String> {
-    let count = lines.first().map_or(0, Vec::len);
-    let column = |place: usize| lines.iter().filter_map(move |line| line.get(place));
-    let widths: Vec<usize> = (0..count).map(|place| column(place).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
-    let is_number = |cell: &String| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    // The sites are names.
-    let numbers: Vec<bool> =
-        (0..count).map(|place| place > 2 && lines.last().and_then(|line| line.get(place)).is_some_and(is_number)).collect();
-    let cell =
-        |((cell, width), number): ((&String, &usize), &bool)| if *number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-    lines.iter().map(|line| line.iter().zip(&widths).zip(&numbers).map(cell).collect::<Vec<_>>().join("  ")).collect()
+    in_columns(&lines, NAMES).into_iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 /// Cut where the table would become too wide; and nothing that a terminal takes for a command.

@@ -1,4 +1,4 @@
-//! One hit a line: a JSON object, a query string or URL, or a line of a web server's access log.
+//! One hit a line: a JSON object, a query string or URL, a line of a web server's access log, or one of `dead export`.
 
 use std::io::BufRead;
 
@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use memchr::{memchr, memmem};
 
+use super::exported::{self, Exported};
 use super::{QUERY, Record, Text};
 use crate::domain::hit;
 
@@ -13,11 +14,13 @@ pub(super) struct Lines {
     text: Text,
     line: Vec<u8>,
     number: u64,
+    /// The body of a line of an export.
+    body: Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn new(text: Text) -> Self {
-        Self { text, line: Vec::new(), number: 0 }
+        Self { text, line: Vec::new(), number: 0, body: Vec::new() }
     }
 
     /// The next line that is not blank.
@@ -34,6 +37,15 @@ impl Lines {
         }
         let line = self.line.trim_ascii();
         let number = self.number;
+        if exported::begins(line) {
+            return Ok(Some(match exported::read(line) {
+                Ok(Exported { body, content_type, received_at }) => {
+                    self.body = body;
+                    Record { number, body: Ok(&self.body), content_type, received_at }
+                }
+                Err(broken) => Record { number, body: Err(broken), content_type: None, received_at: None },
+            }));
+        }
         if line.starts_with(b"{") {
             return Ok(Some(Record { number, body: Ok(line), content_type: None, received_at: None }));
         }
@@ -54,7 +66,12 @@ impl Lines {
             read = true;
             let end = memchr(b'\n', chunk);
             let taken = end.map_or(chunk.len(), |end| end + 1);
-            let room = (hit::MAX_BYTES + 2).saturating_sub(self.line.len());
+            let most = if exported::begins(&self.line) || exported::begins(chunk) && self.line.is_empty() {
+                exported::MOST
+            } else {
+                hit::MAX_BYTES
+            };
+            let room = (most + 2).saturating_sub(self.line.len());
             self.line.extend_from_slice(chunk.get(..taken.min(room)).unwrap_or_default());
             self.text.consume(taken);
             if end.is_some() {

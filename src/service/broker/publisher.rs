@@ -19,7 +19,7 @@ pub struct Publisher {
 
 /// A publish on its way.
 #[derive(Debug)]
-pub struct Confirm(PublisherConfirm);
+pub struct Confirm(pub(super) PublisherConfirm);
 
 impl Publisher {
     /// Connects. `user` is put into each message as its `user_id`.

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::{Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, Settings, Topology};
+use super::{Broker, BrokerUrl, ConfigError, Judge, Log, LogFormat, Matomo, Settings, Topology};
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -60,6 +60,12 @@ pub(super) fn broker(vars: impl IntoIterator<Item = (String, String)>) -> Result
     check.finish(broker)
 }
 
+pub(super) fn judge(vars: impl IntoIterator<Item = (String, String)>) -> Result<Judge, ConfigError> {
+    let mut check = Check::default();
+    let judge = check.judge(raw(vars)?);
+    check.finish(judge)
+}
+
 pub(super) fn http_listen(vars: impl IntoIterator<Item = (String, String)>) -> Result<SocketAddr, ConfigError> {
     let mut check = Check::default();
     let listen = check.listen(raw(vars)?.http_listen);
@@ -99,12 +105,7 @@ impl Check {
         let allow_plaintext = self.plaintext(&raw);
         let broker = self.broker(&raw, allow_plaintext);
         let matomo = self.matomo(&raw, allow_plaintext);
-        let validation = self.choice(
-            "VALIDATION",
-            raw.validation,
-            &[("observe", Validation::Observe), ("filter", Validation::Filter), ("strict", Validation::Strict)],
-            Validation::Filter,
-        );
+        let validation = self.validation(raw.validation);
         let rules = self.rules(raw.reference_lists, raw.tenants, broker.as_ref());
         let http_listen = self.listen(raw.http_listen);
         let format = match raw.log_format {
@@ -121,6 +122,21 @@ impl Check {
             http_listen: http_listen?,
             log: Log { format: format?, filter: filter? },
         })
+    }
+
+    fn judge(&mut self, raw: Raw) -> Option<Judge> {
+        let plaintext = self.plaintext(&raw);
+        let broker = self.broker(&raw, plaintext);
+        let validation = self.validation(raw.validation);
+        let site_id = self.site_id(raw.matomo_site_id);
+        let has_token = self.secret("MATOMO_TOKEN_AUTH", raw.matomo_token_auth, raw.matomo_token_auth_file).is_some();
+        let rules = self.rules(raw.reference_lists, raw.tenants, broker.as_ref());
+        Some(Judge { broker: broker?, rules, validation: validation?, site_id, has_token })
+    }
+
+    fn validation(&mut self, value: Option<String>) -> Option<Validation> {
+        let choices = [("observe", Validation::Observe), ("filter", Validation::Filter), ("strict", Validation::Strict)];
+        self.choice("VALIDATION", value, &choices, Validation::Filter)
     }
 
     fn plaintext(&mut self, raw: &Raw) -> bool {

@@ -51,6 +51,18 @@ impl Topology {
         Ok(differences)
     }
 
+    /// Declares one queue, which must exist, once more: the broker says whether its arguments are the same, and changes nothing.
+    ///
+    /// # Errors
+    /// [`TopologyError::Different`], [`TopologyError::Forbidden`] for a user who may not declare it, or what broke.
+    pub async fn compare_queue(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
+        let channel = channel(connection, name).await?;
+        for queue in self.queues().iter().filter(|queue| queue.name == name) {
+            self.declare_queue(&channel, queue).await?;
+        }
+        self.close(&channel).await
+    }
+
     /// Whether the broker knows the main exchange's type, by an exchange that lives for a moment.
     async fn try_type(&self, connection: &Connection) -> Result<(), TopologyError> {
         if self.shards == 1 {

@@ -7,8 +7,8 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -119,6 +119,8 @@ impl Queues {
             return Ok(Vec::new());
         }
         let channel = self.connection.create_channel().await?;
+        // Without a limit, a quorum queue gives 2,000.
+        channel.basic_qos(u16::MAX, BasicQosOptions::default()).await?;
         let name = format!("{}.{suffix}", self.prefix);
         let mut consumer = channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
         let mut messages = Vec::new();

@@ -1,0 +1,160 @@
+//! `dead list`: one hit a line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::choice::Choice;
+use super::digest::Digest;
+use super::reading;
+use crate::domain::dead::Dead;
+use crate::domain::dead::mask::shown;
+use crate::domain::plan::Place;
+use crate::service::broker::Letter;
+use crate::service::config::Broker;
+
+/// Options of `dead list`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Show visitors too
+    #[arg(long)]
+    reveal: bool,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) queue: &'static str,
+    pub(super) id: String,
+    reasons: Vec<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    attempts: u32,
+    first_failed_at: Option<Timestamp>,
+    failed_at: Option<Timestamp>,
+    idsite: Option<String>,
+    exploitant: Option<String>,
+    plateforme: Option<String>,
+    uai: Option<String>,
+    service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cause {
+    code: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl Row {
+    pub(super) fn of(letter: &Letter, dead: &Dead<'_>, reveal: bool) -> Self {
+        let value = |place: Place| dead.value(place).map(shown);
+        let cause = |cause: &crate::domain::dead::Cause| Cause { code: shown(&cause.code), field: cause.field.as_deref().map(shown) };
+        Self {
+            queue: dead.grave.code(),
+            id: Digest::of(letter.body()).hex(),
+            reasons: dead.causes.iter().map(cause).collect(),
+            status: dead.status,
+            attempts: dead.attempts,
+            first_failed_at: dead.first_failed_at,
+            failed_at: dead.failed_at,
+            idsite: value(Place::Site),
+            exploitant: value(Place::Exploitant),
+            plateforme: value(Place::Plateforme),
+            uai: value(Place::Uai),
+            service: value(Place::Service),
+            replay: dead.replay.as_deref().map(shown),
+            uid: dead.value(Place::User).filter(|_| reveal).map(str::to_owned),
+        }
+    }
+
+    fn head(reveal: bool) -> String {
+        let columns = [
+            ("queue", 8),
+            ("id", 12),
+            ("failed at", 20),
+            ("attempts", 8),
+            ("status", 6),
+            ("reason", 34),
+            ("idsite", 6),
+            ("exploitant", 16),
+            ("plateforme", 16),
+            ("uai", 18),
+        ];
+        let cells = columns.into_iter().map(|(title, width)| format!("{title:<width$}")).collect::<Vec<_>>().join("  ");
+        if reveal { format!("{cells}  uid") } else { cells.trim_end().to_owned() }
+    }
+
+    fn line(&self) -> String {
+        let text = |value: &Option<String>, width: usize| {
+            let value = value.as_deref().filter(|value| !value.is_empty()).unwrap_or("-");
+            let cut: String = value.chars().take(width).collect();
+            format!("{cut:<width$}")
+        };
+        let cause = self.reasons.first().map(|cause| match &cause.field {
+            Some(field) => format!("{} {field}", cause.code),
+            None => cause.code.clone(),
+        });
+        let more = self.reasons.len().saturating_sub(1);
+        let cause = cause.map(|cause| if more > 0 { format!("{cause} +{more}") } else { cause });
+        let time = self.failed_at.map(|time| format!("{:.0}", time));
+        let status = self.status.map(|status| status.to_string());
+        let line = [
+            text(&Some(self.queue.to_owned()), 8),
+            self.id.chars().take(12).collect(),
+            text(&time, 20),
+            format!("{:>8}", self.attempts),
+            text(&status, 6),
+            text(&cause, 34),
+            text(&self.idsite, 6),
+            text(&self.exploitant, 16),
+            text(&self.plateforme, 16),
+            text(&self.uai, 18),
+        ];
+        let uid = self.uid.as_deref().map(|uid| format!("  {}", uid.replace(char::is_control, "\u{fffd}"))).unwrap_or_default();
+        format!("{}{uid}", line.join("  ")).trim_end().to_owned()
+    }
+}
+
+/// Lists.
+///
+/// # Errors
+/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
+pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let settings = Broker::from_env()?;
+    let filter = options.choice.filter();
+    let letters = reading::open(&settings, &options.choice).await?;
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    if !options.json {
+        writeln!(out, "{}", Row::head(options.reveal))?;
+    }
+    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+        let row = Row::of(letter, dead, options.reveal);
+        if options.json {
+            serde_json::to_writer(&mut out, &row)?;
+            writeln!(out)?;
+        } else {
+            writeln!(out, "{}", row.line())?;
+        }
+        Ok(())
+    })
+    .await?;
+    letters.close().await;
+    if !options.json {
+        writeln!(out, "{} of {} hits", seen.chosen, seen.read)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

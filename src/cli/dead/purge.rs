@@ -1,0 +1,137 @@
+//! `dead purge`: hits deleted for good.
+
+use std::collections::HashMap;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::choice::Choice;
+use super::digest::Digest;
+use super::receipt::Receipt;
+use super::{reading, replay};
+use crate::domain::dead::Grave;
+use crate::domain::dead::filter::Filter;
+use crate::service::broker::DeadLetters;
+use crate::service::config::Broker;
+
+/// Options of `dead purge`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// Everything in the chosen queues
+    #[arg(long)]
+    all: bool,
+    /// Ask nothing
+    #[arg(long)]
+    yes: bool,
+    /// File for the receipt; - for standard output [default: dnma-relay-purge-ID.json]
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Print the receipt as JSON instead of a sentence
+    #[arg(long)]
+    json: bool,
+}
+
+/// How often each message was counted: what has come since is not deleted.
+type Counted = HashMap<(Grave, Digest), u64>;
+
+/// Deletes.
+///
+/// # Errors
+/// A configuration mistake, a receipt that cannot be written, or a broker that goes away.
+pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let filter = options.choice.filter();
+    if !filter.is_set() && !options.all {
+        eprintln!("dnma-relay: purge wants filters (--reason, --until, …), or --all for everything in the queue");
+        return Ok(ExitCode::from(2));
+    }
+    if filter.is_set() && options.all {
+        eprintln!("dnma-relay: --all is everything, filters are less: give one of the two");
+        return Ok(ExitCode::from(2));
+    }
+    let settings = Broker::from_env()?;
+    let letters = reading::open(&settings, &options.choice).await?;
+    let mut counted = Counted::new();
+    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+        *counted.entry((dead.grave, Digest::of(letter.body()))).or_default() += 1;
+        Ok(())
+    })
+    .await?;
+    if !options.yes && !confirmed(seen.chosen, seen.read)? {
+        letters.close().await;
+        eprintln!("Nothing was deleted.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut receipt = Receipt::begin("purge", (options.receipt.as_ref(), options.json), &options.choice, &filter, &settings, &letters)?;
+    receipt.count("chosen", seen.chosen);
+    let stop = replay::stop_on_signal()?;
+    let outcome = delete(&letters, &options.choice, &filter, counted, &mut receipt, &stop).await;
+    let missed = seen.chosen - receipt.counted("deleted");
+    let stopped = match &outcome {
+        Ok(()) if stop.is_cancelled() => Some("stopped by a signal".to_owned()),
+        Ok(()) if missed > 0 => Some(format!("{missed} hits were gone before they could be deleted")),
+        Ok(()) => None,
+        Err(error) => Some(format!("{error:#}")),
+    };
+    receipt.close(stopped.clone())?;
+    letters.close().await;
+    outcome?;
+    if !receipt.is_printed {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{} hits deleted; receipt: {}", receipt.counted("deleted"), receipt.path().display())?;
+        if let Some(reason) = &stopped {
+            writeln!(out, "Not finished: {reason}")?;
+        }
+    }
+    Ok(if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whoever deletes types how many: a number is not pressed by mistake.
+fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
+    if hits == 0 {
+        eprintln!("No hit is chosen, of {read}.");
+        return Ok(false);
+    }
+    let mut err = std::io::stderr().lock();
+    writeln!(err, "{hits} of {read} hits will be deleted for good. (`dead export` keeps a copy; `dead replay` sends them again.)")?;
+    write!(err, "Type {hits} to delete them: ")?;
+    err.flush()?;
+    let mut typed = String::new();
+    std::io::stdin().lock().read_line(&mut typed)?;
+    if !std::io::stdin().is_terminal() {
+        writeln!(err)?;
+    }
+    Ok(typed.trim() == hits.to_string())
+}
+
+async fn delete(
+    letters: &DeadLetters,
+    choice: &Choice,
+    filter: &Filter,
+    mut counted: Counted,
+    receipt: &mut Receipt,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    for grave in choice.graves() {
+        let mut hold = letters.hold(*grave).await?;
+        let progress = reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
+        while let Some(letter) = hold.next().await? {
+            progress.inc(1);
+            if stop.is_cancelled() || !filter.admits(&letter.read()) {
+                continue;
+            }
+            let Some(left) = counted.get_mut(&(*grave, Digest::of(letter.body()))).filter(|left| **left > 0) else { continue };
+            *left -= 1;
+            hold.remove(&letter).await?;
+            receipt.done_to(letter.body());
+            receipt.count("deleted", 1);
+        }
+        progress.finish_and_clear();
+        hold.finish().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Looking through the queues of dead hits, without taking anything.
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::choice::Choice;
+use crate::domain::dead::Dead;
+use crate::domain::dead::filter::Filter;
+use crate::service::broker::{DeadLetters, Letter};
+use crate::service::config::Broker;
+
+/// What was looked at.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Seen {
+    /// Hits in the queues.
+    pub(super) read: u64,
+    /// Of these, chosen.
+    pub(super) chosen: u64,
+}
+
+/// Connects, and makes sure that looking at the chosen queues costs none of their hits.
+pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<DeadLetters> {
+    let letters = DeadLetters::open(settings).await?;
+    for grave in choice.graves().iter().filter(|_| !choice.trust_limit) {
+        letters.make_sure(*grave).await?;
+    }
+    Ok(letters)
+}
+
+/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, all hits are back in their queues, in their order,
+/// afterwards.
+pub(super) async fn look(
+    letters: &DeadLetters,
+    choice: &Choice,
+    filter: &Filter,
+    mut each: impl FnMut(&Letter, &Dead<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    for grave in choice.graves() {
+        let mut hold = letters.hold(*grave).await?;
+        let progress = bar(hold.ready, format!("reading {}", letters.queue(*grave)))?;
+        let (mut of_queue, mut outcome) = (0, Ok(()));
+        while let Some(letter) = hold.next().await? {
+            seen.read += 1;
+            progress.inc(1);
+            if outcome.is_err() || choice.max.is_some_and(|max| of_queue >= max) {
+                continue;
+            }
+            let dead = letter.read();
+            if filter.admits(&dead) {
+                of_queue += 1;
+                outcome = each(&letter, &dead);
+            }
+        }
+        progress.finish_and_clear();
+        hold.finish().await.context("the hits are in their queue")?;
+        seen.chosen += of_queue;
+        outcome?;
+    }
+    Ok(seen)
+}
+
+/// A progress bar on standard error, on a terminal only.
+pub(super) fn bar(length: u64, message: String) -> anyhow::Result<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}  {elapsed} of about {duration}")?);
+    bar.set_message(message);
+    Ok(bar)
+}

@@ -1,0 +1,185 @@
+//! `dead show`: one hit whole, and what would become of it now.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::choice::Choice;
+use super::digest::Digest;
+use super::list::Row;
+use super::reading;
+use crate::cli::Lang;
+use crate::domain::dead::Dead;
+use crate::domain::dead::mask::masked;
+use crate::domain::dead::outlook::{Outlook, Terms, outlook};
+use crate::domain::envelope::Header;
+use crate::domain::hit::Value;
+use crate::domain::plan::Plan;
+use crate::domain::rule::Language;
+use crate::domain::validate::{Report, Violation};
+use crate::service::broker::Letter;
+use crate::service::config::Judge;
+use crate::service::rules::Rules;
+
+/// Options of `dead show`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Beginning of the id that list and group show; without any, the first ten of the chosen hits
+    id: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Language of what breaks the plan now
+    #[arg(long, value_enum, default_value_t)]
+    lang: Lang,
+    /// One JSON object a hit
+    #[arg(long)]
+    json: bool,
+    /// Show visitors, browsers and whole addresses too
+    #[arg(long)]
+    reveal: bool,
+}
+
+/// How many are shown when nobody says which.
+const MOST: usize = 10;
+
+/// How much of a message that is no hit is shown, in characters.
+const MOST_SHOWN: usize = 2_000;
+
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    row: Row,
+    headers: std::collections::BTreeMap<String, Header>,
+    routing_key: String,
+    fields: Vec<(String, String)>,
+    /// Why the body is no hit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
+    now: Now,
+}
+
+/// What would become of it.
+#[derive(Debug, Serialize)]
+struct Now {
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Report>,
+}
+
+/// Shows.
+///
+/// # Errors
+/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
+pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let settings = Judge::from_env()?;
+    let rules = Rules::load(settings.rules.clone())?;
+    let book = rules.book();
+    let filter = options.choice.filter();
+    let letters = reading::open(&settings.broker, &options.choice).await?;
+    let terms = Terms {
+        plan: &book.plan,
+        validation: settings.validation,
+        default_site: settings.site_id.as_deref(),
+        has_token: settings.has_token,
+        now: Timestamp::now(),
+        fixes: &[],
+    };
+    let (mut out, mut shown) = (std::io::BufWriter::new(std::io::stdout()), 0);
+    reading::look(&letters, &options.choice, &filter, |letter, dead| {
+        let id = Digest::of(letter.body()).hex();
+        let asked_for = if options.id.is_empty() { shown < MOST } else { options.id.iter().any(|asked| id.starts_with(asked.as_str())) };
+        if !asked_for {
+            return Ok(());
+        }
+        shown += 1;
+        let tenant = dead.tenant.as_deref();
+        let now = outlook(&terms, dead, book.sender(rules.verified(letter.user(), tenant)));
+        let whole = Whole::of(letter, dead, &book.plan, now, options);
+        if options.json {
+            serde_json::to_writer(&mut out, &whole)?;
+            writeln!(out)?;
+        } else {
+            whole.print(&mut out)?;
+        }
+        Ok(())
+    })
+    .await?;
+    letters.close().await;
+    out.flush()?;
+    if shown == 0 {
+        eprintln!("no such hit");
+    }
+    Ok(if shown == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Whole {
+    fn of(letter: &Letter, dead: &Dead<'_>, plan: &Plan, now: Outlook, options: &Options) -> Self {
+        let language = Language::from(options.lang);
+        let told = |name: &str, value: &str| {
+            let value = if options.reveal { value.into() } else { masked(plan, name, value) };
+            value.replace(char::is_control, "\u{fffd}")
+        };
+        let fields = dead.hit.iter().flat_map(|hit| hit.fields()).map(|(name, value)| {
+            let value = match value {
+                Value::Text(text) => told(name, text),
+                Value::Wrong(kind) => format!("({kind})"),
+            };
+            (name.replace(char::is_control, "\u{fffd}"), value)
+        });
+        let unreadable = dead.hit.as_ref().err().map(|error| {
+            let text = String::from_utf8_lossy(letter.body());
+            let text: String = text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            if options.reveal { format!("{error}: {text}") } else { format!("{error}, {} bytes", letter.body().len()) }
+        });
+        // Only what relays and brokers write: an ENT's own headers may say anything.
+        let headers =
+            letter.headers().filter(|(name, _)| options.reveal || name.starts_with("x-dnma-") || name.starts_with("x-first-death-"));
+        Self {
+            row: Row::of(letter, dead, options.reveal),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
+            routing_key: told("uid", letter.key()),
+            fields: fields.collect(),
+            unreadable,
+            now: Now::of(now, plan, language),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(out, "{} {}", self.row.queue, self.row.id)?;
+        for (name, value) in &self.headers {
+            let value = match value {
+                Header::Text(text) => text.replace(char::is_control, "\u{fffd}"),
+                Header::Number(number) => number.to_string(),
+            };
+            writeln!(out, "  {name:<24}  {value}")?;
+        }
+        writeln!(out, "  {:<24}  {}", "routing key", self.routing_key)?;
+        for (name, value) in &self.fields {
+            writeln!(out, "  {name:<24}  {value}")?;
+        }
+        if let Some(unreadable) = &self.unreadable {
+            writeln!(out, "  {:<24}  {unreadable}", "no hit")?;
+        }
+        writeln!(out, "  {:<24}  {}", "sent again now", self.now.outcome)?;
+        for report in &self.now.violations {
+            writeln!(out, "  {:<24}  {} ({})", "", report.message, report.code)?;
+        }
+        writeln!(out)
+    }
+}
+
+impl Now {
+    fn of(outlook: Outlook, plan: &Plan, language: Language) -> Self {
+        let report = |violations: Vec<Violation>| violations.iter().map(|violation| violation.report(plan, language)).collect();
+        match outlook {
+            Outlook::Goes(_) => Self { outcome: "would be delivered", violations: Vec::new() },
+            Outlook::Rejected(violations) => Self { outcome: "would be rejected", violations: report(violations) },
+            Outlook::TooOld => {
+                Self { outcome: "would be parked: over 24 h old, and there is no MATOMO_TOKEN_AUTH", violations: Vec::new() }
+            }
+        }
+    }
+}

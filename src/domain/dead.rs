@@ -1,0 +1,205 @@
+//! Dead hits: what lies in *parked* and *rejected*, as far as its message tells.
+//!
+//! The queues are the only store. So everything that is known of a dead hit is read from its body and from the headers that
+//! the relay wrote when it moved the hit ([`envelope`](super::envelope)).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::code::codes;
+use super::envelope::{self, Header};
+use super::hit::{self, DecodeError, RawHit};
+use super::plan::{Place, Plan};
+use super::rule::Severity;
+
+pub mod filter;
+pub mod fix;
+pub mod group;
+pub mod mask;
+pub mod outlook;
+
+codes! {
+    /// A queue that hits stay in until somebody decides.
+    Grave {
+        /// Hits that could not be delivered.
+        Parked = "parked",
+        /// Hits that break the plan.
+        Rejected = "rejected",
+    }
+}
+
+/// Reason of a hit that the broker itself parked, after too many deliveries: it may have crashed workers.
+pub const DELIVERY_LIMIT: &str = "delivery-limit";
+/// Reason of a message that says nothing of how it came here.
+pub const UNKNOWN: &str = "unknown";
+
+/// Header that the broker writes when it moves a message by itself.
+const FIRST_DEATH: &str = "x-first-death-reason";
+
+/// A message as it lies in its queue.
+pub struct Message<'m, 'h> {
+    /// Where it lies.
+    pub grave: Grave,
+    /// Byte for byte as the ENT wrote it.
+    pub body: &'m [u8],
+    /// The AMQP property.
+    pub content_type: Option<&'m str>,
+    /// The AMQP property `timestamp`.
+    pub sent_at: Option<Timestamp>,
+    /// Looks a header up.
+    pub header: &'h dyn Fn(&str) -> Option<Header>,
+}
+
+/// What is known of a dead hit.
+#[derive(Debug)]
+pub struct Dead<'m> {
+    /// Where it lies.
+    pub grave: Grave,
+    /// Why it is there: one for a parked hit, and one for each rule that rejected it.
+    pub causes: Vec<Cause>,
+    /// HTTP status of the latest failure.
+    pub status: Option<u16>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// When it first failed.
+    pub first_failed_at: Option<Timestamp>,
+    /// When it last failed, or was rejected.
+    pub failed_at: Option<Timestamp>,
+    /// The AMQP property `timestamp`.
+    pub sent_at: Option<Timestamp>,
+    /// The AMQP user who sent it, as a relay wrote it down.
+    pub tenant: Option<String>,
+    /// The replay that sent it before, if one did.
+    pub replay: Option<String>,
+    /// The hit itself.
+    pub hit: Result<RawHit<'m>, DecodeError>,
+}
+
+/// Why a hit is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Cause {
+    /// Code of the failure, or of the rule.
+    pub code: String,
+    /// The field at fault, by the RFTI's name.
+    #[serde(default)]
+    pub field: Option<String>,
+    #[serde(default = "error")]
+    severity: Severity,
+    /// What the relay said.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+fn error() -> Severity {
+    Severity::Error
+}
+
+impl<'m> Dead<'m> {
+    /// Reads a message. What a header lacks, or holds that is none of ours, counts as not told.
+    pub fn read(message: &Message<'m, '_>) -> Self {
+        let text = |name: &str| match (message.header)(name) {
+            Some(Header::Text(text)) => Some(text),
+            _ => None,
+        };
+        let number = |name: &str| match (message.header)(name) {
+            Some(Header::Number(number)) => Some(number),
+            _ => None,
+        };
+        let past = envelope::past(number, text);
+        Self {
+            grave: message.grave,
+            causes: causes(text),
+            status: number(envelope::STATUS).and_then(|status| u16::try_from(status).ok()),
+            attempts: past.attempts,
+            first_failed_at: past.first_failed_at,
+            failed_at: text(envelope::FAILED_AT).and_then(|time| time.parse().ok()),
+            sent_at: message.sent_at,
+            tenant: text(envelope::TENANT),
+            replay: text(envelope::REPLAY),
+            hit: hit::decode(message.body, message.content_type),
+        }
+    }
+
+    /// The value that the hit has for a field; none if it is no hit, or has none.
+    pub fn value(&self, place: Place) -> Option<&str> {
+        self.hit.as_ref().ok()?.text(place.code())
+    }
+
+    /// The value of a field with a closed list: what a rejected hit has instead of a legal one. Nothing of what people write freely.
+    pub fn listed(&self, plan: &Plan, field: Option<&str>) -> Option<&str> {
+        let field = plan.index(field?).and_then(|index| plan.fields().get(index)).filter(|field| field.list.is_some())?;
+        self.hit.as_ref().ok()?.text(&field.name)
+    }
+}
+
+/// Rejected hits carry every violation; of these, errors are what rejected them, or else, under strict validation, warnings.
+fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<Cause> {
+    let alone = |code: String| vec![Cause { code, field: None, severity: Severity::Error, message: None }];
+    match text(envelope::REASON) {
+        Some(reason) if reason == envelope::REASON_PLAN => {
+            let violations: Vec<Cause> = text(envelope::VIOLATIONS).and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default();
+            let gravest = violations.iter().map(|cause| cause.severity).max();
+            let causes: Vec<Cause> = violations.into_iter().filter(|cause| Some(cause.severity) == gravest).collect();
+            if causes.is_empty() { alone(reason) } else { causes }
+        }
+        Some(reason) => alone(reason),
+        None if text(FIRST_DEATH).as_deref() == Some("delivery_limit") => alone(DELIVERY_LIMIT.to_owned()),
+        None => alone(UNKNOWN.to_owned()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::domain) const BODY: &str = r#"{"idsite":"7","uid":"u-1","dimension1":"0750655E,0350029S","dimension3":"ALPHA","dimension4":"PA","dimension8":"CANTINE","cdt":1732549235}"#;
+
+    pub(in crate::domain) fn rejected(violations: &str) -> Dead<'static> {
+        let violations = violations.to_owned();
+        let header = move |name: &str| match name {
+            envelope::REASON => Some(Header::Text("plan".into())),
+            envelope::VIOLATIONS => Some(Header::Text(violations.clone())),
+            envelope::FAILED_AT => Some(Header::Text("2026-11-24T08:00:00.000Z".into())),
+            envelope::ATTEMPT => Some(Header::Number(0)),
+            _ => None,
+        };
+        Dead::read(&Message { grave: Grave::Rejected, body: BODY.as_bytes(), content_type: None, sent_at: None, header: &header })
+    }
+
+    pub(in crate::domain) fn parked(reason: &'static str, status: i64) -> Dead<'static> {
+        let header = move |name: &str| match name {
+            envelope::REASON => Some(Header::Text(reason.into())),
+            envelope::STATUS => Some(Header::Number(status)),
+            envelope::ATTEMPT => Some(Header::Number(3)),
+            envelope::FIRST_FAILED_AT => Some(Header::Text("2026-11-24T07:00:00.000Z".into())),
+            envelope::FAILED_AT => Some(Header::Text("2026-11-24T07:30:00.000Z".into())),
+            _ => None,
+        };
+        Dead::read(&Message { grave: Grave::Parked, body: BODY.as_bytes(), content_type: None, sent_at: None, header: &header })
+    }
+
+    #[test]
+    fn what_rejected_a_hit_is_its_errors_or_else_its_warnings() {
+        let dead = rejected(
+            r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"},{"code":"not-in-list","severity":"error","field":"dimension8","message":"m"}]"#,
+        );
+        assert_eq!(dead.causes.iter().map(|cause| cause.code.as_str()).collect::<Vec<_>>(), ["not-in-list"]);
+        let strict = rejected(r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"}]"#);
+        assert_eq!(strict.causes[0].code, "long-value");
+        assert_eq!(rejected("no JSON").causes[0].code, "plan");
+        assert_eq!(dead.value(Place::Exploitant), Some("ALPHA"));
+    }
+
+    #[test]
+    fn a_message_without_our_headers_has_a_reason_too() {
+        let of = |death: Option<&'static str>| {
+            let header = move |name: &str| death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()));
+            let message = Message { grave: Grave::Parked, body: b"\xff", content_type: None, sent_at: None, header: &header };
+            Dead::read(&message)
+        };
+        assert_eq!(of(Some("delivery_limit")).causes[0].code, DELIVERY_LIMIT);
+        let nobodys = of(None);
+        assert_eq!(nobodys.causes[0].code, UNKNOWN);
+        assert!(nobodys.hit.is_err() && nobodys.value(Place::Site).is_none());
+    }
+}

@@ -1,0 +1,202 @@
+//! Dead hits counted by what they have in common.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::mask::shown;
+use super::{Cause, Dead};
+use crate::domain::code::codes;
+use crate::domain::plan::{Place, Plan};
+use crate::domain::validate::{Context, validate};
+
+codes! {
+    /// What hits are grouped by.
+    Key {
+        /// *parked* or *rejected*.
+        Queue = "queue",
+        /// Code of the failure, or of each rule that rejected the hit.
+        Reason = "reason",
+        /// The field at fault.
+        Field = "field",
+        /// What that field holds, where the plan has a list for it.
+        Value = "value",
+        /// Matomo's site.
+        Site = "idsite",
+        /// `dimension3`.
+        Exploitant = "exploitant",
+        /// `dimension4`.
+        Plateforme = "plateforme",
+        /// `dimension1`.
+        Uai = "uai",
+        /// HTTP status.
+        Status = "status",
+        /// How often it was sent.
+        Attempt = "attempt",
+    }
+}
+
+/// More groups than anybody reads; what comes after is counted together. Bounds the memory, whatever the hits say.
+const MOST_GROUPS: usize = 10_000;
+
+/// Groups of dead hits.
+#[derive(Debug)]
+pub struct Groups {
+    keys: Vec<Key>,
+    groups: BTreeMap<Vec<String>, Group>,
+    /// Hits, each counted once.
+    pub hits: u64,
+    /// Hits that are in more than one group, because several rules rejected them.
+    pub in_several: u64,
+    /// Hits of groups that found no place any more.
+    pub others: u64,
+}
+
+/// What one group has in common with nobody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// How many.
+    pub hits: u64,
+    /// When the first of them failed.
+    pub first_failed_at: Option<Timestamp>,
+    /// When the last of them failed.
+    pub last_failed_at: Option<Timestamp>,
+    /// One of them.
+    pub example: String,
+    /// The legal value that was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
+}
+
+impl Groups {
+    /// None yet.
+    pub fn new(keys: Vec<Key>) -> Self {
+        Self { keys, groups: BTreeMap::new(), hits: 0, in_several: 0, others: 0 }
+    }
+
+    /// Counts a hit, in each of its groups once. `id` is called where it is the first of a group.
+    pub fn add(&mut self, plan: &Plan, dead: &Dead<'_>, id: impl Fn() -> String) {
+        self.hits += 1;
+        let mut counted = BTreeSet::new();
+        for cause in &dead.causes {
+            let names: Vec<String> = self.keys.iter().map(|key| name(*key, plan, dead, cause)).collect();
+            if counted.contains(&names) {
+                continue;
+            }
+            if let Some(group) = self.groups.get_mut(&names) {
+                group.count(dead);
+            } else if self.groups.len() < MOST_GROUPS {
+                let mut group = Group { example: id(), nearest: nearest(plan, dead, cause), ..Group::default() };
+                group.count(dead);
+                self.groups.insert(names.clone(), group);
+            } else {
+                self.others += 1;
+            }
+            counted.insert(names);
+        }
+        self.in_several += u64::from(counted.len() > 1);
+    }
+
+    /// What they are grouped by.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The largest first.
+    pub fn sorted(&self) -> Vec<(&[String], &Group)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
+        // Stable, so that equal ones stay in the order of their names.
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.hits));
+        groups
+    }
+}
+
+impl Group {
+    fn count(&mut self, dead: &Dead<'_>) {
+        self.hits += 1;
+        if let Some(at) = dead.failed_at {
+            self.first_failed_at = Some(self.first_failed_at.map_or(at, |first| first.min(at)));
+            self.last_failed_at = Some(self.last_failed_at.map_or(at, |last| last.max(at)));
+        }
+    }
+}
+
+fn name(key: Key, plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> String {
+    let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
+    match key {
+        Key::Queue => dead.grave.code().to_owned(),
+        Key::Reason => shown(&cause.code),
+        Key::Field => value(cause.field.as_deref()),
+        Key::Value => value(dead.listed(plan, cause.field.as_deref())),
+        Key::Site => value(dead.value(Place::Site)),
+        Key::Exploitant => value(dead.value(Place::Exploitant)),
+        Key::Plateforme => value(dead.value(Place::Plateforme)),
+        Key::Uai => value(dead.value(Place::Uai)),
+        Key::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
+        Key::Attempt => dead.attempts.to_string(),
+    }
+}
+
+/// What the plan in force now suggests for the field at fault.
+fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> Option<String> {
+    let hit = dead.hit.as_ref().ok()?;
+    let context = Context { has_token: true, ..Context::at(dead.failed_at?) };
+    let found = validate(plan, hit, context).violations.into_iter();
+    found
+        .filter(|violation| violation.rule.code() == cause.code && violation.field == cause.field)
+        .find_map(|violation| violation.suggestion)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::dead::tests::{parked, rejected};
+
+    #[test]
+    fn hits_are_counted_by_what_they_share_the_largest_group_first() {
+        let plan = Plan::built_in().expect("plan");
+        let mut groups = Groups::new(vec![Key::Reason, Key::Field, Key::Value]);
+        groups.add(&plan, &parked("timeout", 504), || "first".to_owned());
+        let twice = r#"[{"code":"not-in-list","field":"dimension8"},{"code":"missing","field":"dimension2"},{"code":"missing","field":"dimension2"}]"#;
+        for id in ["second", "third"] {
+            groups.add(&plan, &rejected(twice), || id.to_owned());
+        }
+        let sorted = groups.sorted();
+        let names: Vec<_> = sorted.iter().map(|(names, group)| (names.join(" "), group.hits, group.example.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("missing dimension2 ".to_owned(), 2, "second"),
+                ("not-in-list dimension8 CANTINE".to_owned(), 2, "second"),
+                ("timeout  ".to_owned(), 1, "first")
+            ]
+        );
+        assert_eq!((groups.hits, groups.in_several, groups.others), (3, 2, 0));
+        assert_eq!(sorted[1].1.first_failed_at, "2026-11-24T08:00:00Z".parse().ok());
+    }
+
+    #[test]
+    fn the_legal_value_that_was_meant_stands_beside() {
+        let plan = Plan::built_in().expect("plan");
+        let header = |name: &str| {
+            (name == crate::domain::envelope::FAILED_AT).then(|| crate::domain::envelope::Header::Text("2026-11-24T08:00:00Z".into()))
+        };
+        let body = br#"{"uid":"u","dimension8":"CAHIER_DE_TEXTES"}"#;
+        let message = crate::domain::dead::Message {
+            grave: crate::domain::dead::Grave::Rejected,
+            body,
+            content_type: None,
+            sent_at: None,
+            header: &header,
+        };
+        let dead = Dead::read(&message);
+        let cause = Cause {
+            code: "not-in-list".into(),
+            field: Some("dimension8".into()),
+            severity: crate::domain::rule::Severity::Error,
+            message: None,
+        };
+        assert_eq!(nearest(&plan, &dead, &cause).as_deref(), Some("CAHIER_TEXTES"));
+    }
+}

@@ -1,0 +1,60 @@
+//! What of a dead hit may be shown: nothing that names or follows a person.
+
+use std::borrow::Cow;
+
+use crate::domain::plan::{Place, Plan};
+use crate::domain::validate::hides;
+
+/// How much of a value is shown, in characters.
+const SHOWN: usize = 60;
+
+/// A value for a list or a group: its beginning, without control characters, and nothing of one that names a person.
+pub fn shown(value: &str) -> String {
+    if hides(value) {
+        return "…".to_owned();
+    }
+    value.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A field of a hit as it may be told: visitors, browsers and foreign parameters not at all, addresses without their query.
+pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
+    let Some(index) = plan.index(name) else { return hidden(value) };
+    let is = |place: Place| plan.place(place) == Some(index);
+    if [Place::User, Place::VisitorId, Place::PageView, Place::UserAgent].into_iter().any(is) {
+        return hidden(value);
+    }
+    let is_address = plan.fields().get(index).is_some_and(|field| matches!(field.name.as_str(), "url" | "url_ref"));
+    let beginning = value.find(['?', '#', ';']).filter(|_| is_address).and_then(|end| value.get(..=end));
+    match beginning {
+        _ if hides(beginning.unwrap_or(value)) => hidden(value),
+        Some(beginning) => Cow::Owned(format!("{beginning}…")),
+        None => Cow::Borrowed(value),
+    }
+}
+
+fn hidden(value: &str) -> Cow<'static, str> {
+    Cow::Owned(format!("… ({} characters)", value.chars().count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_person_is_told() {
+        let plan = Plan::built_in().expect("plan");
+        for (name, value, told) in [
+            ("uid", "abcdef", "… (6 characters)"),
+            ("ua", "Firefox", "… (7 characters)"),
+            ("cip", "192.0.2.1", "… (9 characters)"),
+            ("url", "https://ent.fr/a?user=jean", "https://ent.fr/a?…"),
+            ("urlref", "https://ent.fr/a#jean", "https://ent.fr/a#…"),
+            ("action_name", "jean.dupont@example.fr", "… (22 characters)"),
+            ("dimension8", "NOTES", "NOTES"),
+        ] {
+            assert_eq!(masked(&plan, name, value), told, "{name}");
+        }
+        assert_eq!(shown("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(shown("jean.dupont@example.fr"), "…");
+    }
+}

@@ -1,0 +1,153 @@
+//! What would become of a dead hit if it were sent again now: by the plan in force, and by Matomo's 24 h line.
+
+use jiff::Timestamp;
+
+use super::Dead;
+use super::fix::{self, Fix};
+use crate::domain::hit;
+use crate::domain::plan::Plan;
+use crate::domain::request::{self, Age};
+use crate::domain::tenant::Sender;
+use crate::domain::validate::{Context, Validation, Violation, validate};
+
+/// What a relay would judge by.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'t> {
+    /// The plan in force.
+    pub plan: &'t Plan,
+    /// Which violations let a hit pass.
+    pub validation: Validation,
+    /// Site for hits that carry none.
+    pub default_site: Option<&'t str>,
+    /// Hits over 24 h old can be delivered.
+    pub has_token: bool,
+    /// Now.
+    pub now: Timestamp,
+    /// How hits are mended first.
+    pub fixes: &'t [Fix],
+}
+
+/// What would become of it.
+#[derive(Debug)]
+pub enum Outlook {
+    /// It would be delivered.
+    Goes(Going),
+    /// It would be rejected, again or now.
+    Rejected(Vec<Violation>),
+    /// It is over 24 h old, and there is no token: it would be parked again.
+    TooOld,
+}
+
+/// A hit that can go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Going {
+    /// Its body where a fix changed it.
+    pub mended: Option<Vec<u8>>,
+    /// When it must be there: see [`Urgency`].
+    pub urgency: Urgency,
+}
+
+/// Who goes first: the oldest of those that Matomo still takes from everybody, and last those that need a token anyhow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency {
+    needs_token: bool,
+    cdt: Timestamp,
+}
+
+impl Urgency {
+    /// Of a hit of this time.
+    pub fn of(cdt: Timestamp, now: Timestamp) -> Self {
+        Self { needs_token: request::age(cdt, now) == Age::NeedsToken, cdt }
+    }
+
+    /// Whether Matomo would refuse it in so many seconds, and does not refuse it now.
+    pub fn crosses_within(self, seconds: i64, now: Timestamp) -> bool {
+        let then = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
+        !self.needs_token && request::age(self.cdt, then) == Age::NeedsToken
+    }
+}
+
+/// Judges one hit, as a relay would that takes it from its shard now.
+pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outlook {
+    let hit = match &dead.hit {
+        Ok(hit) => hit,
+        Err(error) => return Outlook::Rejected(vec![Violation::from(error.clone())]),
+    };
+    let context = Context {
+        first_seen: dead.first_failed_at.unwrap_or(terms.now),
+        default_site: terms.default_site,
+        sent_at: dead.sent_at,
+        has_token: terms.has_token,
+        sender,
+    };
+    match fix::mend(terms.plan, terms.fixes, hit) {
+        None => judge(terms, hit, context, None),
+        Some(body) => match hit::decode(&body, None) {
+            Ok(hit) => judge(terms, &hit, context, Some(&body)),
+            Err(error) => Outlook::Rejected(vec![Violation::from(error)]),
+        },
+    }
+}
+
+fn judge(terms: &Terms<'_>, hit: &hit::RawHit<'_>, context: Context<'_>, mended: Option<&Vec<u8>>) -> Outlook {
+    let verdict = validate(terms.plan, hit, context);
+    match verdict.hit {
+        Some(checked) if terms.validation.passes(terms.plan, &verdict.violations) => {
+            let urgency = Urgency::of(checked.cdt, terms.now);
+            if urgency.needs_token && !terms.has_token {
+                return Outlook::TooOld;
+            }
+            Outlook::Goes(Going { mended: mended.cloned(), urgency })
+        }
+        _ => Outlook::Rejected(verdict.violations),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::dead::tests::rejected;
+    use crate::domain::rule::Rule;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn a_hit_is_judged_by_the_plan_of_now_and_as_it_is_mended() {
+        let plan = Plan::built_in().expect("plan");
+        let dead = rejected(r#"[{"code":"not-in-list","field":"dimension8"}]"#);
+        let fixes = ["rename:dimension8:CANTINE=SERVICE_COLLECTIVITE".parse().expect("a fix")];
+        let terms = Terms {
+            plan: &plan,
+            validation: Validation::Observe,
+            default_site: None,
+            has_token: false,
+            now: at("2024-11-25T16:00:00Z"),
+            fixes: &[],
+        };
+        let Outlook::Goes(going) = outlook(&terms, &dead, Sender::Unchecked) else { panic!("observed only") };
+        assert_eq!(going.mended, None);
+        let strict = Terms { validation: Validation::Filter, ..terms };
+        let Outlook::Rejected(violations) = outlook(&strict, &dead, Sender::Unchecked) else { panic!("breaks the plan") };
+        assert!(violations.iter().any(|violation| violation.rule == Rule::NotInList));
+        let mended = Terms { fixes: &fixes, ..terms };
+        let Outlook::Goes(going) = outlook(&mended, &dead, Sender::Unchecked) else { panic!("mended") };
+        assert!(String::from_utf8(going.mended.expect("changed")).expect("UTF-8").contains("SERVICE_COLLECTIVITE"));
+        let late = Terms { now: at("2024-11-27T16:00:00Z"), ..terms };
+        assert!(matches!(outlook(&late, &dead, Sender::Unchecked), Outlook::TooOld));
+        assert!(matches!(outlook(&Terms { has_token: true, ..late }, &dead, Sender::Unchecked), Outlook::Goes(_)));
+    }
+
+    #[test]
+    fn those_about_to_cross_the_line_go_first_and_those_behind_it_last() {
+        let now = at("2024-11-26T16:00:00Z");
+        let of = |text: &str| Urgency::of(at(text), now);
+        let (behind, close, young) = (of("2024-11-25T10:00:00Z"), of("2024-11-25T16:05:00Z"), of("2024-11-26T15:00:00Z"));
+        let mut order = [young, behind, close];
+        order.sort();
+        assert_eq!(order, [close, young, behind]);
+        assert!(close.crosses_within(600, now) && !close.crosses_within(60, now));
+        assert!(!behind.crosses_within(600, now) && !young.crosses_within(600, now));
+    }
+}

@@ -1,0 +1,345 @@
+//! Dead hits, read from *parked* and *rejected* without taking them, and sent on or removed one by one.
+//!
+//! AMQP has no way to look at a queue: whoever reads is given the messages, and gives them back unacked by closing its channel.
+//! What is given back goes to the end of what was given back before and has not been read again, so a reader who stops half-way
+//! would change the order. A [`Hold`] therefore reads to the end and holds everything until it is finished; should its process
+//! die, the broker takes everything back by itself.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+
+use super::{BrokerError, CLOSE_TIMEOUT, Confirm, SET_UP_TIMEOUT, close, connect_any, tls};
+use crate::domain::dead::{Dead, Grave, Message};
+use crate::domain::envelope::{self, Header};
+use crate::service::config::Broker;
+use crate::service::lost::Over;
+use crate::service::settler::{as_number, as_text, properties};
+use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError};
+
+/// What one consumer can hold: the largest prefetch that AMQP can express. (Without any, a quorum queue gives 2,000.)
+const WINDOW: u16 = u16::MAX;
+
+/// The broker has announced more hits and gives none for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a reader that has just gone may still count.
+const REST: Duration = Duration::from_secs(5);
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection for whoever looks after dead hits.
+#[derive(Debug)]
+pub struct DeadLetters {
+    connection: Connection,
+    topology: Topology,
+    shown: String,
+}
+
+/// Everything that lies in one queue, held until it is given back.
+#[derive(Debug)]
+pub struct Hold<'d> {
+    letters: &'d DeadLetters,
+    grave: Grave,
+    queue: String,
+    /// How many there were at the beginning.
+    pub ready: u64,
+    taken: u64,
+    acked: u64,
+    /// Channels that hold as much as they can, in the order of the queue.
+    full: Vec<Reader>,
+    reader: Reader,
+}
+
+/// One consumer on a channel of its own.
+#[derive(Debug)]
+struct Reader {
+    channel: Channel,
+    consumer: Consumer,
+    room: u16,
+}
+
+/// One dead hit, still in its queue.
+#[derive(Debug)]
+pub struct Letter {
+    delivery: Delivery,
+    grave: Grave,
+}
+
+/// Sends hits through the main exchange again.
+#[derive(Debug)]
+pub struct Forwarder {
+    channel: Channel,
+    exchange: String,
+    user: ShortString,
+}
+
+impl DeadLetters {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
+        // A second installation in one process is refused, and the first one serves both.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let (connection, shown) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay dead", None).await?;
+        Ok(Self { connection, topology: Topology::new(settings), shown })
+    }
+
+    /// The AMQP user.
+    pub fn user(&self) -> String {
+        self.connection.status().username()
+    }
+
+    /// The broker's address, without user and password.
+    pub fn address(&self) -> &str {
+        &self.shown
+    }
+
+    /// The queue's name on the broker.
+    pub fn queue(&self, grave: Grave) -> String {
+        match grave {
+            Grave::Parked => self.topology.parked(),
+            Grave::Rejected => self.topology.rejected(),
+        }
+    }
+
+    /// Makes sure that looking at a queue cannot lose a hit of it, before it is touched.
+    ///
+    /// # Errors
+    /// [`BrokerError::Limited`], [`BrokerError::LimitUnknown`], [`BrokerError::NoQueue`].
+    pub async fn make_sure(&self, grave: Grave) -> Result<(), BrokerError> {
+        let queue = self.queue(grave);
+        self.depth(&queue).await?;
+        let limit = NO_DELIVERY_LIMIT;
+        match self.topology.compare_queue(&self.connection, &queue).await {
+            Ok(()) => Ok(()),
+            Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") => {
+                Err(BrokerError::Limited { pattern: queue.replace('.', "\\."), queue, limit })
+            }
+            Err(TopologyError::Different { detail, .. } | TopologyError::Forbidden { detail, .. }) => {
+                Err(BrokerError::LimitUnknown { queue, reason: detail, limit })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn depth(&self, queue: &str) -> Result<Depth, BrokerError> {
+        let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue)).await;
+        let depth = asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??;
+        depth.ok_or_else(|| BrokerError::NoQueue(queue.to_owned()))
+    }
+
+    /// Begins to read a queue.
+    ///
+    /// # Errors
+    /// [`BrokerError::Busy`] while somebody else does; or what the broker refuses.
+    pub async fn hold(&self, grave: Grave) -> Result<Hold<'_>, BrokerError> {
+        let queue = self.queue(grave);
+        let deadline = tokio::time::Instant::now() + REST;
+        let ready = loop {
+            let depth = self.depth(&queue).await?;
+            if depth.consumers == 0 {
+                break depth.ready.into();
+            }
+            // One that was killed a moment ago still counts.
+            if tokio::time::Instant::now() > deadline {
+                return Err(BrokerError::Busy(queue));
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let reader = self.reader(&queue).await?;
+        let hold = Hold { letters: self, grave, ready, taken: 0, acked: 0, full: Vec::new(), reader, queue };
+        // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both see the other, and neither goes on.
+        if self.depth(&hold.queue).await?.consumers > 1 {
+            let queue = hold.queue.clone();
+            hold.finish().await?;
+            return Err(BrokerError::Busy(queue));
+        }
+        Ok(hold)
+    }
+
+    async fn reader(&self, queue: &str) -> Result<Reader, BrokerError> {
+        let channel = self.connection.create_channel().await?;
+        channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
+        let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+        Ok(Reader { channel, consumer, room: WINDOW })
+    }
+
+    /// Hits that wait in the shards: those of now, which go first.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn waiting(&self) -> Result<u64, BrokerError> {
+        let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depths(&self.connection, &[])).await;
+        let depths = asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??;
+        Ok(depths.shards.iter().filter_map(|(_, depth)| *depth).map(|depth| u64::from(depth.ready)).sum())
+    }
+
+    /// A way back through the main exchange.
+    ///
+    /// # Errors
+    /// [`BrokerError::NoExchange`], or what the broker refuses.
+    pub async fn forwarder(&self) -> Result<Forwarder, BrokerError> {
+        if !self.topology.is_there(&self.connection).await? {
+            return Err(BrokerError::NoExchange(self.topology.main().to_owned()));
+        }
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Forwarder { channel, exchange: self.topology.main().to_owned(), user: self.user().as_str().into() })
+    }
+
+    /// Says goodbye.
+    pub async fn close(self) {
+        close(&self.connection).await;
+    }
+}
+
+impl Hold<'_> {
+    /// The next hit, in the order of the queue; none when all that were there at the beginning have been seen.
+    ///
+    /// # Errors
+    /// When the connection is lost, or the broker does not give what it announced: everything is in its queue then.
+    pub async fn next(&mut self) -> Result<Option<Letter>, BrokerError> {
+        if self.taken == self.ready {
+            return Ok(None);
+        }
+        if self.reader.room == 0 {
+            let next = self.letters.reader(&self.queue).await?;
+            self.full.push(std::mem::replace(&mut self.reader, next));
+        }
+        let Ok(given) = tokio::time::timeout(PATIENCE, self.reader.consumer.next()).await else {
+            let (taken, ready, queue) = (self.taken, self.ready, &self.queue);
+            return Err(Over(format!("{queue} gave {taken} of its {ready} hits, and then none for {} s", PATIENCE.as_secs())).into());
+        };
+        let delivery = given.ok_or_else(|| Over(format!("the broker ended the reading of {}", self.queue)))??;
+        self.reader.room -= 1;
+        self.taken += 1;
+        Ok(Some(Letter { delivery, grave: self.grave }))
+    }
+
+    /// Takes a hit out of its queue for good.
+    ///
+    /// # Errors
+    /// When the connection is lost: the hit is still there then.
+    pub async fn remove(&mut self, letter: &Letter) -> Result<(), BrokerError> {
+        if letter.delivery.acker.ack(BasicAckOptions::default()).await? {
+            self.acked += 1;
+            return Ok(());
+        }
+        Err(Over(format!("the broker ended the reading of {}", self.queue)).into())
+    }
+
+    /// Gives everything that was not removed back, in its order, and waits until it is there again.
+    ///
+    /// # Errors
+    /// When the connection is lost; the broker gives it back by itself then.
+    pub async fn finish(self) -> Result<(), BrokerError> {
+        for Reader { channel, consumer, .. } in self.full.into_iter().chain([self.reader]) {
+            let closing = async {
+                // Of a busy quorum queue the broker stashes acks that it has read, and forgets them with their channel. It
+                // answers a cancel after all of them.
+                channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+                channel.close(200, "looked".into()).await
+            };
+            let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
+            closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))??;
+        }
+        // What a closed channel held is back a moment later, and whoever reads next must see it.
+        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+        while tokio::time::Instant::now() < deadline {
+            let depth = self.letters.depth(&self.queue).await?;
+            if depth.consumers == 0 && u64::from(depth.ready) >= self.taken - self.acked {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+impl Letter {
+    /// Byte for byte as the ENT wrote it.
+    pub fn body(&self) -> &[u8] {
+        &self.delivery.data
+    }
+
+    /// Where it lies.
+    pub fn grave(&self) -> Grave {
+        self.grave
+    }
+
+    /// The routing key: its visitor.
+    pub fn key(&self) -> &str {
+        self.delivery.routing_key.as_str()
+    }
+
+    /// The AMQP property.
+    pub fn content_type(&self) -> Option<&str> {
+        self.delivery.properties.content_type().as_ref().map(|text| text.as_str())
+    }
+
+    /// The AMQP user who published it here, as the broker has verified.
+    pub fn user(&self) -> Option<&str> {
+        self.delivery.properties.user_id().as_ref().map(|user| user.as_str())
+    }
+
+    /// The AMQP property `timestamp`, in UNIX seconds.
+    pub fn timestamp(&self) -> Option<u64> {
+        *self.delivery.properties.timestamp()
+    }
+
+    /// One header, if it is a text or a number.
+    pub fn header(&self, name: &str) -> Option<Header> {
+        self.delivery.properties.headers().as_ref().and_then(|table| table.inner().get(name)).and_then(known)
+    }
+
+    /// Every header that is a text or a number.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
+        let headers = self.delivery.properties.headers().iter().flat_map(|table| table.inner());
+        headers.filter_map(|(name, value)| Some((name.as_str(), known(value)?)))
+    }
+
+    /// What it tells of itself.
+    pub fn read(&self) -> Dead<'_> {
+        let sent_at = self.timestamp().and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
+        let header = |name: &str| self.header(name);
+        Dead::read(&Message { grave: self.grave, body: self.body(), content_type: self.content_type(), sent_at, header: &header })
+    }
+}
+
+fn known(value: &AMQPValue) -> Option<Header> {
+    as_number(value).map(Header::Number).or_else(|| as_text(value).map(Header::Text))
+}
+
+impl Forwarder {
+    /// Sends a hit as if it came anew: its failures are forgotten, but not when it was first seen, and it bears the mark of the
+    /// replay. `mended` stands in for its body. It is still in its queue, and must be removed once this is confirmed.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn forward(&self, letter: &Letter, mended: Option<&[u8]>, replay: &str) -> Result<Confirm, BrokerError> {
+        let carried = [envelope::FIRST_FAILED_AT, envelope::TENANT].map(|name| Some((name, letter.header(name)?)));
+        let label = carried.into_iter().flatten().chain([(envelope::REPLAY, Header::Text(replay.to_owned()))]);
+        let mut properties = properties(&letter.delivery.properties, label.collect());
+        // A relay believes the tenant's name if it was written by one whose name the broker verified.
+        if letter.header(envelope::TENANT).is_some() {
+            properties = properties.with_user_id(self.user.clone());
+        }
+        if mended.is_some() {
+            properties = properties.with_content_type("application/json".into());
+        }
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let key = letter.delivery.routing_key.clone();
+        let body = mended.unwrap_or(letter.body());
+        let sent = self.channel.basic_publish(self.exchange.as_str().into(), key, options, body, properties).await?;
+        Ok(Confirm(sent))
+    }
+}
