@@ -39,6 +39,8 @@
 //! | a metric | `service/telemetry.rs` |
 //! | what the daily balance counts and compares | `domain/books.rs`, `service/books.rs` |
 //! | how a command asks running workers | `cli/workers.rs` |
+//! | what is told of dead hits, how they are chosen, mended and judged | `domain/dead.rs` and `domain/dead/` |
+//! | how dead hits are read without being taken, and sent again | `service/broker/dead.rs`, `cli/dead/replay.rs` |
 //! | what the status page and `top` know | `domain/status.rs`, `service/status.rs` |
 //! | how they say it | `domain/status/words.rs`, `templates/status.html`, `cli/top/screen.rs` |
 //! | a command | `cli/` |

@@ -103,6 +103,19 @@ sent = subprocess.run([RELAY, "publish", "-"], env=environment("publisher"), inp
 if sent.returncode != 0:
     FAULTS.append(f"dnma-relay publish as an ENT: {sent.stderr}")
 
+print("An operator's user")
+operator = user("operator")
+for queue in ["dnma.hits.parked", "dnma.hits.rejected"]:
+    expect(operator, "operator", True, f"read {queue}", lambda c, queue=queue: c.basic_cancel(c.basic_consume(queue, lambda *_: None)))
+expect(operator, "operator", False, "read a shard", lambda c: c.basic_consume("dnma.hits.0", lambda *_: None))
+expect(operator, "operator", False, "declare another queue", lambda c: c.queue_declare("dnma.hits.9", durable=True))
+expect(operator, "operator", False, "write to parked", publish("dnma.hits.parked"))
+operator.close()
+for command in [["list"], ["replay", "--unchecked", "--receipt", "-"]]:
+    done = subprocess.run([RELAY, "dead", *command], env=environment("operator"), text=True, capture_output=True)
+    if done.returncode != 0:
+        FAULTS.append(f"dnma-relay dead {command[0]} as an operator: {done.stdout} {done.stderr}")
+
 print("KEDA's user")
 
 

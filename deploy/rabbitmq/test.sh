@@ -27,7 +27,7 @@ done
 ctl rabbitmq-plugins enable --quiet rabbitmq_consistent_hash_exchange rabbitmq_management rabbitmq_prometheus >/dev/null
 docker cp deploy/rabbitmq/definitions.json "$broker:/tmp/definitions.json"
 ctl rabbitmqctl --quiet import_definitions /tmp/definitions.json
-for user in publisher relay scaler; do
+for user in publisher relay operator scaler; do
     if ctl rabbitmqctl --quiet authenticate_user "$user" "" >/dev/null 2>&1; then echo "FAILED: $user comes in without a password"; exit 1; fi
     ctl rabbitmqctl --quiet change_password "$user" "of-$user"
 done

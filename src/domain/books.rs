@@ -11,6 +11,7 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::dead::Grave;
 use super::plan::Plan;
 use super::settle::{Delivered, Settlement};
 
@@ -44,6 +45,8 @@ pub enum Arrival {
     First,
     /// Out of a retry queue.
     CameBack,
+    /// An operator sent it again, out of this queue.
+    Replayed(Grave),
     /// The broker had given it to a worker before.
     Redelivered,
 }
@@ -58,6 +61,10 @@ pub struct Figures {
     pub came_back: u64,
     /// Of these: given to a worker before.
     pub redelivered: u64,
+    /// Of these: sent again by an operator out of *parked*.
+    pub replayed_parked: u64,
+    /// Of these: sent again by an operator out of *rejected*.
+    pub replayed_rejected: u64,
     /// In Matomo.
     pub delivered: u64,
     /// Of these: had been counted as delivered before, and only the ack was lost.
@@ -113,6 +120,8 @@ impl Figures {
         match arrival {
             Arrival::First => {}
             Arrival::CameBack => self.came_back += 1,
+            Arrival::Replayed(Grave::Parked) => self.replayed_parked += 1,
+            Arrival::Replayed(Grave::Rejected) => self.replayed_rejected += 1,
             Arrival::Redelivered => self.redelivered += 1,
         }
     }
@@ -151,6 +160,8 @@ impl AddAssign<&Figures> for Figures {
         self.received += received;
         self.came_back += came_back;
         self.redelivered += redelivered;
+        self.replayed_parked += other.replayed_parked;
+        self.replayed_rejected += other.replayed_rejected;
         self.delivered += delivered;
         self.delivered_before += delivered_before;
         for (rule, hits) in rejected {
@@ -190,7 +201,9 @@ mod tests {
             Settlement::Return,
         ];
         let mut figures = Figures::default();
-        for arrival in [Arrival::First, Arrival::CameBack, Arrival::Redelivered].iter().cycle().take(fates.len() + 1) {
+        for arrival in
+            [Arrival::First, Arrival::CameBack, Arrival::Redelivered, Arrival::Replayed(Grave::Parked)].iter().cycle().take(fates.len() + 1)
+        {
             figures.receive(*arrival);
             assert_eq!(figures.accounted(), figures.received);
         }

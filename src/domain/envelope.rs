@@ -3,6 +3,8 @@
 
 use jiff::Timestamp;
 
+use super::dead::Grave;
+
 /// How often the hit has been sent to Matomo.
 pub const ATTEMPT: &str = "x-dnma-attempt";
 /// Code of the latest failure, or `plan` for a rejected hit.
@@ -22,7 +24,7 @@ pub const WORKER: &str = "x-dnma-worker";
 /// The AMQP user who sent the hit, as the broker had verified it before the relay moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
-/// The replay that took the hit out of *parked* or *rejected*: `parked/2026-11-24T08:00:00Z-1a2b`. It stays with the hit from then on.
+/// The replay that took the hit out of its queue, and the name of that: `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
 pub const REPLAY: &str = "x-dnma-replay";
 
 const OURS: [&str; 9] = [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
@@ -37,6 +39,8 @@ pub struct Past {
     pub attempts: u32,
     /// When it first failed.
     pub first_failed_at: Option<Timestamp>,
+    /// Where it lay, if an operator has just sent it again: it has not failed since.
+    pub replayed: Option<Grave>,
 }
 
 /// One header value. In JSON it is just that.
@@ -78,6 +82,10 @@ pub fn past(number: impl Fn(&str) -> Option<i64>, text: impl Fn(&str) -> Option<
     Past {
         attempts: number(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         first_failed_at: text(FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
+        replayed: text(REPLAY).filter(|_| text(REASON).is_none()).and_then(|mark| {
+            let grave = mark.split('/').next()?;
+            Grave::ALL.iter().copied().find(|known| known.code() == grave)
+        }),
     }
 }
 
@@ -147,6 +155,23 @@ mod tests {
         );
         assert_eq!(past.attempts, 2);
         assert_eq!(past.first_failed_at.map(|t| t.as_millisecond()), Some(at.as_millisecond()));
+    }
+
+    #[test]
+    fn a_replay_counts_until_the_hit_fails_again() {
+        let of = |reason: Option<&'static str>, mark: &'static str| {
+            past(
+                |_| None,
+                |name| match name {
+                    REPLAY => Some(mark.to_owned()),
+                    REASON => reason.map(str::to_owned),
+                    _ => None,
+                },
+            )
+        };
+        assert_eq!(of(None, "parked/20261124T080000Z-1a2b").replayed, Some(Grave::Parked));
+        assert_eq!(of(Some("timeout"), "parked/20261124T080000Z-1a2b").replayed, None);
+        assert_eq!(of(None, "yesterday").replayed, None);
     }
 
     #[test]

@@ -76,10 +76,11 @@ impl Held {
 
     /// From here on it counts for this account: once per hit, before anything becomes of it.
     pub fn counts_for(&mut self, account: Arc<Account>) {
-        let arrival = match (self.delivery.redelivered, self.past.first_failed_at) {
-            (true, _) => Arrival::Redelivered,
-            (false, Some(_)) => Arrival::CameBack,
-            (false, None) => Arrival::First,
+        let arrival = match (self.delivery.redelivered, self.past.replayed, self.past.first_failed_at) {
+            (true, ..) => Arrival::Redelivered,
+            (false, Some(grave), _) => Arrival::Replayed(grave),
+            (false, None, Some(_)) => Arrival::CameBack,
+            (false, None, None) => Arrival::First,
         };
         self.tally.counts_for(account, arrival);
     }

@@ -35,9 +35,12 @@ fn definitions() -> anyhow::Result<String> {
     let rights = |name: &str, [configure, write, read]: [String; 3]| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
     let everything = [".*", ".*", ".*"].map(str::to_owned);
     definitions["vhosts"] = json!([{"name": "/"}]);
-    definitions["users"] = json!([user("admin", "administrator"), user("relay", ""), user("ent", "")]);
-    definitions["permissions"] =
-        json!([rights("admin", everything), rights("relay", recommended("relay")?), rights("ent", recommended("ent")?)]);
+    definitions["users"] = json!([user("admin", "administrator"), user("relay", ""), user("ent", ""), user("operator", "")]);
+    let mut permissions = vec![rights("admin", everything)];
+    for name in ["relay", "ent", "operator"] {
+        permissions.push(rights(name, recommended(name)?));
+    }
+    definitions["permissions"] = permissions.into();
     Ok(definitions.to_string())
 }
 
@@ -63,6 +66,18 @@ pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()
     eventually("one is parked after its retry", Duration::from_secs(20), async || admin.ready("parked").await.is_ok_and(|n| n == 1))
         .await?;
     eventually("one is rejected", Duration::from_secs(20), async || admin.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
+    // An operator may look after dead hits, and a relay's user may not be asked whether looking is safe.
+    let operator = as_user("operator");
+    let vars = |url| [("AMQP_URL", url), ("QUEUE_SHARDS", "4"), ("RETRY_DELAYS", "1s")];
+    let dead = |url, arguments: &[&str]| worker::command(&vars(url)).arg("dead").args(arguments).output();
+    let listed = dead(&operator, &["list"])?;
+    ensure!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("2 of 2 hits"), "{listed:?}");
+    scene.matomo.ledger().faults.clear();
+    let replayed = dead(&operator, &["replay", "--queue", "parked", "--receipt", "-"])?;
+    ensure!(replayed.status.success(), "{replayed:?}");
+    eventually("it is stored", Duration::from_secs(20), async || scene.matomo.stored() == 2).await?;
+    let refused = dead(&as_user("relay"), &["list"])?;
+    ensure!(String::from_utf8_lossy(&refused.stderr).contains("--trust-limit"), "{refused:?}");
     relay.stop().await?;
     // The publisher may publish to the main exchange, and nothing else.
     let elsewhere = Queues::connect(&as_user("ent"), "dnma.hits.parked").await?;

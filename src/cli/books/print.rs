@@ -15,9 +15,10 @@ const NAMES: usize = 3;
 
 type Column = (&'static str, fn(&Row) -> i64);
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     ("carried", |row| row.carried),
     ("entered", |row| row.entered),
+    ("replayed", |row| row.replayed),
     ("delivered", |row| row.delivered),
     ("rejected", |row| row.rejected),
     ("parked", |row| row.parked),
@@ -28,7 +29,7 @@ const COLUMNS: [Column; 9] = [
 ];
 
 /// Rare enough to be left out of the table where they are 0 everywhere.
-const RARE: [&str; 2] = ["carried", "given back"];
+const RARE: [&str; 3] = ["carried", "replayed", "given back"];
 
 pub(super) fn json(record: &Record, statement: &Statement) -> anyhow::Result<()> {
     #[derive(Serialize)]

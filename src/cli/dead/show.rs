@@ -102,6 +102,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             serde_json::to_writer(&mut out, &whole)?;
             writeln!(out)?;
         } else {
+            if shown > 1 {
+                writeln!(out)?;
+            }
             whole.print(&mut out)?;
         }
         Ok(())
@@ -167,7 +170,7 @@ impl Whole {
         for report in &self.now.violations {
             writeln!(out, "  {:<24}  {} ({})", "", report.message, report.code)?;
         }
-        writeln!(out)
+        Ok(())
     }
 }
 

@@ -116,7 +116,7 @@ impl Place {
     const fn why_fewer(self) -> &'static str {
         match self {
             Self::Retry => "taken out by hand, or back with a worker that is gone or was not asked",
-            Self::Parked | Self::Rejected => "replayed, purged or taken out by hand",
+            Self::Parked | Self::Rejected => "purged, taken out by hand, or sent again and not back with a worker yet",
         }
     }
 }

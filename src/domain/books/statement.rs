@@ -44,13 +44,15 @@ pub struct Record {
     pub queues: Option<Looks>,
 }
 
-/// One account of all workers, in distinct hits: `carried + entered` is the sum of everything below but `doubtful`.
+/// One account of all workers, in distinct hits: `carried + entered + replayed` is the sum of everything below but `doubtful`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// At the beginning of the period: in flight, to come back from a retry, or given back.
     pub carried: i64,
     /// Came in, each counted once however often it came.
     pub entered: i64,
+    /// Sent again by an operator, out of *parked* or *rejected*, where they had been counted when they came there.
+    pub replayed: i64,
     /// In Matomo.
     pub delivered: i64,
     /// Rejected for breaking the plan.
@@ -143,7 +145,17 @@ impl Record {
         // Over a period the queue tells what was added. Without one, what workers that are gone had sent there is no gap any more
         // once it is back.
         let retrying = if former.is_some() { retrying(now.values()) - retrying(then.values()) } else { total.to_retry };
-        let compared = self.compare(former, retrying, &total, &mut gaps);
+        let stayed = |parked: fn(&Figures) -> i64| {
+            let of = |figures: &BTreeMap<&Name, Figures>| figures.values().map(parked).sum::<i64>();
+            // Without a beginning nobody counted what had lain there before, and was sent again since.
+            if former.is_some() { of(&now) - of(&then) } else { of(&now).max(0) }
+        };
+        let counted = Queued {
+            retry: retrying,
+            parked: stayed(|figures| signed(figures.parked) - signed(figures.replayed_parked)),
+            rejected: stayed(|figures| signed(figures.rejected()) - signed(figures.replayed_rejected)),
+        };
+        let compared = self.compare(former, counted, &mut gaps);
         let started = self.workers.iter().map(|books| books.started_at).min().map(Since::Start);
         Statement { since: former.map(|former| Since::Former(former.at)).or(started), accounts, total, compared, gaps }
     }
@@ -170,7 +182,7 @@ impl Record {
 
     /// Counters against queues, both over the same time. Where a queue moved while the workers were asked, anything between
     /// its two depths will do. Tells whether there was anything to compare with.
-    fn compare(&self, former: Option<&Self>, retrying: i64, total: &Row, gaps: &mut Vec<Gap>) -> bool {
+    fn compare(&self, former: Option<&Self>, counted: Queued, gaps: &mut Vec<Gap>) -> bool {
         let empty = Looks { before: Queues::default(), after: Queues::default() };
         let Some((now, then)) = self.queues.zip(former.map_or(Some(empty), |former| former.queues)) else { return false };
         let added = |depth: fn(&Queues) -> u64| {
@@ -181,9 +193,9 @@ impl Record {
         let ((fewest, most), waiting) = (added(|queues| queues.retry), added(|queues| queues.waiting));
         let in_retry = (fewest + waiting.0.min(0), most + waiting.1.max(0));
         for (place, counted, (fewest, most)) in [
-            (Place::Retry, retrying, in_retry),
-            (Place::Parked, total.parked, added(|queues| queues.parked)),
-            (Place::Rejected, total.rejected, added(|queues| queues.rejected)),
+            (Place::Retry, counted.retry, in_retry),
+            (Place::Parked, counted.parked, added(|queues| queues.parked)),
+            (Place::Rejected, counted.rejected, added(|queues| queues.rejected)),
         ] {
             if counted < fewest {
                 gaps.push(Gap::More { place, hits: fewest - counted });
@@ -193,6 +205,14 @@ impl Record {
         }
         true
     }
+}
+
+/// What the counters say of the queues that hits stay in.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    retry: i64,
+    parked: i64,
+    rejected: i64,
 }
 
 /// By name, over all workers.
@@ -220,6 +240,7 @@ impl Row {
         Self {
             carried: then.to_retry + then.given_back + then.in_flight,
             entered: now.entered - then.entered,
+            replayed: now.replayed - then.replayed,
             delivered: now.delivered - then.delivered,
             rejected: now.rejected - then.rejected,
             parked: now.parked - then.parked,
@@ -233,10 +254,12 @@ impl Row {
     fn of(figures: &Figures) -> Self {
         let retrying = signed(figures.retried) - signed(figures.came_back);
         let given_back = signed(figures.returned) - signed(figures.redelivered) + signed(figures.delivered_before);
-        let first = signed(figures.received) - signed(figures.came_back) - signed(figures.redelivered);
+        let replayed = signed(figures.replayed_parked) + signed(figures.replayed_rejected);
+        let first = signed(figures.received) - signed(figures.came_back) - signed(figures.redelivered) - replayed;
         Self {
             carried: 0,
             entered: first + (-retrying).max(0) + (-given_back).max(0),
+            replayed,
             delivered: signed(figures.delivered) - signed(figures.delivered_before),
             rejected: signed(figures.rejected()),
             parked: signed(figures.parked),
@@ -250,7 +273,7 @@ impl Row {
     /// Whether what came in and what became of it are the same.
     pub fn closes(&self) -> bool {
         let fates = self.delivered + self.rejected + self.parked + self.to_retry + self.given_back + self.in_flight;
-        self.carried + self.entered == fates
+        self.carried + self.entered + self.replayed == fates
     }
 }
 
@@ -258,6 +281,7 @@ impl AddAssign for Row {
     fn add_assign(&mut self, other: Self) {
         self.carried += other.carried;
         self.entered += other.entered;
+        self.replayed += other.replayed;
         self.delivered += other.delivered;
         self.rejected += other.rejected;
         self.parked += other.parked;

@@ -69,6 +69,27 @@ fn a_period_has_a_beginning() {
 }
 
 #[test]
+fn a_hit_that_an_operator_sends_again_enters_once() {
+    let former = record(9, vec![books("w1", 1, 9, mixed())], Some(MIXED));
+    let mut figures = mixed();
+    // The parked one is delivered now, and the rejected one rejected again.
+    figures += &Figures { received: 2, replayed_parked: 1, replayed_rejected: 1, delivered: 1, ..Figures::default() };
+    figures += &Figures { rejected: BTreeMap::from([("malformed".into(), 1)]), ..Figures::default() };
+    let now = record(20, vec![books("w1", 1, 20, figures)], Some(Queues { parked: 0, ..MIXED }));
+    for (former, carried) in [(Some(&former), 2), (None, 0)] {
+        let statement = now.balance(former);
+        assert_eq!(statement.gaps, []);
+        assert_eq!((statement.total.replayed, statement.total.carried), (2, carried));
+        assert!(statement.total.closes());
+    }
+    assert_eq!(now.balance(Some(&former)).total.entered, 0);
+    // Out of a queue that nobody counted, and all of it is sent again.
+    let foreign = Figures { received: 7, replayed_parked: 7, delivered: 7, ..Figures::default() };
+    let statement = record(9, vec![books("w1", 1, 9, foreign)], Some(Queues::default())).balance(None);
+    assert_eq!((statement.gaps, statement.total.entered, statement.total.replayed), (vec![], 0, 7));
+}
+
+#[test]
 fn workers_that_are_gone_or_began_anew_are_named() {
     let workers = vec![books("gone", 1, 9, delivered(1)), books("again", 1, 9, delivered(2)), books("stays", 1, 9, delivered(3))];
     let former = record(9, workers, None);
