@@ -472,6 +472,43 @@ pub(crate) async fn a_replay_starts_anew_and_says_so(scene: Scene) -> anyhow::Re
     worker.stop().await
 }
 
+pub(crate) async fn a_replay_that_is_stopped_loses_nothing(scene: Scene) -> anyhow::Result<()> {
+    const ALL: usize = 400;
+    let worker = scene.worker(&[]).await?;
+    bury(&scene, (0..ALL).map(|n| parked(n, "timeout", 504))).await?;
+    let operator = Operator::of(&scene)?;
+    let replay = ["dead", "replay", "--rate", "100", "--receipt"];
+    let under_way = async |receipt: &'static str, stored: usize| -> anyhow::Result<tokio::process::Child> {
+        let child = operator.command(&[&replay[..], &[receipt]].concat()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        eventually("it is under way", Duration::from_secs(20), async || scene.matomo.stored() >= stored).await?;
+        Ok(child)
+    };
+    let receipt = |name: &str| -> anyhow::Result<Value> { Ok(serde_json::from_slice(&std::fs::read(operator.folder.path().join(name))?)?) };
+    // Asked to stop, it does so in good order and says how far it came.
+    let mut child = under_way("stopped.json", 50).await?;
+    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().context("a process")?.to_string()]).status()?;
+    ensure!(sent.success() && child.wait().await?.code() == Some(1), "it stops");
+    let stopped = receipt("stopped.json")?;
+    let moved = stopped["counts"]["replayed"].as_u64().context("a count")? as usize;
+    ensure!(stopped["complete"] == false && stopped["stopped"] == "stopped by a signal" && (50..ALL).contains(&moved), "{stopped}");
+    eventually("what was sent is stored", Duration::from_secs(20), async || scene.matomo.stored() == moved).await?;
+    ensure!(scene.queues.ready("parked").await? == ALL - moved, "the others are in their queue");
+    // Killed, it repeats at most what was unacked.
+    let mut child = under_way("killed.json", moved + 50).await?;
+    child.kill().await?;
+    ensure!(receipt("killed.json")?["complete"] == false, "the receipt was begun before anything moved");
+    eventually("the queue is free again", Duration::from_secs(20), async || {
+        operator.run(&["dead", "list", "--json"]).await.is_ok_and(|output| output.status.success())
+    })
+    .await?;
+    operator.told(&[&replay[..], &["rest.json"]].concat()).await?;
+    eventually("all are stored", Duration::from_secs(20), async || scene.matomo.copies().len() == ALL).await?;
+    let repeated = scene.matomo.stored() - ALL;
+    ensure!(repeated <= 20, "{repeated} hits are repeated, and a batch has at most 20");
+    ensure!(scene.queues.ready("parked").await? == 0, "none is left");
+    worker.stop().await
+}
+
 pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[]).await?;
     let odd = Dead { body: b"\xff\xfe no hit".to_vec(), ..rejected(50, "CANTINE") };

@@ -24,8 +24,9 @@ use crate::service::lost::Over;
 use crate::service::settler::{as_number, as_text, properties};
 use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError};
 
-/// What one consumer can hold: the largest prefetch that AMQP can express. (Without any, a quorum queue gives 2,000.)
-const WINDOW: u16 = u16::MAX;
+/// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue gives 2,000.) It bounds what
+/// waits here to be read. A reader that is killed with several windows full may leave their hits in another order.
+const WINDOW: u16 = 20_000;
 
 /// The broker has announced more hits and gives none for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -166,6 +167,15 @@ impl DeadLetters {
         Ok(hold)
     }
 
+    /// Waits until so many hits are in the queue, or for as long as a goodbye may take: they come back by themselves.
+    async fn returned(&self, queue: &str, hits: u64) -> Result<(), BrokerError> {
+        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+        while u64::from(self.depth(queue).await?.ready) < hits && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
     async fn reader(&self, queue: &str) -> Result<Reader, BrokerError> {
         let channel = self.connection.create_channel().await?;
         channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
@@ -242,26 +252,26 @@ impl Hold<'_> {
     /// # Errors
     /// When the connection is lost; the broker gives it back by itself then.
     pub async fn finish(self) -> Result<(), BrokerError> {
-        for Reader { channel, consumer, .. } in self.full.into_iter().chain([self.reader]) {
-            let closing = async {
-                // Of a busy quorum queue the broker stashes acks that it has read, and forgets them with their channel. It
-                // answers a cancel after all of them.
+        let Self { letters, queue, taken, acked, full, reader, .. } = self;
+        let readers: Vec<Reader> = full.into_iter().chain([reader]).collect();
+        let closing = async {
+            // Everybody stops first, or the last reader would be given what the first one gives back. And of a busy quorum queue
+            // the broker stashes acks that it has read, and forgets them with their channel: it answers a cancel after all of them.
+            for Reader { channel, consumer, .. } in &readers {
                 channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
-                channel.close(200, "looked".into()).await
-            };
-            let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
-            closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))??;
-        }
-        // What a closed channel held is back a moment later, and whoever reads next must see it.
-        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
-        while tokio::time::Instant::now() < deadline {
-            let depth = self.letters.depth(&self.queue).await?;
-            if depth.consumers == 0 && u64::from(depth.ready) >= self.taken - self.acked {
-                break;
             }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
+            let mut back = 0;
+            for (Reader { channel, room, .. }, later) in readers.iter().zip(1..) {
+                channel.close(200, "looked".into()).await?;
+                back += u64::from(WINDOW - room);
+                // What a closed channel held is back a moment later: before the next one's, and before anybody else looks.
+                let expected = if later == readers.len() { taken - acked } else { back.saturating_sub(acked) };
+                letters.returned(&queue, expected).await?;
+            }
+            Ok::<(), BrokerError>(())
+        };
+        let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
+        closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))?
     }
 }
 
