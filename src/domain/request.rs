@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
-use super::plan::{Place, Plan};
+use super::plan::{Field, Place, Plan};
+use super::scan;
 use super::validate::CheckedHit;
 
 /// How hits travel (`MATOMO_API`).
@@ -38,42 +39,70 @@ pub fn rand(mut bits: u64) -> Rand {
 /// One hit in the form of its [`Api`], complete but for `rand`.
 pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    let mut put = |name: &str, value: &str| match api {
+    match api {
         Api::Bulk => {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            json_string(&mut out, name);
-            out.push(b':');
-            json_string(&mut out, value);
+            out.extend_from_slice(b"{\"idsite\":");
+            json_string(&mut out, &hit.idsite);
+            out.extend_from_slice(b",\"rec\":\"1\",\"apiv\":\"1\"");
+            for (field, value) in sent(plan, hit) {
+                out.extend_from_slice(field.json().as_bytes());
+                json_string(&mut out, value);
+            }
+            out.extend_from_slice(b",\"cdt\":\"");
+            decimal(&mut out, hit.cdt.as_second());
+            out.push(b'"');
         }
         Api::Single => {
-            if !out.is_empty() {
+            out.extend_from_slice(b"idsite=");
+            url_text(&mut out, &hit.idsite);
+            out.extend_from_slice(b"&rec=1&apiv=1");
+            for (field, value) in sent(plan, hit) {
                 out.push(b'&');
+                out.extend_from_slice(field.parameter().as_bytes());
+                out.push(b'=');
+                url_text(&mut out, value);
             }
-            out.extend_from_slice(name.as_bytes());
-            out.push(b'=');
-            out.extend(utf8_percent_encode(value, URL_VALUE).flat_map(str::bytes));
-        }
-    };
-    put("idsite", &hit.idsite);
-    put("rec", "1");
-    put("apiv", "1");
-    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
-    for (index, (field, value)) in plan.fields().iter().zip(&hit.values).enumerate() {
-        let supplied = field.relay || site == Some(index) || time == Some(index);
-        if let Some(value) = value.as_deref().filter(|value| !supplied && !value.is_empty()) {
-            put(field.parameter(), value);
+            out.extend_from_slice(b"&cdt=");
+            decimal(&mut out, hit.cdt.as_second());
         }
     }
-    put("cdt", &hit.cdt.as_second().to_string());
     out
+}
+
+/// The values that leave as they are, but for those that every hit has.
+fn sent<'s>(plan: &'s Plan, hit: &'s CheckedHit<'_>) -> impl Iterator<Item = (&'s Field, &'s str)> {
+    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
+    plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
+        let supplied = field.relay || site == Some(index) || time == Some(index);
+        let value = value.as_deref().filter(|value| !supplied && !value.is_empty())?;
+        Some((field, value))
+    })
 }
 
 /// What a query value may hold unescaped (RFC 3986 unreserved).
 const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn json_string(out: &mut Vec<u8>, text: &str) {
+fn url_text(out: &mut Vec<u8>, text: &str) {
+    for piece in utf8_percent_encode(text, URL_VALUE) {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+fn decimal(out: &mut Vec<u8>, number: i64) {
     // Writing into a Vec cannot fail, so neither can this.
-    let _infallible = serde_json::to_writer(out, text);
+    let _infallible = serde_json::to_writer(out, &number);
+}
+
+fn json_string(out: &mut Vec<u8>, text: &str) {
+    if scan::any(text.as_bytes(), |byte| scan::is_control(byte) | (byte == b'"') | (byte == b'\\')) {
+        // Writing into a Vec cannot fail, so neither can this.
+        let _infallible = serde_json::to_writer(out, text);
+        return;
+    }
+    // Nothing to escape, which is nearly always so.
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// The body of a bulk request: objects in visitor order, the token only where a hit needs it.
@@ -109,7 +138,7 @@ pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
 /// A form body: the query and the token.
 pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
     query.extend_from_slice(b"&token_auth=");
-    query.extend(utf8_percent_encode(token, URL_VALUE).flat_map(str::bytes));
+    url_text(&mut query, token);
     query
 }
 
