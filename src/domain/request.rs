@@ -105,17 +105,23 @@ fn json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// The body of a bulk request: objects in visitor order, the token only where a hit needs it.
-pub fn bulk_body<'e>(hits: impl IntoIterator<Item = (&'e [u8], Rand)>, token: Option<&str>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(16 * 1024);
+/// Bytes that a bulk has beside its hits and its token, and around each of them.
+const AROUND_ALL: usize = 32;
+const AROUND_A_HIT: usize = 20;
+
+/// The body of a bulk request: objects in visitor order, each with a `rand` of its own, and the token only where a hit needs it.
+pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&str>) -> Vec<u8> {
+    // Room for all at once: with too little, what is there would be copied again and again.
+    let length: usize = hits.iter().map(|encoded| encoded.len() + AROUND_A_HIT).sum();
+    let mut body = Vec::with_capacity(length + AROUND_ALL + token.map_or(0, str::len));
     body.extend_from_slice(b"{\"requests\":[");
-    for (index, (encoded, rand)) in hits.into_iter().enumerate() {
+    for (index, encoded) in hits.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
         body.extend_from_slice(encoded);
         body.extend_from_slice(b",\"rand\":\"");
-        body.extend_from_slice(&rand);
+        body.extend_from_slice(&rand());
         body.extend_from_slice(b"\"}");
     }
     body.push(b']');
@@ -227,7 +233,12 @@ mod tests {
     #[test]
     fn the_bulk_body_is_json_and_the_token_stands_at_its_top() {
         let one = encoded(Api::Bulk, r#"{"uid":"u"}"#);
-        let body = bulk_body([(one.as_bytes(), rand(1)), (one.as_bytes(), rand(2))], Some("to\"ken"));
+        let mut number = 0;
+        let next = || {
+            number += 1;
+            rand(number)
+        };
+        let body = bulk_body(&[one.as_bytes(), one.as_bytes()], next, Some("to\"ken"));
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["token_auth"], "to\"ken");
         assert_eq!(body["requests"][0]["rand"], "baaaaaaa");
