@@ -41,7 +41,7 @@ impl Desk {
         hit::decode(self.message(turn), None).expect("a hit")
     }
 
-    fn validate<'h>(&self, raw: &'h RawHit<'h>) -> CheckedHit<'h> {
+    fn validate<'h>(&self, raw: &'h RawHit<'_>) -> CheckedHit<'h> {
         let verdict = validate::validate(&self.plan, raw, Context::at(self.first_seen));
         assert!(verdict.violations.is_empty(), "{:?}", verdict.violations);
         verdict.hit.expect("can be sent")

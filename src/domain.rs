@@ -17,6 +17,7 @@ pub mod plan;
 pub mod prose;
 pub mod request;
 pub mod rule;
+mod scan;
 pub mod settle;
 pub mod status;
 pub mod tenant;

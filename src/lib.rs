@@ -16,7 +16,7 @@
 //!    [`service::matomo`] sends.
 //! 6. [`domain::answer`] reads what came back, and [`domain::settle`] decides the fate of each hit: a
 //!    [`Settlement`](domain::settle::Settlement).
-//! 7. [`service::settler`] carries it out: ack what is delivered; publish what is not to the queue where it waits or
+//! 7. [`service::settler`] carries it out: ack what is delivered, together where order allows; publish what is not to the queue where it waits or
 //!    stays, with its past in the headers ([`domain::envelope`]), await the confirm, then ack.
 //!
 //! # Who may use whom

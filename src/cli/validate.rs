@@ -123,8 +123,9 @@ fn check(
             let context = Context { first_seen: seen_at, default_site, sent_at: None, has_token: true, sender: Sender::Unchecked };
             let mut verdict = validate(plan, &hit, context);
             if let Some(checked) = &verdict.hit {
-                verdict.violations.extend(visits.changed(plan, checked));
-                visits.keep(plan, checked);
+                let sight = visits.sight(plan, checked);
+                verdict.violations.extend(visits.changed(plan, &sight));
+                visits.keep(sight);
             }
             surveyed(&hit, verdict.hit.as_ref());
             verdict.violations

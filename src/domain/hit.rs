@@ -8,19 +8,26 @@ use std::fmt;
 
 use percent_encoding::percent_decode;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+use smallvec::SmallVec;
 use thiserror::Error;
+
+mod plain;
 
 /// Largest message in bytes. A hit of the plan with every field at its limit stays under 20 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
 /// Most parameters in one hit. The plan has 22.
 pub const MAX_FIELDS: usize = 200;
+/// Parameters of a hit that need no memory of their own: all of the plan's, and room for two.
+pub(super) const USUAL_FIELDS: usize = 24;
 /// Longest parameter name, in bytes.
 pub const MAX_NAME: usize = 100;
 
 /// A hit as it was written: parameter names and values in their order, borrowed from the message where possible.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RawHit<'a> {
-    fields: Vec<(Cow<'a, str>, Value<'a>)>,
+    fields: SmallVec<[(Cow<'a, str>, Value<'a>); USUAL_FIELDS]>,
+    /// No value holds a control character; where this is not so, nobody has looked.
+    is_plain: bool,
 }
 
 /// The value of one parameter.
@@ -122,6 +129,15 @@ impl<'a> RawHit<'a> {
         self.text("uid").filter(|uid| !uid.is_empty())
     }
 
+    fn new() -> Self {
+        Self { fields: SmallVec::new(), is_plain: false }
+    }
+
+    /// Whether it is known that no value holds a control character.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) -> Result<(), DecodeError> {
         if self.fields.len() >= MAX_FIELDS {
             return Err(DecodeError::TooManyFields);
@@ -134,10 +150,20 @@ impl<'a> RawHit<'a> {
     }
 }
 
+impl PartialEq for RawHit<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
 // === JSON ===
 
 fn decode_json(body: &[u8]) -> Result<RawHit<'_>, DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?;
+    plain::read(text).map_or_else(|| decode_any_json(text), Ok)
+}
+
+fn decode_any_json(text: &str) -> Result<RawHit<'_>, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_any(HitVisitor).map_err(|e| (e.is_data(), e))?;
     json.end().map_err(|e| (false, e))?;
@@ -161,7 +187,7 @@ impl<'de> Visitor<'de> for HitVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut hit = RawHit { fields: Vec::with_capacity(24) };
+        let mut hit = RawHit::new();
         let mut outcome = Ok(());
         // After a bound is passed the rest is still read, and dropped: what follows must be JSON all the same.
         while let Some(TextSeed(name)) = map.next_key()? {
@@ -258,7 +284,7 @@ fn decode_query(body: &[u8]) -> Result<RawHit<'_>, DecodeError> {
         None => return Err(DecodeError::UnknownForm),
     };
     let query = query.split('#').next().unwrap_or_default();
-    let mut hit = RawHit { fields: Vec::with_capacity(24) };
+    let mut hit = RawHit::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         hit.push(unescape(name)?, Value::Text(unescape(value)?))?;

@@ -93,6 +93,9 @@ pub struct Field {
     /// The value stays the same for a whole visit.
     #[serde(default)]
     pub visit: bool,
+    /// What introduces the value in JSON, after another one: `,"name":`.
+    #[serde(skip)]
+    json: String,
     #[serde(skip)]
     list_at: Option<usize>,
     #[serde(skip)]
@@ -315,6 +318,11 @@ impl Field {
     /// The name under which Matomo takes the value.
     pub fn parameter(&self) -> &str {
         self.parameter.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What introduces the value in the JSON that Matomo takes, after another value.
+    pub(super) fn json(&self) -> &str {
+        &self.json
     }
 }
 

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
-use super::plan::{Place, Plan};
+use super::plan::{Field, Place, Plan};
+use super::scan;
 use super::validate::CheckedHit;
 
 /// How hits travel (`MATOMO_API`).
@@ -38,55 +39,89 @@ pub fn rand(mut bits: u64) -> Rand {
 /// One hit in the form of its [`Api`], complete but for `rand`.
 pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    let mut put = |name: &str, value: &str| match api {
+    match api {
         Api::Bulk => {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            json_string(&mut out, name);
-            out.push(b':');
-            json_string(&mut out, value);
+            out.extend_from_slice(b"{\"idsite\":");
+            json_string(&mut out, &hit.idsite);
+            out.extend_from_slice(b",\"rec\":\"1\",\"apiv\":\"1\"");
+            for (field, value) in sent(plan, hit) {
+                out.extend_from_slice(field.json().as_bytes());
+                json_string(&mut out, value);
+            }
+            out.extend_from_slice(b",\"cdt\":\"");
+            decimal(&mut out, hit.cdt.as_second());
+            out.push(b'"');
         }
         Api::Single => {
-            if !out.is_empty() {
+            out.extend_from_slice(b"idsite=");
+            url_text(&mut out, &hit.idsite);
+            out.extend_from_slice(b"&rec=1&apiv=1");
+            for (field, value) in sent(plan, hit) {
                 out.push(b'&');
+                out.extend_from_slice(field.parameter().as_bytes());
+                out.push(b'=');
+                url_text(&mut out, value);
             }
-            out.extend_from_slice(name.as_bytes());
-            out.push(b'=');
-            out.extend(utf8_percent_encode(value, URL_VALUE).flat_map(str::bytes));
-        }
-    };
-    put("idsite", &hit.idsite);
-    put("rec", "1");
-    put("apiv", "1");
-    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
-    for (index, (field, value)) in plan.fields().iter().zip(&hit.values).enumerate() {
-        let supplied = field.relay || site == Some(index) || time == Some(index);
-        if let Some(value) = value.as_deref().filter(|value| !supplied && !value.is_empty()) {
-            put(field.parameter(), value);
+            out.extend_from_slice(b"&cdt=");
+            decimal(&mut out, hit.cdt.as_second());
         }
     }
-    put("cdt", &hit.cdt.as_second().to_string());
     out
+}
+
+/// The values that leave as they are, but for those that every hit has.
+fn sent<'s>(plan: &'s Plan, hit: &'s CheckedHit<'_>) -> impl Iterator<Item = (&'s Field, &'s str)> {
+    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
+    plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
+        let supplied = field.relay || site == Some(index) || time == Some(index);
+        let value = value.as_deref().filter(|value| !supplied && !value.is_empty())?;
+        Some((field, value))
+    })
 }
 
 /// What a query value may hold unescaped (RFC 3986 unreserved).
 const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn json_string(out: &mut Vec<u8>, text: &str) {
-    // Writing into a Vec cannot fail, so neither can this.
-    let _infallible = serde_json::to_writer(out, text);
+fn url_text(out: &mut Vec<u8>, text: &str) {
+    for piece in utf8_percent_encode(text, URL_VALUE) {
+        out.extend_from_slice(piece.as_bytes());
+    }
 }
 
-/// The body of a bulk request: objects in visitor order, the token only where a hit needs it.
-pub fn bulk_body<'e>(hits: impl IntoIterator<Item = (&'e [u8], Rand)>, token: Option<&str>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(16 * 1024);
+fn decimal(out: &mut Vec<u8>, number: i64) {
+    // Writing into a Vec cannot fail, so neither can this.
+    let _infallible = serde_json::to_writer(out, &number);
+}
+
+fn json_string(out: &mut Vec<u8>, text: &str) {
+    if scan::any(text.as_bytes(), |byte| scan::is_control(byte) | (byte == b'"') | (byte == b'\\')) {
+        // Writing into a Vec cannot fail, so neither can this.
+        let _infallible = serde_json::to_writer(out, text);
+        return;
+    }
+    // Nothing to escape, which is nearly always so.
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+/// Bytes that a bulk has beside its hits and its token, and around each of them.
+const AROUND_ALL: usize = 32;
+const AROUND_A_HIT: usize = 20;
+
+/// The body of a bulk request: objects in visitor order, each with a `rand` of its own, and the token only where a hit needs it.
+pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&str>) -> Vec<u8> {
+    // Room for all at once: with too little, what is there would be copied again and again.
+    let length: usize = hits.iter().map(|encoded| encoded.len() + AROUND_A_HIT).sum();
+    let mut body = Vec::with_capacity(length + AROUND_ALL + token.map_or(0, str::len));
     body.extend_from_slice(b"{\"requests\":[");
-    for (index, (encoded, rand)) in hits.into_iter().enumerate() {
+    for (index, encoded) in hits.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
         body.extend_from_slice(encoded);
         body.extend_from_slice(b",\"rand\":\"");
-        body.extend_from_slice(&rand);
+        body.extend_from_slice(&rand());
         body.extend_from_slice(b"\"}");
     }
     body.push(b']');
@@ -109,7 +144,7 @@ pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
 /// A form body: the query and the token.
 pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
     query.extend_from_slice(b"&token_auth=");
-    query.extend(utf8_percent_encode(token, URL_VALUE).flat_map(str::bytes));
+    url_text(&mut query, token);
     query
 }
 
@@ -198,7 +233,12 @@ mod tests {
     #[test]
     fn the_bulk_body_is_json_and_the_token_stands_at_its_top() {
         let one = encoded(Api::Bulk, r#"{"uid":"u"}"#);
-        let body = bulk_body([(one.as_bytes(), rand(1)), (one.as_bytes(), rand(2))], Some("to\"ken"));
+        let mut number = 0;
+        let next = || {
+            number += 1;
+            rand(number)
+        };
+        let body = bulk_body(&[one.as_bytes(), one.as_bytes()], next, Some("to\"ken"));
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["token_auth"], "to\"ken");
         assert_eq!(body["requests"][0]["rand"], "baaaaaaa");

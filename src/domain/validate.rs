@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use super::hit::{self, DecodeError, RawHit};
 use super::plan::{Field, List, Plan};
@@ -48,11 +49,14 @@ pub struct Verdict<'h> {
     pub hit: Option<CheckedHit<'h>>,
 }
 
+/// Values in the order of the plan's fields.
+pub type Values<'h> = SmallVec<[Option<Cow<'h, str>>; hit::USUAL_FIELDS]>;
+
 /// A hit in the plan's order, mended where its meaning is certain.
 #[derive(Debug)]
 pub struct CheckedHit<'h> {
     /// One place per field of the plan, in the plan's order; `rec`, `apiv`, `rand` and `cdt` are left to the request.
-    pub values: Vec<Option<Cow<'h, str>>>,
+    pub values: Values<'h>,
     /// Matomo's site.
     pub idsite: Cow<'h, str>,
     /// The visitor, whose hits must not overtake each other.
@@ -121,7 +125,7 @@ pub fn hides(value: &str) -> bool {
 }
 
 /// Checks a hit against the plan.
-pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'h>, context: Context<'_>) -> Verdict<'h> {
+pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'_>, context: Context<'_>) -> Verdict<'h> {
     let mut check = Check::new(plan);
     check.read(hit);
     if let Sender::Tenant(tenant) = context.sender {
@@ -133,6 +137,11 @@ pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'h>, context: Context<'_>) -> V
     let cdt = check.cdt(&context);
     check.advise();
     check.conclude(&context, cdt)
+}
+
+/// Nothing but white space. Nearly every value shows at its first byte that it is not.
+fn is_blank(value: &str) -> bool {
+    !value.starts_with(|first: char| first.is_ascii_graphic()) && value.trim().is_empty()
 }
 
 impl Violation {

@@ -3,8 +3,10 @@
 //!
 //! What is kept of a visitor is a keyed hash, and the memory is bounded: when it is full, those not seen for longest go.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::plan::Plan;
 use super::rule::Rule;
@@ -18,65 +20,68 @@ const VISIT: i64 = 1_800;
 pub struct Visits {
     key: RandomState,
     most: usize,
-    recent: HashMap<u64, Visit>,
-    before: HashMap<u64, Visit>,
+    recent: FxHashMap<u64, Visit>,
+    before: FxHashMap<u64, Visit>,
+}
+
+/// A hit as far as it says something of a visit.
+#[derive(Debug)]
+pub struct Sight {
+    visitor: u64,
+    visit: Visit,
 }
 
 #[derive(Debug)]
 struct Visit {
     /// Time of the latest hit, UNIX seconds.
     at: i64,
-    /// Hash of each visit dimension, in the plan's order.
-    values: Box<[u32]>,
+    /// Hash of each visit dimension, in the plan's order. The plan has four.
+    values: SmallVec<[u32; 4]>,
 }
 
 impl Visits {
     /// Remembers at least `most` visitors, and at most twice as many; one takes about 100 bytes. `key` makes the hashes
     /// useless outside.
     pub fn new(most: usize, key: RandomState) -> Self {
-        Self { key, most: most.max(1), recent: HashMap::new(), before: HashMap::new() }
+        Self { key, most: most.max(1), recent: FxHashMap::default(), before: FxHashMap::default() }
+    }
+
+    /// What a hit says of its visit.
+    pub fn sight(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Sight {
+        let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
+        let values = values.map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32).collect();
+        Sight { visitor: self.key.hash_one((&hit.idsite, &hit.uid)), visit: Visit { at: hit.cdt.as_second(), values } }
     }
 
     /// The visit dimensions of this hit that had another value less than 30 minutes of event time ago.
-    pub fn changed(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<Violation> {
-        let visitor = self.visitor(hit);
-        let known = self.recent.get(&visitor).or_else(|| self.before.get(&visitor));
-        let Some(visit) = known.filter(|visit| (visit.at - hit.cdt.as_second()).abs() < VISIT) else { return Vec::new() };
-        let values = self.values(plan, hit);
+    pub fn changed(&self, plan: &Plan, sight: &Sight) -> Vec<Violation> {
+        let Sight { visitor, visit: Visit { at, values } } = sight;
+        let known = self.recent.get(visitor).or_else(|| self.before.get(visitor));
+        let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT) else { return Vec::new() };
         // Another plan may have come since, with other fields.
         if values.len() != visit.values.len() {
             return Vec::new();
         }
         let fields = plan.fields().iter().filter(|field| field.visit);
-        let changed = fields.zip(visit.values.iter().zip(&values)).filter(|(_, (before, now))| before != now);
+        let changed = fields.zip(visit.values.iter().zip(values)).filter(|(_, (before, now))| before != now);
         changed.map(|(field, _)| Violation::of(Rule::VisitDimensionChanged, &field.name)).collect()
     }
 
     /// This hit is the visit's latest: what comes next is held against it. For hits that are sent; what is rejected says
     /// nothing of a visit.
-    pub fn keep(&mut self, plan: &Plan, hit: &CheckedHit<'_>) {
-        let visitor = self.visitor(hit);
-        let at = hit.cdt.as_second();
+    pub fn keep(&mut self, sight: Sight) {
+        let Sight { visitor, visit } = sight;
         let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
         let visit = match known {
             // A hit that comes late from an earlier visit.
-            Some(visit) if at <= visit.at - VISIT => visit,
-            Some(visit) => Visit { at: visit.at.max(at), values: self.values(plan, hit) },
-            None => Visit { at, values: self.values(plan, hit) },
+            Some(known) if visit.at <= known.at - VISIT => known,
+            Some(known) => Visit { at: known.at.max(visit.at), ..visit },
+            None => visit,
         };
         if self.recent.len() >= self.most {
             self.before = std::mem::take(&mut self.recent);
         }
         self.recent.insert(visitor, visit);
-    }
-
-    fn visitor(&self, hit: &CheckedHit<'_>) -> u64 {
-        self.key.hash_one((&hit.idsite, &hit.uid))
-    }
-
-    fn values(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Box<[u32]> {
-        let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
-        values.map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32).collect()
     }
 }
 
@@ -92,8 +97,9 @@ mod tests {
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
         let verdict = validate(plan, &hit, Context::at(first_seen));
         let hit = verdict.hit.expect("can be sent");
-        let violations = visits.changed(plan, &hit);
-        visits.keep(plan, &hit);
+        let sight = visits.sight(plan, &hit);
+        let violations = visits.changed(plan, &sight);
+        visits.keep(sight);
         violations.into_iter().filter_map(|violation| violation.field).collect()
     }
 

@@ -17,7 +17,7 @@ use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Consum
 
 use super::config::{Broker, BrokerUrl};
 use super::lost::{Lost, Over};
-use super::settler::{Held, Office, Settler};
+use super::settler::{Acks, Held, Office, Settler, Window};
 use super::topology::{Depth, Depths};
 
 mod dead;
@@ -68,6 +68,7 @@ pub struct Shard {
     /// How many of its hits are in flight here.
     pub in_flight: Arc<AtomicUsize>,
     office: Arc<Office>,
+    window: Arc<Window>,
     channel: Channel,
     consumer: Consumer,
 }
@@ -104,15 +105,16 @@ impl Session {
         Ok(Self { consume, publish, extra_shards, settler, lost, office })
     }
 
-    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its hits are unacked at a time.
+    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its hits are unacked at a time, and
+    /// `acks` sends their acks.
     ///
     /// # Errors
     /// When the session is lost.
-    pub async fn subscribe(&self, index: u16, prefetch: u16) -> Result<Shard, BrokerError> {
-        self.lost.or(self.consume_shard(index, prefetch)).await?
+    pub async fn subscribe(&self, index: u16, prefetch: u16, acks: &mut Acks) -> Result<Shard, BrokerError> {
+        self.lost.or(self.consume_shard(index, prefetch, acks)).await?
     }
 
-    async fn consume_shard(&self, index: u16, prefetch: u16) -> Result<Shard, BrokerError> {
+    async fn consume_shard(&self, index: u16, prefetch: u16, acks: &mut Acks) -> Result<Shard, BrokerError> {
         let channel = self.consume.create_channel().await?;
         // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
         channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
@@ -121,7 +123,8 @@ impl Session {
         let queue = self.office.topology.shard(index);
         let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
-        Ok(Shard { index, in_flight: Arc::default(), office: self.office.clone(), channel, consumer })
+        let window = acks.window(channel.clone(), prefetch);
+        Ok(Shard { index, in_flight: Arc::default(), office: self.office.clone(), window, channel, consumer })
     }
 
     /// Settles on a channel of its own.
@@ -176,7 +179,7 @@ impl Shard {
     /// The next hit; none when the subscription is over.
     pub async fn next(&mut self) -> Option<Held> {
         match self.consumer.next().await {
-            Some(Ok(delivery)) => Some(Held::new(delivery, self.office.clone(), self.in_flight.clone())),
+            Some(Ok(delivery)) => Some(Held::new(delivery, self.office.clone(), self.in_flight.clone(), self.window.clone())),
             Some(Err(error)) => {
                 tracing::debug!(%error, shard = self.index, "a subscription ended");
                 None
@@ -185,7 +188,7 @@ impl Shard {
         }
     }
 
-    /// Gives everything unacked back. To be called when nothing of the shard is in flight. Tells whether the broker agreed,
+    /// Gives everything unacked back. To be called when nothing of the shard is in flight and its acks are sent. Tells whether the broker agreed,
     /// which it does after every ack has taken effect.
     pub async fn close(self) -> bool {
         let closing = async {

@@ -1,18 +1,18 @@
 //! What each shard last gave this worker: which shards are its own, and how old what waits in them is.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustc_hash::FxHashMap;
 
 /// A shard that gave nothing for so long may be another worker's: AMQP tells how many are subscribed, not who is served.
 const OURS: Duration = Duration::from_secs(60);
 
 /// By shard.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<HashMap<u16, Last>>);
+pub struct Heard(Mutex<FxHashMap<u16, Last>>);
 
 /// The hit that a shard gave last.
 #[derive(Debug, Clone)]
@@ -39,7 +39,12 @@ impl Last {
 impl Heard {
     /// A hit came. `in_flight` counts those of its shard.
     pub fn note(&self, shard: u16, cdt: Timestamp, in_flight: &Arc<AtomicUsize>) {
-        self.lasts().insert(shard, Last { at: Instant::now(), cdt, in_flight: in_flight.clone() });
+        let now = Instant::now();
+        let mut lasts = self.lasts();
+        match lasts.get_mut(&shard) {
+            Some(last) if Arc::ptr_eq(&last.in_flight, in_flight) => (last.at, last.cdt) = (now, cdt),
+            _ => drop(lasts.insert(shard, Last { at: now, cdt, in_flight: in_flight.clone() })),
+        }
     }
 
     /// The last one of a shard.
@@ -53,7 +58,7 @@ impl Heard {
         i64::try_from(ours).unwrap_or_default()
     }
 
-    fn lasts(&self) -> MutexGuard<'_, HashMap<u16, Last>> {
+    fn lasts(&self) -> MutexGuard<'_, FxHashMap<u16, Last>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -98,8 +98,9 @@ impl Intake {
         };
         let mut verdict = validate::validate(plan, raw, context);
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hit) = &verdict.hit {
-            verdict.violations.extend(visits.changed(plan, hit));
+        let sight = verdict.hit.as_ref().map(|hit| visits.sight(plan, hit));
+        if let Some(sight) = &sight {
+            verdict.violations.extend(visits.changed(plan, sight));
         }
         self.office.metrics.violated(&verdict.violations);
         // What a sender that may not send it claims is nobody's.
@@ -107,7 +108,9 @@ impl Intake {
         let account = if forged { self.office.ledger.nobodys() } else { self.account(book, raw, verdict.hit.as_ref()) };
         let outcome = match verdict.hit {
             Some(hit) if self.validation.passes(plan, &verdict.violations) => {
-                visits.keep(plan, &hit);
+                if let Some(sight) = sight {
+                    visits.keep(sight);
+                }
                 drop(visits);
                 let mut hasher = DefaultHasher::new();
                 hit.uid.hash(&mut hasher);

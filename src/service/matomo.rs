@@ -67,7 +67,7 @@ impl Matomo {
         let token = self.token.as_ref().filter(|_| with_token).map(ExposeSecret::expose_secret);
         let request = match self.api {
             Api::Bulk => {
-                let body = request::bulk_body(hits.iter().map(|hit| (*hit, fresh_rand())), token);
+                let body = request::bulk_body(hits, fresh_rand, token);
                 self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body)
             }
             Api::Single => self.single(hits.first().copied().unwrap_or_default(), token),

@@ -21,7 +21,7 @@ use super::gate::Gate;
 use super::heard::Heard;
 use super::intake::{Intake, Prepared};
 use super::lane::{Courier, Ready};
-use super::settler::{Held, Office};
+use super::settler::{Acks, Held, Office};
 use crate::domain::request::Api;
 use crate::domain::settle::{Delivered, Settlement};
 
@@ -152,10 +152,11 @@ impl Relay {
     async fn stretch(self: &Arc<Self>, session: &Arc<Session>, shutdown: &CancellationToken, shift: &Shift, extra: &mut Vec<u16>) -> End {
         let stop = CancellationToken::new();
         let mut workers = JoinSet::new();
+        let mut acks = Acks::new(self.office.clone());
         let opened = async {
             let mut subscriptions = Vec::new();
             for index in shift.shards.iter().chain(&shift.extra) {
-                subscriptions.push(session.subscribe(*index, shift.prefetch).await?);
+                subscriptions.push(session.subscribe(*index, shift.prefetch, &mut acks).await?);
             }
             Ok::<_, BrokerError>((subscriptions, self.start_lanes(session, &stop, &mut workers, shift.lanes).await?))
         };
@@ -166,6 +167,9 @@ impl Relay {
                 return End::Lost;
             }
         };
+        let settled = CancellationToken::new();
+        let mut acking = JoinSet::new();
+        acking.spawn(acks.write(session.lost.clone(), settled.clone()));
         self.office.metrics.shards_subscribed.set(i64::try_from(subscriptions.len()).unwrap_or_default());
         let held: HashMap<u16, Arc<AtomicUsize>> = subscriptions.iter().map(|shard| (shard.index, shard.in_flight.clone())).collect();
         let mut feeders = JoinSet::new();
@@ -178,6 +182,7 @@ impl Relay {
             // Nobody ends before being told to: hits would wait here for good.
             _ = workers.join_next() => End::Lost,
             _ = feeders.join_next() => End::Lost,
+            _ = acking.join_next() => End::Lost,
         };
         if end == End::Lost {
             session.lost.because("a task of this worker ended".to_owned());
@@ -196,7 +201,13 @@ impl Relay {
                 tracing::error!(%error, "a lane failed: its hits stay on the broker");
             }
         }
-        // Nothing is in flight now.
+        // Nothing is in flight now, and the last acks go.
+        settled.cancel();
+        while let Some(outcome) = acking.join_next().await {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "acks failed: their hits stay on the broker");
+            }
+        }
         let closed = futures_util::future::join_all(subscriptions.into_iter().map(Shard::close)).await;
         if end != End::Lost && closed.iter().all(|in_order| *in_order) {
             self.office.stored.clear();

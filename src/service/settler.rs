@@ -4,9 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
@@ -23,9 +24,12 @@ use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
+mod acks;
 mod stored;
 mod tally;
 
+pub use acks::Acks;
+pub(super) use acks::Window;
 pub use stored::Stored;
 use tally::Tally;
 
@@ -36,6 +40,7 @@ pub struct Held {
     delivery: Delivery,
     past: Past,
     tally: Tally,
+    window: Arc<Window>,
 }
 
 /// Everything that stays the same from one session with the broker to the next.
@@ -67,11 +72,12 @@ pub struct Settler {
 
 impl Held {
     /// Takes a delivery over.
-    pub(super) fn new(delivery: Delivery, office: Arc<Office>, of_shard: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(delivery: Delivery, office: Arc<Office>, of_shard: Arc<AtomicUsize>, window: Arc<Window>) -> Self {
+        window.hold(delivery.delivery_tag);
         let headers = delivery.properties.headers().as_ref();
         let value = |name: &str| headers.and_then(|table| table.inner().get(name));
         let past = envelope::past(|name| value(name).and_then(as_number), |name| value(name).and_then(as_text));
-        Self { delivery, past, tally: Tally::new(office, of_shard) }
+        Self { delivery, past, tally: Tally::new(office, of_shard), window }
     }
 
     /// From here on it counts for this account: once per hit, before anything becomes of it.
@@ -142,19 +148,23 @@ impl Settler {
     }
 
     /// Settles hits of one request, in order. Publishes are pipelined: all are sent, then all confirms awaited, then acked.
-    /// A hit whose settlement cannot be carried out stays on the broker, unacked.
+    /// A hit whose settlement cannot be carried out stays on the broker, unacked. The acks themselves are [`Acks`]'s to send.
     pub async fn settle(&self, hits: impl IntoIterator<Item = (Held, Settlement)>) {
         let mut moving = Vec::new();
+        let mut window = None;
         for (held, settlement) in hits {
             match &settlement {
                 Settlement::Delivered(_) => {
-                    self.office.stored.remember(held.identity());
-                    self.done(held, &settlement).await;
+                    let identity = held.identity();
+                    window = Some(done(held, &settlement, Some(identity)));
                 }
                 // Its channel will give it back.
                 Settlement::Return => drop(held),
                 Settlement::Retry { .. } | Settlement::Park { .. } | Settlement::Reject { .. } => moving.push((held, settlement)),
             }
+        }
+        if let Some(window) = window {
+            window.tell();
         }
         // After a refusal those that were refused go once more, until none is left or the session is over.
         for attempt in 0.. {
@@ -178,10 +188,9 @@ impl Settler {
     /// Publishes and confirms a batch, acks what the broker took, and gives back what it refused; none when the session is
     /// over. One return makes the whole batch unconfirmed: the client library may pin it on the confirm of a neighbour.
     async fn move_on(&self, moving: Vec<(Held, Settlement)>) -> Option<Vec<(Held, Settlement)>> {
-        let mut pending = Vec::with_capacity(moving.len());
-        for (held, settlement) in &moving {
-            pending.push(self.publish(held, settlement).await?);
-        }
+        // Started in order, and written together rather than each by itself.
+        let publishes = moving.iter().map(|(held, settlement)| self.publish(held, settlement));
+        let pending: Vec<_> = join_all(publishes).await.into_iter().collect::<Option<_>>()?;
         let mut confirmations = Vec::with_capacity(moving.len());
         for confirm in pending {
             match self.lost.or(confirm).await.ok()? {
@@ -200,24 +209,19 @@ impl Settler {
             }
         }
         let mut refused = Vec::new();
+        let mut window = None;
         for ((held, settlement), confirmation) in moving.into_iter().zip(confirmations) {
             if confirmation == Confirmation::Ack(None) {
-                self.done(held, &settlement).await;
+                window = Some(done(held, &settlement, None));
             } else {
                 self.office.metrics.unroutable();
                 refused.push((held, settlement));
             }
         }
-        Some(refused)
-    }
-
-    async fn done(&self, mut held: Held, settlement: &Settlement) {
-        held.tally.settle(settlement);
-        // An ack fails only with its channel; then the hit comes back, and `Stored` or the next queue knows it.
-        let acked = self.lost.or(held.delivery.acker.ack(BasicAckOptions::default())).await;
-        if !matches!(acked, Ok(Ok(true))) {
-            tracing::debug!("an ack was lost with its channel");
+        if let Some(window) = window {
+            window.tell();
         }
+        Some(refused)
     }
 
     async fn publish(&self, held: &Held, settlement: &Settlement) -> Option<PublisherConfirm> {
@@ -292,6 +296,13 @@ impl Settler {
         list.push(']');
         list
     }
+}
+
+/// It has its fate and can be acked, once the window that is given back is told.
+fn done(mut held: Held, settlement: &Settlement, identity: Option<u64>) -> Arc<Window> {
+    held.tally.settle(settlement);
+    held.window.settle(held.delivery.delivery_tag, identity);
+    held.window
 }
 
 /// Bytes of `x-dnma-violations`. A hit that breaks every rule once stays below 8 KiB.

@@ -220,7 +220,9 @@ impl Replay<'_> {
                 continue;
             }
             seen += 1;
-            let Some(Going { mended, urgency }) = self.bench.going(&letter, &dead) else { continue };
+            let going = self.bench.going(&letter, &dead);
+            drop(dead);
+            let Some(Going { mended, urgency }) = going else { continue };
             bytes += letter.body().len();
             chosen.push(Chosen { order: (urgency, number), letter, mended });
             while chosen.len() > most || bytes > MOST_BYTES {

@@ -91,6 +91,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     }
     let position = |name: &String| lists.iter().position(|list| list.name == *name).ok_or_else(|| PlanError::ListMissing(name.clone()));
     for field in &mut fields {
+        field.json = format!(",{}:", serde_json::Value::from(field.parameter()));
         field.list_at = field.list.as_ref().map(position).transpose()?;
         if let Some(name) = &field.coverage {
             position(name)?;

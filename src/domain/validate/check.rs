@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
-use super::{CheckedHit, Context, Verdict, Violation};
+use super::{CheckedHit, Context, Values, Verdict, Violation, is_blank};
 use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::{RawHit, Value};
 use crate::domain::plan::{Field, Place, Plan};
@@ -14,16 +15,16 @@ use crate::domain::tenant::{Sender, Tenant};
 pub(super) struct Check<'p, 'h> {
     pub(super) plan: &'p Plan,
     pub(super) violations: Vec<Violation>,
-    pub(super) values: Vec<Option<Cow<'h, str>>>,
+    pub(super) values: Values<'h>,
 }
 
 impl<'p, 'h> Check<'p, 'h> {
     pub(super) fn new(plan: &'p Plan) -> Self {
-        Self { plan, violations: Vec::new(), values: vec![None; plan.fields().len()] }
+        Self { plan, violations: Vec::new(), values: SmallVec::from_elem(None, plan.fields().len()) }
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not sent.
-    pub(super) fn read(&mut self, hit: &'h RawHit<'h>) {
+    pub(super) fn read(&mut self, hit: &'h RawHit<'_>) {
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
@@ -44,7 +45,7 @@ impl<'p, 'h> Check<'p, 'h> {
                 continue;
             }
             // All bytes are looked at, so that many can be at once.
-            if text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
+            if !hit.is_plain() && text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) = field.max.filter(|max| text.len() > *max && text.chars().count() > *max) {
@@ -59,7 +60,7 @@ impl<'p, 'h> Check<'p, 'h> {
     pub(super) fn defaults(&mut self, tenant: &Tenant) {
         for (field, value) in tenant.defaults() {
             if let Some(place) = self.plan.index(field).and_then(|index| self.values.get_mut(index))
-                && place.as_deref().is_none_or(|value| value.trim().is_empty())
+                && place.as_deref().is_none_or(is_blank)
             {
                 *place = Some(Cow::Owned(value.to_owned()));
             }
@@ -74,8 +75,8 @@ impl<'p, 'h> Check<'p, 'h> {
         let mut found = Vec::new();
         for index in plan.mandatory(technology) {
             let (Some(field), Some(value)) = (plan.fields().get(*index), self.values.get(*index)) else { continue };
-            let value = value.as_deref().map(str::trim);
-            if value.is_some_and(|value| !value.is_empty()) {
+            let value = value.as_deref();
+            if value.is_some_and(|value| !is_blank(value)) {
                 continue;
             }
             let stood_in = (plan.place(Place::Site) == Some(*index) && context.default_site.is_some())
@@ -105,7 +106,7 @@ impl<'p, 'h> Check<'p, 'h> {
     pub(super) fn lists(&mut self) {
         for (field, place) in self.plan.fields().iter().zip(&mut self.values) {
             let (Some(list), Some(value)) = (self.plan.list_of(field), place.as_deref()) else { continue };
-            if !list.is_loaded() || list.contains(value) || value.trim().is_empty() {
+            if !list.is_loaded() || list.contains(value) || is_blank(value) {
                 continue;
             }
             let value = value.to_owned();
@@ -123,7 +124,7 @@ impl<'p, 'h> Check<'p, 'h> {
     /// another one at every retry.
     pub(super) fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
         let first_seen = context.first_seen;
-        let Some(text) = self.value(Place::Time).filter(|text| !text.trim().is_empty()) else {
+        let Some(text) = self.value(Place::Time).filter(|text| !is_blank(text)) else {
             let Some(sent_at) = context.sent_at else { return first_seen };
             self.violations.push(Violation::of(Rule::CdtFromMessage, "cdt"));
             return sent_at.min(first_seen);
@@ -186,7 +187,7 @@ impl<'p, 'h> Check<'p, 'h> {
         for place in Tenant::GUARDED {
             let value = if place == Place::Site { idsite } else { self.value(place) };
             // Without a value there is nobody to write into; that it is missing is another rule's affair.
-            let Some(value) = value.filter(|value| !value.trim().is_empty() && !tenant.may_send(place, value)) else { continue };
+            let Some(value) = value.filter(|value| !is_blank(value) && !tenant.may_send(place, value)) else { continue };
             let value = Some(shown(value));
             self.violations.push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
             may_send = false;
@@ -206,7 +207,7 @@ impl<'p, 'h> Check<'p, 'h> {
 
     fn taken(&self, place: Place) -> Option<Cow<'h, str>> {
         let value = self.plan.place(place).and_then(|index| self.values.get(index)).and_then(Clone::clone);
-        value.filter(|value| !value.trim().is_empty())
+        value.filter(|value| !is_blank(value))
     }
 }
 

@@ -30,11 +30,9 @@ impl Check<'_, '_> {
     /// A directory's profile for the DNMA's (RFTI §2.2.5).
     fn mend_profile(&mut self) {
         let plan = self.plan;
-        let Some((value, profile)) =
-            self.value(Place::Profile).and_then(|value| Some((value.to_owned(), plan.national_profile(value.trim())?)))
-        else {
-            return;
-        };
+        let Some(value) = self.value(Place::Profile) else { return };
+        let Some(profile) = plan.national_profile(value.trim()) else { return };
+        let value = value.to_owned();
         self.set(Place::Profile, profile.to_owned());
         let suggestion = Some(profile.to_owned());
         self.violations.push(Violation { value: Some(value), suggestion, ..Violation::of(Rule::NationalProfile, "dimension2") });

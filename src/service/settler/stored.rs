@@ -1,56 +1,47 @@
 //! The memory that keeps an ack lost with its connection from becoming a double.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Hashes of the latest hits that Matomo stored. Acks travel in order, so if one did not arrive, no later one did, and the
-/// broker holds at most a prefetch of unacked hits: older entries cannot come back.
+/// Hashes of the latest hits that Matomo stored, in the order in which their acks were sent. Acks travel in order, so if one did
+/// not arrive, no later one did, and the broker holds at most a prefetch of unacked hits: older entries cannot come back.
 #[derive(Debug)]
 pub struct Stored {
     most: usize,
-    inner: Mutex<(VecDeque<u64>, HashMap<u64, u32>)>,
+    latest: Mutex<VecDeque<u64>>,
 }
 
 impl Stored {
     /// Room for this many.
     pub fn new(most: usize) -> Self {
-        Self { most, inner: Mutex::default() }
+        Self { most, latest: Mutex::default() }
     }
 
-    pub(super) fn remember(&self, identity: u64) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (order, counts) = &mut *inner;
-        order.push_back(identity);
-        *counts.entry(identity).or_default() += 1;
-        if order.len() > self.most
-            && let Some(oldest) = order.pop_front()
-        {
-            forget(counts, oldest);
+    /// The acks of these are sent next.
+    pub(super) fn remember(&self, identities: Vec<u64>) {
+        if identities.is_empty() {
+            return;
         }
+        let mut latest = self.latest();
+        latest.extend(identities);
+        let too_many = latest.len().saturating_sub(self.most);
+        latest.drain(..too_many);
     }
 
     /// Every ack has arrived.
     pub fn clear(&self) {
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        self.latest().clear();
     }
 
     /// Whether a redelivered hit had been stored before. Each stored copy answers for one redelivery.
     pub fn recall(&self, identity: u64) -> bool {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (order, counts) = &mut *inner;
-        let Some(place) = order.iter().position(|stored| *stored == identity) else { return false };
-        order.remove(place);
-        forget(counts, identity);
-        true
+        let mut latest = self.latest();
+        let place = latest.iter().position(|stored| *stored == identity);
+        place.and_then(|place| latest.remove(place)).is_some()
     }
-}
 
-fn forget(counts: &mut HashMap<u64, u32>, identity: u64) {
-    if let Some(count) = counts.get_mut(&identity) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(&identity);
-        }
+    fn latest(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,13 +52,10 @@ mod tests {
     #[test]
     fn each_stored_copy_answers_for_one_redelivery() {
         let stored = Stored::new(3);
-        for identity in [7, 7, 1] {
-            stored.remember(identity);
-        }
+        stored.remember(vec![7, 7, 1]);
         assert!(stored.recall(7) && stored.recall(7) && !stored.recall(7));
-        for identity in [2, 3, 4] {
-            stored.remember(identity);
-        }
+        stored.remember(vec![2, 3]);
+        stored.remember(vec![4]);
         assert!(!stored.recall(1), "the memory is bounded");
         assert!(stored.recall(4));
     }

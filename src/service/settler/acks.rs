@@ -1,0 +1,297 @@
+//! Acks: one for all hits of a shard up to a place (`multiple`) where everything before it is settled, and one by one for those
+//! that would wait for long.
+//!
+//! No ack may cover a hit that is not settled, whatever happens at the same time, because
+//! - a delivery tag is an entry of [`Unacked`] from before anybody can settle it until its ack is sent; all tags of a channel
+//!   come from one consumer, in growing order, so what is not an entry and lower than one has its ack;
+//! - an entry is marked as settled only after Matomo, or the next queue, has the hit. A hit that is given back, or dropped by a
+//!   task that failed, is never marked: it stays, and nothing beyond it is acked but one by one;
+//! - lanes only mark. One task, [`Acks::write`], takes entries out and sends, and takes a tag out once: neither can two acks of
+//!   a channel overtake each other, nor does one name a tag that is gone, for which the broker would close the channel.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use lapin::Channel;
+use lapin::options::BasicAckOptions;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Office;
+use crate::service::lost::Lost;
+
+/// A settled hit waits no longer than this for an earlier one. It would be repeated after a crash.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// When one in so many of a shard's prefetch is settled and waits, the rest is too little to keep the lanes busy.
+const WAITING_SHARE: usize = 4;
+
+/// The acks of all shards of a stretch.
+#[derive(Debug)]
+pub struct Acks {
+    office: Arc<Office>,
+    windows: Vec<Arc<Window>>,
+    settled: Arc<Notify>,
+}
+
+/// The hits of one shard that the broker has no ack for.
+#[derive(Debug)]
+pub(in crate::service) struct Window {
+    channel: Channel,
+    unacked: Mutex<Unacked>,
+    settled: Arc<Notify>,
+}
+
+/// In the order in which the broker gave them.
+#[derive(Debug)]
+struct Unacked {
+    hits: VecDeque<(u64, State)>,
+    /// How many settled hits may wait for an earlier one.
+    most: usize,
+    /// How many do.
+    waiting: usize,
+    /// None of them for longer than since then.
+    since: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Held,
+    /// Since when, and its identity, if that is to be remembered.
+    Settled(Instant, Option<u64>),
+}
+
+/// Acks to send now.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Due {
+    /// Tags, and whether all before them are meant too.
+    acks: Vec<(u64, bool)>,
+    /// Identities of those hits that are to be remembered.
+    stored: Vec<u64>,
+}
+
+impl Acks {
+    /// Of no shard yet.
+    pub fn new(office: Arc<Office>) -> Self {
+        Self { office, windows: Vec::new(), settled: Arc::default() }
+    }
+
+    /// One more shard, with its prefetch.
+    pub(in crate::service) fn window(&mut self, channel: Channel, prefetch: u16) -> Arc<Window> {
+        let unacked = Mutex::new(Unacked::new(prefetch.into()));
+        let window = Arc::new(Window { channel, unacked, settled: self.settled.clone() });
+        self.windows.push(window.clone());
+        window
+    }
+
+    /// Sends acks until nothing more will be settled, and then all that are left.
+    pub async fn write(self, lost: Lost, over: CancellationToken) {
+        loop {
+            let first = self.windows.iter().filter_map(|window| window.unacked().since).min();
+            let long_enough = async {
+                match first {
+                    Some(first) => tokio::time::sleep_until(first + LONGEST_WAIT).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.settled.notified() => self.send(&lost, false).await,
+                () = long_enough => self.send(&lost, false).await,
+                () = over.cancelled() => return self.send(&lost, true).await,
+            }
+        }
+    }
+
+    async fn send(&self, lost: &Lost, all: bool) {
+        let mut acks = Vec::new();
+        for window in &self.windows {
+            let due = window.unacked().due(Instant::now(), all);
+            // Before the ack is sent, so that there is no moment in which it can be lost and the hit not known.
+            self.office.stored.remember(due.stored);
+            let ack = |(tag, multiple)| window.channel.basic_ack(tag, BasicAckOptions { multiple });
+            acks.extend(due.acks.into_iter().map(ack));
+        }
+        // An ack fails only with its channel; then the hit comes back, and `Stored` or the next queue knows it.
+        let sent = lost.or(join_all(acks)).await;
+        if !sent.is_ok_and(|sent| sent.iter().all(Result::is_ok)) {
+            tracing::debug!("an ack was lost with its channel");
+        }
+    }
+}
+
+impl Window {
+    /// A hit came in; in the order of the tags.
+    pub(super) fn hold(&self, tag: u64) {
+        self.unacked().hits.push_back((tag, State::Held));
+    }
+
+    /// Matomo or the next queue has it. The ack is sent after [`Window::tell`].
+    pub(super) fn settle(&self, tag: u64, identity: Option<u64>) {
+        self.unacked().settle(tag, identity, Instant::now());
+    }
+
+    /// Some hits were settled.
+    pub(super) fn tell(&self) {
+        self.settled.notify_one();
+    }
+
+    fn unacked(&self) -> MutexGuard<'_, Unacked> {
+        self.unacked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unacked {
+    fn new(prefetch: usize) -> Self {
+        Self { hits: VecDeque::new(), most: prefetch / WAITING_SHARE, waiting: 0, since: None }
+    }
+
+    fn settle(&mut self, tag: u64, identity: Option<u64>, now: Instant) {
+        let place = self.hits.binary_search_by_key(&tag, |(tag, _)| *tag);
+        if let Some((_, state @ State::Held)) = place.ok().and_then(|place| self.hits.get_mut(place)) {
+            *state = State::Settled(now, identity);
+            self.waiting += 1;
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// Takes out what can be acked: up to the first hit that is not settled, and those beyond it when they are many, have
+    /// waited for long, or `all` are wanted.
+    fn due(&mut self, now: Instant, all: bool) -> Due {
+        let mut due = Due::default();
+        let mut up_to = None;
+        while let Some((tag, State::Settled(_, identity))) = self.hits.front().copied() {
+            self.hits.pop_front();
+            self.waiting -= 1;
+            up_to = Some((tag, true));
+            due.stored.extend(identity);
+        }
+        due.acks.extend(up_to);
+        if self.waiting == 0 {
+            self.since = None;
+        } else if all || self.waiting > self.most || self.have_waited_long(now) {
+            self.hits.retain(|(tag, state)| {
+                let State::Settled(_, identity) = state else { return true };
+                due.acks.push((*tag, false));
+                due.stored.extend(*identity);
+                false
+            });
+            (self.waiting, self.since) = (0, None);
+        }
+        due
+    }
+
+    fn have_waited_long(&mut self, now: Instant) -> bool {
+        let is_long = |since: Instant| now >= since + LONGEST_WAIT;
+        if self.since.is_some_and(is_long) {
+            // Whose time that was may be gone by now.
+            let waiting = self.hits.iter().filter_map(|(_, state)| match state {
+                State::Settled(since, _) => Some(*since),
+                State::Held => None,
+            });
+            self.since = waiting.min();
+        }
+        self.since.is_some_and(is_long)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the broker knows of a channel, and what it does about an ack.
+    #[derive(Default)]
+    struct Broker {
+        unacked: BTreeSet<u64>,
+    }
+
+    impl Broker {
+        fn take(&mut self, (tag, multiple): (u64, bool)) -> Vec<u64> {
+            assert!(self.unacked.contains(&tag), "PRECONDITION_FAILED - unknown delivery tag {tag}");
+            let acked: Vec<u64> = self.unacked.iter().copied().filter(|t| *t == tag || multiple && *t < tag).collect();
+            acked.iter().for_each(|tag| assert!(self.unacked.remove(tag)));
+            acked
+        }
+
+        fn check(&mut self, due: Due, settled: &mut Vec<(u64, Instant)>) {
+            let mut acked: Vec<u64> = due.acks.into_iter().flat_map(|ack| self.take(ack)).collect();
+            acked.sort_unstable();
+            let mut stored = due.stored;
+            stored.sort_unstable();
+            assert_eq!(acked, stored, "each hit is remembered when its ack goes");
+            for tag in acked {
+                let place = settled.iter().position(|(other, _)| *other == tag).expect("only what is settled is acked");
+                settled.remove(place);
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_in_order_is_acked_together() {
+        let mut unacked = Unacked::new(100);
+        let now = Instant::now();
+        (1..=50).for_each(|tag| unacked.hits.push_back((tag, State::Held)));
+        (1..=50).for_each(|tag| unacked.settle(tag, Some(tag), now));
+        assert_eq!(unacked.due(now, false), Due { acks: vec![(50, true)], stored: (1..=50).collect() });
+        assert_eq!(unacked.due(now, true), Due::default());
+    }
+
+    #[test]
+    fn what_waits_for_an_earlier_hit_goes_alone_in_the_end() {
+        let mut unacked = Unacked::new(100);
+        let start = Instant::now();
+        (1..=9).for_each(|tag| unacked.hits.push_back((tag, State::Held)));
+        unacked.settle(3, None, start);
+        assert_eq!(unacked.due(start, false), Due::default());
+        (1..=2).for_each(|tag| unacked.settle(tag, None, start + LONGEST_WAIT / 2));
+        unacked.settle(5, None, start + LONGEST_WAIT / 2);
+        assert_eq!(unacked.due(start + LONGEST_WAIT, false).acks, [(3, true)], "5 has not waited for long");
+        assert_eq!(unacked.due(start + 2 * LONGEST_WAIT, false).acks, [(5, false)]);
+        assert_eq!(unacked.hits.len(), 5, "what is not settled is not acked");
+    }
+
+    proptest! {
+        #[test]
+        fn no_ack_covers_a_hit_that_is_not_settled(
+            prefetch in 1..40_usize,
+            steps in proptest::collection::vec((0..4_u8, 0..64_usize, 0..40_u64), 0..400),
+        ) {
+            let (mut unacked, mut broker) = (Unacked::new(prefetch), Broker::default());
+            let (mut now, mut tag) = (Instant::now(), 0);
+            // Held by a lane; settled, with a time; given back.
+            let (mut held, mut settled, mut returned) = (Vec::new(), Vec::new(), Vec::new());
+            for (step, pick, millis) in steps {
+                now += Duration::from_millis(millis);
+                match step {
+                    0 if held.len() + settled.len() + returned.len() < prefetch => {
+                        tag += 1;
+                        unacked.hits.push_back((tag, State::Held));
+                        broker.unacked.insert(tag);
+                        held.push(tag);
+                    }
+                    1 if !held.is_empty() => {
+                        let tag = held.remove(pick % held.len());
+                        unacked.settle(tag, Some(tag), now);
+                        settled.push((tag, now));
+                    }
+                    2 if !held.is_empty() && pick % 8 == 0 => returned.push(held.remove(pick % held.len())),
+                    _ => {
+                        broker.check(unacked.due(now, false), &mut settled);
+                        prop_assert!(settled.len() <= prefetch / WAITING_SHARE);
+                        prop_assert!(settled.iter().all(|(_, since)| now < *since + LONGEST_WAIT));
+                        prop_assert_eq!(unacked.since.is_some(), !settled.is_empty(), "somebody will look again");
+                    }
+                }
+            }
+            broker.check(unacked.due(now, true), &mut settled);
+            prop_assert!(settled.is_empty());
+            prop_assert_eq!(unacked.hits.len(), held.len() + returned.len());
+        }
+    }
+}
