@@ -7,10 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::rules::source::Source;
+use crate::domain::dead::fix::Fix;
+use crate::domain::dead::outlook::Terms;
+use crate::domain::plan::Plan;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -264,6 +268,18 @@ impl Judge {
     /// [`ConfigError`] with every mistake of these.
     pub fn from_env() -> Result<Self, ConfigError> {
         read::judge(process_environment())
+    }
+
+    /// How a dead hit is judged now, mended by these fixes.
+    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> Terms<'j> {
+        Terms {
+            plan,
+            validation: self.validation,
+            default_site: self.site_id.as_deref(),
+            has_token: self.has_token,
+            now: Timestamp::now(),
+            fixes,
+        }
     }
 }
 

@@ -52,7 +52,9 @@ pub(crate) struct Scene {
 
 impl Scene {
     async fn new(broker: Arc<Broker>, name: &str) -> anyhow::Result<Self> {
-        let prefix = format!("test.{name}.{}", std::process::id());
+        // Pictures for the README show the names that people will see.
+        let in_pictures = std::env::var_os("UPDATE").map(|_| "dnma.hits".to_owned());
+        let prefix = in_pictures.unwrap_or_else(|| format!("test.{name}.{}", std::process::id()));
         let queues = Queues::connect(&broker.url, &prefix).await?;
         Ok(Self { queues, matomo: Matomo::start().await?, prefix, broker })
     }

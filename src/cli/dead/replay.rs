@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -116,14 +115,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
-    let terms = Terms {
-        plan: &book.plan,
-        validation: settings.validation,
-        default_site: settings.site_id.as_deref(),
-        has_token: settings.has_token,
-        now: Timestamp::now(),
-        fixes: &options.fix,
-    };
+    let terms = settings.terms(&book.plan, &options.fix);
     let bench = Bench { terms, rules: &rules, book: &book, filter: &filter, unchecked: options.unchecked };
     // Before anything is looked at, so that nothing is done that cannot be written down.
     let mut receipt = match options.dry_run {

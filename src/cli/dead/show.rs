@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::choice::Choice;
@@ -14,7 +13,7 @@ use super::reading;
 use crate::cli::Lang;
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::masked;
-use crate::domain::dead::outlook::{Outlook, Terms, outlook};
+use crate::domain::dead::outlook::{Outlook, outlook};
 use crate::domain::envelope::Header;
 use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
@@ -79,14 +78,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let book = rules.book();
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
-    let terms = Terms {
-        plan: &book.plan,
-        validation: settings.validation,
-        default_site: settings.site_id.as_deref(),
-        has_token: settings.has_token,
-        now: Timestamp::now(),
-        fixes: &[],
-    };
+    let terms = settings.terms(&book.plan, &[]);
     let (mut out, mut shown) = (std::io::BufWriter::new(std::io::stdout()), 0);
     reading::look(&letters, &options.choice, &filter, |letter, dead| {
         let id = Digest::of(letter.body()).hex();
