@@ -14,14 +14,15 @@ mod reading;
 mod receipt;
 mod replay;
 mod show;
+mod stop;
 
 /// What to do with dead hits.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List dead hits, one a line
     ///
-    /// Nothing is taken: the hits are back in their queue, in their order, when this ends, however it ends. Visitors are not shown
-    /// unless --reveal is given.
+    /// Nothing is taken: the hits are back in their queue, in their order, when this ends; if it is killed they are back too, though
+    /// maybe in another order. Nobody else can look until it ends, so mind a pager. Visitors are not shown unless --reveal is given.
     ///
     /// Example: dnma-relay dead list --queue rejected --since 2h --exploitant ALPHA
     List(list::Options),
@@ -38,7 +39,7 @@ pub enum Command {
     /// Write dead hits to a file: NDJSON with body and headers
     ///
     /// The queues stay as they are. A name that ends in .gz is packed. The file holds whole hits, visitors included, and can be
-    /// read by its owner alone; `validate` and `publish` read it back. Exit code 1 if nothing was chosen.
+    /// read by its owner alone; `validate` and `publish` read the bodies back. Exit code 1, and no file, if nothing was chosen.
     ///
     /// Example: dnma-relay dead export --queue parked parked.ndjson.gz
     Export(export::Options),
@@ -46,18 +47,20 @@ pub enum Command {
     ///
     /// Each is published, confirmed by the broker, and only then taken out of its queue. Hits that would be rejected or parked
     /// again, by the plan in force here, stay where they are (--unchecked sends them too). Those that would pass Matomo's limit of
-    /// 24 h first go first; while more hits than --rate are waiting in the shards, the replay waits. Ctrl-C stops it in good order.
-    /// A receipt says what was done, without personal data. Exit code 1 if something chosen could not be sent.
+    /// 24 h first go first; while more than two seconds' worth of hits wait in the shards, the replay waits. Ctrl-C stops it in good
+    /// order. A receipt says what was done, without personal data. Exit code 1 if nothing was chosen, or something chosen was not sent.
     ///
     /// --fix mends on the way, may be given several times, and knows: rename:FIELD:OLD=NEW, upper:FIELD, trim:FIELD,
     /// default:exploitant=VALUE, default:plateforme=VALUE, seconds (cdt from milliseconds), utc:ZONE (cdt from the local time of
-    /// a zone). Never the visitor.
+    /// a zone; a UNIX time only if it lies after the hit was first seen). Never the visitor. A hit with an array, an object or a
+    /// boolean in it is not mended.
     ///
     /// Example: dnma-relay dead replay --reason not-in-list --field dimension8 --fix rename:dimension8:CANTINE=SERVICE_COLLECTIVITE --dry-run
     Replay(replay::Options),
     /// Delete dead hits for good
     ///
-    /// Only with filters or --all. Asks for the number of hits to be typed, unless --yes is given, and leaves a receipt.
+    /// Only with filters or --all. Asks for the number of hits to be typed, unless --yes is given, and leaves a receipt. Exit code 1 if
+    /// nothing was chosen.
     ///
     /// Example: dnma-relay dead purge --queue rejected --until 30days
     Purge(purge::Options),

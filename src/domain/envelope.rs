@@ -97,6 +97,11 @@ pub fn keeps(name: &str) -> bool {
     !death && !count && name != "CC" && name != "BCC" && !OURS.contains(&name)
 }
 
+/// Whether a header is one that relays write.
+pub fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || name == REPLAY
+}
+
 impl Label<'_> {
     /// The headers, in the order of the design.
     pub fn headers(&self) -> Vec<(&'static str, Header)> {

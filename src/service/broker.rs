@@ -22,12 +22,14 @@ use super::topology::{Depth, Depths};
 
 mod dead;
 mod error;
+mod living;
 mod publisher;
 mod sounder;
 
 pub use dead::{DeadLetters, Forwarder, Hold, Letter};
 pub use error::BrokerError;
-pub use publisher::{Confirm, Publisher};
+pub use living::Living;
+pub use publisher::{Confirm, Publisher, Verdict};
 pub use sounder::Sounder;
 
 /// A broker that does not answer within this is not there.

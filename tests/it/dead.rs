@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use crate::Scene;
@@ -45,16 +45,36 @@ pub(crate) async fn looking_takes_nothing(scene: Scene) -> anyhow::Result<()> {
     let revealed: Value = serde_json::from_str(&revealed)?;
     ensure!(revealed["uid"] == hits::visitor(0) && revealed["now"]["outcome"] == "would be delivered", "{revealed}");
     let id = revealed["id"].as_str().context("an id")?;
-    let one = operator.told(&["dead", "show", &id[..12]]).await?;
+    let one = operator.told(&["dead", "show", id.get(..12).context("an id")?]).await?;
     ensure!(
         one.contains(id) && one.contains("gateway") == one.contains("gateway-timeout") && one.matches("routing key").count() == 1,
         "{one}"
     );
     let filtered = operator.told(&["dead", "list", "--status", "504", "--attempt", "3", "--since", "1h", "--max", "7"]).await?;
     ensure!(filtered.ends_with("7 of 80 hits\n"), "{filtered}");
+    for command in [&["dead", "replay"][..], &["dead", "purge", "--yes"], &["dead", "export", "none.ndjson"]] {
+        let (code, text) = operator.refused(&[command, &["--reason", "redirect"]].concat()).await?;
+        ensure!(code == Some(1) && std::fs::read_dir(operator.folder.path())?.next().is_none(), "nothing is chosen: {text}");
+    }
     let (code, text) = operator.refused(&["dead", "show", "ffffffffffff"]).await?;
     ensure!(code == Some(1) && text.contains("no such hit"), "{text}");
     ensure!(lying(&scene).await? == before, "looking changed the queues");
+    Ok(())
+}
+
+pub(crate) async fn what_an_ent_adds_is_not_told(scene: Scene) -> anyhow::Result<()> {
+    scene.declare(&[]).await?;
+    let mut odd = rejected(1, "CANTINE");
+    odd.headers.push(("x-dnma-jean", text("a secret name")));
+    odd.body = br#"{"uid":"u","jean.dupont@ac-rennes.fr":"1","dimension8":"CANTINE"}"#.to_vec();
+    bury(&scene, [odd]).await?;
+    let operator = Operator::of(&scene)?;
+    for command in [&["dead", "show"][..], &["dead", "show", "--json"], &["dead", "list", "--json"], &["dead", "group", "--json"]] {
+        let told = operator.told(command).await?;
+        ensure!(!told.contains("jean"), "{command:?} {told}");
+    }
+    let (code, told) = operator.refused(&["dead", "replay", "--fix", "rename:ua:Mozilla=x"]).await?;
+    ensure!(code == Some(2) && told.contains("may tell of a person"), "{told}");
     Ok(())
 }
 
@@ -79,11 +99,17 @@ pub(crate) async fn a_low_limit_is_pointed_out(scene: Scene) -> anyhow::Result<(
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(format!("{}.parked", scene.prefix).into(), durable, arguments).await?;
+    channel.queue_declare(format!("{}.parked", scene.prefix).into(), durable, arguments.clone()).await?;
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(3));
+    channel.queue_declare(format!("{}.rejected", scene.prefix).into(), durable, arguments).await?;
     let operator = Operator::of(&scene)?;
     let (code, text) = operator.refused(&["dead", "list", "--queue", "parked"]).await?;
     ensure!(code == Some(1) && text.contains("x-delivery-limit=1000000000") && text.contains("Nothing was touched"), "{text}");
     ensure!(operator.told(&["dead", "list", "--queue", "parked", "--trust-limit"]).await?.contains("0 of 0 hits"), "an empty queue");
+    ensure!(text.contains("set_policy -p '/'"), "{text}");
+    let (_, text) = operator.refused(&["dead", "list", "--queue", "rejected"]).await?;
+    ensure!(text.contains("no policy can raise that"), "{text}");
+    channel.queue_delete(format!("{}.rejected", scene.prefix).into(), QueueDeleteOptions::default()).await?;
     let (_, text) = operator.refused(&["dead", "list", "--queue", "rejected"]).await?;
     ensure!(text.contains("does not exist"), "{text}");
     Ok(())

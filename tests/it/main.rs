@@ -158,6 +158,7 @@ fn main() -> anyhow::Result<()> {
         test("cable_to_matomo::thin", b, h, cable_to_matomo::thin),
         test("dead::looking_takes_nothing", b, h, dead::looking_takes_nothing),
         test("dead::the_transcript_is_true", b, h, dead::the_transcript_is_true),
+        test("dead::what_an_ent_adds_is_not_told", b, h, dead::what_an_ent_adds_is_not_told),
         test("dead::one_looks_at_a_time", b, h, dead::one_looks_at_a_time),
         test("dead::a_low_limit_is_pointed_out", b, h, dead::a_low_limit_is_pointed_out),
         test("dead::a_replay_starts_anew_and_says_so", b, h, dead::a_replay_starts_anew_and_says_so),

@@ -41,7 +41,8 @@ pub(super) struct Choice {
     /// How often it was sent
     #[arg(long, value_name = "COUNT", help_heading = "Which hits")]
     attempt: Vec<u32>,
-    /// Failed at this time or later: 2026-11-24T08:00:00Z, 2026-11-24 08:00 (UTC), or so long ago (2h, 3days)
+    /// Failed at this time or later: 2026-11-24T08:00:00Z, 2026-11-24 08:00 (UTC), or so long ago (2h, 3days). A hit that
+    /// tells no time is in no period
     #[arg(long, value_name = "TIME", value_parser = when, help_heading = "Which hits")]
     since: Option<Timestamp>,
     /// Failed before this time
@@ -53,6 +54,9 @@ pub(super) struct Choice {
     /// The queues have no low delivery limit: somebody looked, since the broker does not tell
     #[arg(long, help_heading = "Which hits")]
     pub(super) trust_limit: bool,
+    /// The command prints each hit as it reads it.
+    #[arg(skip)]
+    pub(super) prints_rows: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -67,6 +71,11 @@ enum Queue {
 }
 
 impl Choice {
+    /// For a command that prints each hit as it reads it.
+    pub(super) fn for_rows(&self, max: Option<u64>) -> Self {
+        Self { prints_rows: true, max, ..self.clone() }
+    }
+
     /// The queues, in the order in which they are looked at.
     pub(super) fn graves(&self) -> &'static [Grave] {
         match self.queue {

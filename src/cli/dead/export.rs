@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::choice::Choice;
 use super::digest::{self, Digest};
-use super::reading;
+use super::{reading, stop};
 use crate::cli::input::exported;
 use crate::service::config::Broker;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let letters = reading::open(&settings, &options.choice).await?;
     let mut file = Export::create(&options.file)?;
     let mut digests = Vec::new();
-    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+    let seen = reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
         let digest = Digest::of(letter.body());
         digests.push(digest);
         let headers = letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -54,12 +54,17 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             headers,
             body: exported::Body::of(letter.body()),
         };
-        serde_json::to_writer(&mut file, &line)?;
+        serde_json::to_writer(&mut file, &line).map_err(std::io::Error::from)?;
         writeln!(file)?;
         Ok(())
     })
     .await?;
     letters.close().await;
+    if seen.chosen == 0 {
+        std::fs::remove_file(&options.file)?;
+        eprintln!("no hit is chosen, of {}: no file was written", seen.read);
+        return Ok(ExitCode::FAILURE);
+    }
     file.finish().with_context(|| format!("{} cannot be written", options.file.display()))?;
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
@@ -74,7 +79,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             options.file.display()
         )?;
     }
-    Ok(if seen.chosen > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::SUCCESS)
 }
 
 enum Export {

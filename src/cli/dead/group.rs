@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::choice::Choice;
 use super::digest::Digest;
 use super::reading::{self, Seen};
+use super::stop;
 use crate::cli::columns::in_columns;
 use crate::domain::dead::group::{Groups, Key};
 use crate::service::config::Judge;
@@ -44,7 +45,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
     let mut groups = Groups::new(options.by.clone());
-    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+    let seen = reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
         groups.add(&plan, dead, || Digest::of(letter.body()).short());
         Ok(())
     })

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::reading;
+use super::{reading, stop};
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
 use crate::domain::plan::Place;
@@ -134,16 +134,17 @@ impl Row {
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
+    let choice = options.choice.for_rows(options.choice.max);
     let filter = options.choice.filter();
     let letters = reading::open(&settings, &options.choice).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if !options.json {
         writeln!(out, "{}", Row::head(options.reveal))?;
     }
-    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+    let seen = reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
         let row = Row::of(letter, dead, options.reveal);
         if options.json {
-            serde_json::to_writer(&mut out, &row)?;
+            serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
             writeln!(out)?;
         } else {
             writeln!(out, "{}", row.line())?;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice::Choice;
 use super::digest::Digest;
 use super::receipt::Receipt;
-use super::{reading, replay};
+use super::{reading, stop};
 use crate::domain::dead::Grave;
 use crate::domain::dead::filter::Filter;
 use crate::service::broker::DeadLetters;
@@ -55,12 +55,18 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let settings = Broker::from_env()?;
     let letters = reading::open(&settings, &options.choice).await?;
+    let stop = stop::on_signal()?;
     let mut counted = Counted::new();
-    let seen = reading::look(&letters, &options.choice, &filter, |letter, dead| {
+    let seen = reading::look(&letters, &options.choice, &filter, &stop, |letter, dead| {
         *counted.entry((dead.grave, Digest::of(letter.body()))).or_default() += 1;
         Ok(())
     })
     .await?;
+    if seen.chosen == 0 {
+        letters.close().await;
+        eprintln!("no hit is chosen, of {}: nothing was deleted", seen.read);
+        return Ok(ExitCode::FAILURE);
+    }
     if !options.yes && !confirmed(seen.chosen, seen.read)? {
         letters.close().await;
         eprintln!("Nothing was deleted.");
@@ -68,7 +74,6 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let mut receipt = Receipt::begin("purge", (options.receipt.as_ref(), options.json), &options.choice, &filter, &settings, &letters)?;
     receipt.count("chosen", seen.chosen);
-    let stop = replay::stop_on_signal()?;
     let outcome = delete(&letters, &options.choice, &filter, counted, &mut receipt, &stop).await;
     let missed = seen.chosen - receipt.counted("deleted");
     let stopped = match &outcome {
@@ -81,21 +86,16 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     letters.close().await;
     outcome?;
     if !receipt.is_printed {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{} hits deleted; receipt: {}", receipt.counted("deleted"), receipt.path().display())?;
-        if let Some(reason) = &stopped {
-            writeln!(out, "Not finished: {reason}")?;
-        }
+        let reason = stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
+        // It is done, whoever reads it.
+        let _told =
+            writeln!(std::io::stdout(), "{} hits deleted; receipt: {}{reason}", receipt.counted("deleted"), receipt.path().display());
     }
     Ok(if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whoever deletes types how many: a number is not pressed by mistake.
 fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
-    if hits == 0 {
-        eprintln!("No hit is chosen, of {read}.");
-        return Ok(false);
-    }
     let mut err = std::io::stderr().lock();
     writeln!(err, "{hits} of {read} hits will be deleted for good. (`dead export` keeps a copy; `dead replay` sends them again.)")?;
     write!(err, "Type {hits} to delete them: ")?;
@@ -117,6 +117,9 @@ async fn delete(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     for grave in choice.graves() {
+        if stop.is_cancelled() {
+            break;
+        }
         let mut hold = letters.hold(*grave).await?;
         let progress = reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
         while let Some(letter) = hold.next().await? {

@@ -1,7 +1,11 @@
 //! Looking through the queues of dead hits, without taking anything.
 
+use std::io::IsTerminal;
+
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
 use crate::domain::dead::Dead;
@@ -27,23 +31,30 @@ pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<D
     Ok(letters)
 }
 
-/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, all hits are back in their queues, in their order,
-/// afterwards.
+/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, and when somebody stops it, all hits are back in
+/// their queues, in their order, afterwards.
 pub(super) async fn look(
     letters: &DeadLetters,
     choice: &Choice,
     filter: &Filter,
+    stop: &CancellationToken,
     mut each: impl FnMut(&Letter, &Dead<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
+    // A bar would wipe rows out on a terminal that shows both.
+    let prints_rows = choice.prints_rows && std::io::stdout().is_terminal();
     let mut seen = Seen::default();
     for grave in choice.graves() {
         let mut hold = letters.hold(*grave).await?;
         let progress = bar(hold.ready, format!("reading {}", letters.queue(*grave)))?;
+        if prints_rows {
+            progress.set_draw_target(ProgressDrawTarget::hidden());
+        }
         let (mut of_queue, mut outcome) = (0, Ok(()));
         while let Some(letter) = hold.next().await? {
             seen.read += 1;
             progress.inc(1);
-            if outcome.is_err() || choice.max.is_some_and(|max| of_queue >= max) {
+            // Reading goes on to the end, or the order would change.
+            if outcome.is_err() || stop.is_cancelled() || choice.max.is_some_and(|max| of_queue >= max) {
                 continue;
             }
             let dead = letter.read();
@@ -56,6 +67,7 @@ pub(super) async fn look(
         hold.finish().await.context("the hits are in their queue")?;
         seen.chosen += of_queue;
         outcome?;
+        anyhow::ensure!(!stop.is_cancelled(), "stopped: all hits are in their queues, as they were");
     }
     Ok(seen)
 }

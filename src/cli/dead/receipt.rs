@@ -140,6 +140,7 @@ impl Receipt {
 
     /// Writes down how far it has come, should this process die.
     pub(super) fn save(&mut self) -> anyhow::Result<()> {
+        self.text.set_sha256 = digest::of_set(self.digests.clone());
         let Some(file) = &mut self.file else { return Ok(()) };
         let text = serde_json::to_string_pretty(&self.text)?;
         let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{text}")).and_then(|()| file.sync_all());
@@ -151,7 +152,6 @@ impl Receipt {
         self.text.finished_at = Some(Timestamp::now());
         self.text.complete = stopped.is_none();
         self.text.stopped = stopped;
-        self.text.set_sha256 = digest::of_set(std::mem::take(&mut self.digests));
         self.save()?;
         if self.is_printed {
             writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&self.text)?)?;

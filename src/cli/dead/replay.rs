@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
-use super::reading;
 use super::receipt::Receipt;
+use super::{reading, stop};
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::{self, Fix};
 use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency, outlook};
 use crate::domain::dead::{Dead, Grave};
-use crate::service::broker::{DeadLetters, Hold, Letter};
+use crate::service::broker::{DeadLetters, Forwarder, Hold, Letter, Living, Verdict};
 use crate::service::config::Judge;
 use crate::service::rules::Rules;
 use crate::service::rules::source::Book;
@@ -61,6 +62,13 @@ pub struct Options {
 /// Counts of the receipt.
 const REPLAYED: &str = "replayed";
 const MENDED: &str = "mended";
+const IN_DOUBT: &str = "in_doubt";
+
+/// Beside the bar.
+const SENDING: &str = "sending again";
+
+/// How old a receipt on disk is at most.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// A sweep sends no more hits than this, and no more than go within [`SWEEP`].
 const MOST_HELD: usize = 10_000;
@@ -88,6 +96,8 @@ struct Replay<'r> {
     receipt: &'r mut Receipt,
     stop: CancellationToken,
     progress: ProgressBar,
+    /// Hits of this sweep that the broker did not take.
+    refused: u64,
 }
 
 /// A hit that this sweep will send.
@@ -95,6 +105,7 @@ struct Chosen {
     /// And its place in the queue.
     order: (Urgency, u64),
     letter: Letter,
+    tenant: Option<String>,
     mended: Option<Vec<u8>>,
 }
 
@@ -115,69 +126,83 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
+    let stop = stop::on_signal()?;
     let terms = settings.terms(&book.plan, &options.fix);
     let bench = Bench { terms, rules: &rules, book: &book, filter: &filter, unchecked: options.unchecked };
-    // Before anything is looked at, so that nothing is done that cannot be written down.
-    let mut receipt = match options.dry_run {
-        true => None,
-        false => {
-            Some(Receipt::begin("replay", (options.receipt.as_ref(), options.json), &options.choice, &filter, &settings.broker, &letters)?)
-        }
-    };
     let mut forecast = Forecast::new(options.rate);
-    reading::look(&letters, &options.choice, &filter, |letter, dead| {
-        forecast.add(&bench.terms, dead, bench.judge(letter, dead), options.unchecked);
+    reading::look(&letters, &options.choice, &filter, &stop, |letter, dead| {
+        let (outlook, going) = bench.judge(letter, dead);
+        forecast.add(&bench.terms, dead, &outlook, going.as_ref());
         Ok(())
     })
     .await?;
     forecast.add_up(bench.terms.now);
-    let Some(receipt) = &mut receipt else {
+    if options.dry_run || forecast.goes() == 0 {
         letters.close().await;
         forecast.print(options.json)?;
-        return Ok(if forecast.stays() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    };
+        return Ok(if forecast.chosen() > 0 && forecast.stays() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    // Before anything moves: nothing is done that cannot be written down.
+    let file = (options.receipt.as_ref(), options.json);
+    let mut receipt = Receipt::begin("replay", file, &options.choice, &filter, &settings.broker, &letters)?;
     receipt.mending(&options.fix, options.rate);
     receipt.count("chosen", forecast.chosen());
     for (reason, hits) in forecast.left() {
         receipt.count(&reason, hits);
     }
     if !receipt.is_printed {
-        forecast.print(false)?;
+        // Whether anybody reads it or not, the work goes on.
+        let _told = forecast.print(false);
     }
-    let progress = reading::bar(forecast.goes(), "sending again".to_owned())?;
-    let mut replay = Replay { bench, letters: &letters, pace: Pace::new(options.rate), receipt, stop: stop_on_signal()?, progress };
-    let outcome = replay.all(&forecast.sets()).await;
+    let progress = reading::bar(forecast.goes(), SENDING.to_owned())?;
+    let living = Living::open(&settings.broker).await?;
+    let pace = Pace::new(options.rate, living, progress.clone());
+    let mut replay = Replay { bench, letters: &letters, pace, receipt: &mut receipt, stop, progress, refused: 0 };
+    let outcome = replay.all(&forecast).await;
     replay.progress.finish_and_clear();
+    replay.pace.close().await;
+    let missed = forecast.goes().saturating_sub(receipt.counted(REPLAYED));
     let stopped = match &outcome {
+        Ok(None) if missed > 0 => Some(format!("{missed} hits were gone, or had become too old, before they could be sent")),
         Ok(stopped) => stopped.clone(),
         Err(error) => Some(format!("{error:#}")),
     };
     receipt.close(stopped.clone())?;
     letters.close().await;
-    outcome?;
     if !receipt.is_printed {
-        tell(receipt, stopped.as_deref())?;
+        let _told = tell(&receipt, stopped.as_deref());
     }
+    outcome?;
     Ok(if stopped.is_none() && forecast.stays() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Replay<'_> {
     /// Sweep after sweep, until nothing of the sets is left. Tells why it stopped before, if it did.
-    async fn all(&mut self, sets: &[(Grave, u64)]) -> anyhow::Result<Option<String>> {
-        for (grave, chosen) in sets {
-            let mut left = *chosen;
-            loop {
-                let sent = self.sweep(*grave, left).await?;
-                left -= sent;
-                self.receipt.save()?;
-                if self.stop.is_cancelled() {
-                    return Ok(Some("stopped by a signal".to_owned()));
-                }
-                if self.pace.gave_up() {
-                    let remedy = "see whether the workers deliver, and replay the rest";
-                    return Ok(Some(format!("live hits waited in the shards for {} min: {remedy}", SWEEP.as_secs() / 60)));
-                }
-                if sent == 0 {
+    async fn all(&mut self, forecast: &Forecast) -> anyhow::Result<Option<String>> {
+        let mut sets = forecast.sets();
+        // With two queues, what is urgent in the second must not wait for all of the first.
+        let rounds = if sets.len() > 1 && forecast.urgent() > 0 { vec![Some(forecast.seconds()), None] } else { vec![None] };
+        for within in rounds {
+            for (grave, left) in &mut sets {
+                loop {
+                    self.refused = 0;
+                    let sent = self.sweep(*grave, *left, within).await?;
+                    *left -= sent;
+                    self.receipt.save()?;
+                    if self.stop.is_cancelled() {
+                        return Ok(Some("stopped by a signal".to_owned()));
+                    }
+                    if sent > 0 {
+                        continue;
+                    }
+                    if self.pace.gave_up() {
+                        let remedy = "see whether the workers deliver, and replay the rest";
+                        return Ok(Some(format!("live hits waited in the shards for {} min: {remedy}", SWEEP.as_secs() / 60)));
+                    }
+                    if self.refused > 0 {
+                        let remedy = "is there a limit on the length of a shard?";
+                        return Ok(Some(format!("the broker refused {} hits: {remedy}", self.refused)));
+                    }
                     break;
                 }
             }
@@ -185,25 +210,33 @@ impl Replay<'_> {
         Ok(None)
     }
 
-    /// One reading of a queue, and the most urgent of the first `set` hits that are chosen. Tells how many were sent.
-    async fn sweep(&mut self, grave: Grave, set: u64) -> anyhow::Result<u64> {
+    /// One reading of a queue, and the most urgent of the first `set` hits that are chosen; only those that must be sent `within` so
+    /// many seconds, if any. Tells how many were sent.
+    async fn sweep(&mut self, grave: Grave, set: u64, within: Option<i64>) -> anyhow::Result<u64> {
         let mark = format!("{}/{}", grave.code(), self.receipt.id());
+        self.bench.terms.now = Timestamp::now();
         let mut hold = self.letters.hold(grave).await?;
-        let chosen = self.choose(&mut hold, set, &mark).await?;
+        let chosen = self.choose(&mut hold, set, within, &mark).await?;
         let before = self.receipt.counted(REPLAYED);
         let outcome = self.send(&mut hold, chosen, &mark).await;
-        hold.finish().await?;
-        outcome.map(|()| self.receipt.counted(REPLAYED) - before)
+        let sent = self.receipt.counted(REPLAYED) - before;
+        if let Err(error) = hold.finish().await {
+            // The broker does not answer acks one by one: those of this sweep may not have arrived.
+            self.receipt.count(IN_DOUBT, sent);
+            outcome?;
+            return Err(error.into());
+        }
+        outcome.map(|()| sent)
     }
 
     /// Reads to the end, and keeps those that go first.
-    async fn choose(&self, hold: &mut Hold<'_>, set: u64, mark: &str) -> anyhow::Result<Vec<Chosen>> {
+    async fn choose(&self, hold: &mut Hold<'_>, set: u64, within: Option<i64>, mark: &str) -> anyhow::Result<Vec<Chosen>> {
         let most = self.pace.within(SWEEP / 2).clamp(1, MOST_HELD);
         let (mut chosen, mut bytes) = (BinaryHeap::new(), 0);
         let (mut seen, mut number) = (0, 0);
         while let Some(letter) = hold.next().await? {
             number += 1;
-            if seen == set {
+            if seen == set || self.stop.is_cancelled() {
                 continue;
             }
             let dead = letter.read();
@@ -212,11 +245,15 @@ impl Replay<'_> {
                 continue;
             }
             seen += 1;
-            let going = self.bench.going(&letter, &dead);
+            let (_, going) = self.bench.judge(&letter, &dead);
+            let tenant = self.bench.tenant(&letter, &dead);
             drop(dead);
             let Some(Going { mended, urgency }) = going else { continue };
+            if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now)) {
+                continue;
+            }
             bytes += letter.body().len();
-            chosen.push(Chosen { order: (urgency, number), letter, mended });
+            chosen.push(Chosen { order: (urgency, number), letter, tenant, mended });
             while chosen.len() > most || bytes > MOST_BYTES {
                 bytes -= chosen.pop().map_or(bytes, |least_urgent| least_urgent.letter.body().len());
             }
@@ -224,58 +261,79 @@ impl Replay<'_> {
         Ok(chosen.into_sorted_vec())
     }
 
-    /// Publishes, awaits the confirms, and only then takes each out of its queue.
+    /// Batch after batch, at the pace that leaves room.
     async fn send(&mut self, hold: &mut Hold<'_>, chosen: Vec<Chosen>, mark: &str) -> anyhow::Result<()> {
         let until = Instant::now() + SWEEP;
         let forwarder = self.letters.forwarder().await?;
         let mut chosen = chosen.into_iter().peekable();
+        let mut saved = Instant::now();
         while chosen.peek().is_some() {
-            let Some(count) = self.pace.turn(self.letters, &self.stop, until).await? else { return Ok(()) };
+            let Some(count) = self.pace.turn(&self.stop, until).await? else { return Ok(()) };
             let batch: Vec<Chosen> = chosen.by_ref().take(count).collect();
-            let mut confirms = Vec::with_capacity(batch.len());
-            for Chosen { letter, mended, .. } in &batch {
-                confirms.push(forwarder.forward(letter, mended.as_deref(), mark).await?);
+            let (before, refused) = (self.receipt.counted(REPLAYED), self.refused);
+            if let Err(error) = self.batch(hold, &forwarder, &batch, mark).await {
+                // What was published and not removed is in its queue, and may be on its way too.
+                let settled = self.receipt.counted(REPLAYED) - before + self.refused - refused;
+                self.receipt.count(IN_DOUBT, (batch.len() as u64).saturating_sub(settled));
+                return Err(error);
             }
-            let mut all_taken = true;
-            for confirm in confirms {
-                all_taken &= confirm.is_taken().await?;
+            if saved.elapsed() > SAVE_EVERY {
+                saved = Instant::now();
+                self.receipt.save()?;
             }
-            // The client library may pin a refusal on a neighbour: then none of the batch is known to be taken.
-            if !all_taken {
-                self.receipt.count("in_doubt", u64::try_from(batch.len()).unwrap_or_default());
-                anyhow::bail!(
-                    "the broker did not take a hit (no shard behind the exchange, or a limit on a queue's length): it is still in its queue"
-                );
+        }
+        Ok(())
+    }
+
+    /// Publishes, awaits the confirms, and only then takes each out of its queue.
+    async fn batch(&mut self, hold: &mut Hold<'_>, forwarder: &Forwarder, batch: &[Chosen], mark: &str) -> anyhow::Result<()> {
+        let mut confirms = Vec::with_capacity(batch.len());
+        for Chosen { letter, tenant, mended, .. } in batch {
+            confirms.push(forwarder.forward(letter, tenant.as_deref(), mended.as_deref(), mark).await?);
+        }
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for confirm in confirms {
+            verdicts.push(confirm.verdict().await?);
+        }
+        // The client library may pin a return on a neighbour: then none of the batch is known to be taken.
+        if verdicts.contains(&Verdict::Returned) {
+            anyhow::bail!("no shard is bound to the exchange: start a relay, or load what `dnma-relay topology` prints");
+        }
+        for (Chosen { letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
+            if verdict == Verdict::Refused {
+                self.refused += 1;
+                continue;
             }
-            for Chosen { letter, mended, .. } in &batch {
-                hold.remove(letter).await?;
-                self.receipt.done_to(letter.body());
-                self.receipt.count(REPLAYED, 1);
-                self.receipt.count(MENDED, u64::from(mended.is_some()));
-                self.progress.inc(1);
-            }
+            hold.remove(letter).await?;
+            self.receipt.done_to(letter.body());
+            self.receipt.count(REPLAYED, 1);
+            self.receipt.count(MENDED, u64::from(mended.is_some()));
+            self.progress.inc(1);
         }
         Ok(())
     }
 }
 
 impl Bench<'_> {
-    fn judge(&self, letter: &Letter, dead: &Dead<'_>) -> Outlook {
-        let sender = self.book.sender(self.rules.verified(letter.user(), dead.tenant.as_deref()));
-        outlook(&self.terms, dead, sender)
+    /// Who sent the hit, as far as the broker or a relay has verified.
+    fn tenant(&self, letter: &Letter, dead: &Dead<'_>) -> Option<String> {
+        self.rules.verified(letter.user(), dead.tenant.as_deref()).map(str::to_owned)
     }
 
-    /// How a hit goes, if it does.
-    fn going(&self, letter: &Letter, dead: &Dead<'_>) -> Option<Going> {
-        match self.judge(letter, dead) {
-            Outlook::Goes(going) => Some(going),
+    /// What would become of a hit, and how it goes, if it does.
+    fn judge(&self, letter: &Letter, dead: &Dead<'_>) -> (Outlook, Option<Going>) {
+        let sender = self.book.sender(self.rules.verified(letter.user(), dead.tenant.as_deref()));
+        let outlook = outlook(&self.terms, dead, sender);
+        let going = match &outlook {
+            Outlook::Goes(going) => Some(going.clone()),
             Outlook::Rejected(_) | Outlook::TooOld if self.unchecked => {
-                let mended = dead.hit.as_ref().ok().and_then(|hit| fix::mend(self.terms.plan, self.terms.fixes, hit));
-                let time = dead.first_failed_at.or(dead.failed_at).unwrap_or(self.terms.now);
-                Some(Going { mended, urgency: Urgency::of(time, self.terms.now) })
+                let seen = dead.first_failed_at.or(dead.sent_at);
+                let mended = dead.hit.as_ref().ok().and_then(|hit| fix::mend(self.terms.plan, self.terms.fixes, hit, seen));
+                Some(Going { mended, urgency: Urgency::of(seen.unwrap_or(self.terms.now), self.terms.now) })
             }
             Outlook::Rejected(_) | Outlook::TooOld => None,
-        }
+        };
+        (outlook, going)
     }
 }
 
@@ -300,22 +358,6 @@ impl PartialEq for Chosen {
 
 impl Eq for Chosen {}
 
-/// Ctrl-C and SIGTERM end a replay between two batches.
-pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        told.cancel();
-    });
-    Ok(stop)
-}
-
 fn tell(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mended = receipt.counted(MENDED);
@@ -323,6 +365,10 @@ fn tell(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()> {
     writeln!(out, "{} hits sent again{of_them}; receipt: {}", receipt.counted(REPLAYED), receipt.path().display())?;
     if let Some(reason) = stopped {
         writeln!(out, "Not finished: {reason}. What was not sent is in its queue, as it was.")?;
+    }
+    let in_doubt = receipt.counted(IN_DOUBT);
+    if in_doubt > 0 {
+        writeln!(out, "{in_doubt} hits are in their queue and may have been sent as well: another replay may double them.")?;
     }
     Ok(())
 }

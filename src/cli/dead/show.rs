@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::choice::Choice;
 use super::digest::Digest;
 use super::list::Row;
-use super::reading;
+use super::{reading, stop};
 use crate::cli::Lang;
 use crate::domain::dead::Dead;
-use crate::domain::dead::mask::masked;
+use crate::domain::dead::mask::{masked, shown};
 use crate::domain::dead::outlook::{Outlook, outlook};
-use crate::domain::envelope::Header;
+use crate::domain::envelope::{self, Header};
 use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Language;
@@ -74,27 +74,30 @@ struct Now {
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Judge::from_env()?;
+    // Who names a hit means that one, however far behind it lies.
+    let max = options.choice.max.filter(|_| options.id.is_empty());
+    let choice = options.choice.for_rows(max);
     let rules = Rules::load(settings.rules.clone())?;
     let book = rules.book();
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
     let terms = settings.terms(&book.plan, &[]);
-    let (mut out, mut shown) = (std::io::BufWriter::new(std::io::stdout()), 0);
-    reading::look(&letters, &options.choice, &filter, |letter, dead| {
+    let (mut out, mut found) = (std::io::BufWriter::new(std::io::stdout()), 0);
+    reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
         let id = Digest::of(letter.body()).hex();
-        let asked_for = if options.id.is_empty() { shown < MOST } else { options.id.iter().any(|asked| id.starts_with(asked.as_str())) };
+        let asked_for = if options.id.is_empty() { found < MOST } else { options.id.iter().any(|asked| id.starts_with(asked.as_str())) };
         if !asked_for {
             return Ok(());
         }
-        shown += 1;
+        found += 1;
         let tenant = dead.tenant.as_deref();
         let now = outlook(&terms, dead, book.sender(rules.verified(letter.user(), tenant)));
         let whole = Whole::of(letter, dead, &book.plan, now, options);
         if options.json {
-            serde_json::to_writer(&mut out, &whole)?;
+            serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
             writeln!(out)?;
         } else {
-            if shown > 1 {
+            if found > 1 {
                 writeln!(out)?;
             }
             whole.print(&mut out)?;
@@ -104,10 +107,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     .await?;
     letters.close().await;
     out.flush()?;
-    if shown == 0 {
+    if found == 0 {
         eprintln!("no such hit");
     }
-    Ok(if shown == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if found == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 impl Whole {
@@ -122,7 +125,8 @@ impl Whole {
                 Value::Text(text) => told(name, text),
                 Value::Wrong(kind) => format!("({kind})"),
             };
-            (name.replace(char::is_control, "\u{fffd}"), value)
+            // A name that the plan does not know may be anything.
+            (if plan.index(name).is_some() { name.to_owned() } else { shown(name) }, value)
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
             let text = String::from_utf8_lossy(letter.body());
@@ -130,8 +134,8 @@ impl Whole {
             if options.reveal { format!("{error}: {text}") } else { format!("{error}, {} bytes", letter.body().len()) }
         });
         // Only what relays and brokers write: an ENT's own headers may say anything.
-        let headers =
-            letter.headers().filter(|(name, _)| options.reveal || name.starts_with("x-dnma-") || name.starts_with("x-first-death-"));
+        let is_told = |name: &str| options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-");
+        let headers = letter.headers().filter(|(name, _)| is_told(name));
         Self {
             row: Row::of(letter, dead, options.reveal),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -168,7 +172,8 @@ impl Whole {
 
 impl Now {
     fn of(outlook: Outlook, plan: &Plan, language: Language) -> Self {
-        let report = |violations: Vec<Violation>| violations.iter().map(|violation| violation.report(plan, language)).collect();
+        let told = |violation: Violation| Violation { field: violation.field.as_deref().map(shown), ..violation };
+        let report = |violations: Vec<Violation>| violations.into_iter().map(|violation| told(violation).report(plan, language)).collect();
         match outlook {
             Outlook::Goes(_) => Self { outcome: "would be delivered", violations: Vec::new() },
             Outlook::Rejected(violations) => Self { outcome: "would be rejected", violations: report(violations) },

@@ -19,6 +19,7 @@ use jiff::{Timestamp, tz};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
+use super::mask::masked;
 use crate::domain::cdt::{self, CdtError};
 use crate::domain::hit::{RawHit, Value};
 use crate::domain::plan::{Place, Plan};
@@ -94,6 +95,9 @@ pub enum FixError {
         /// What may have been meant.
         suggestion: Option<String>,
     },
+    /// What names or follows people has no place in a command or a receipt.
+    #[error("rename:{0}: these values may tell of a person, and a receipt would keep them")]
+    Personal(String),
     /// Control characters, or nothing at all.
     #[error("{0}: the new value is empty, or has control characters")]
     BadValue(String),
@@ -194,6 +198,13 @@ impl Fix {
         if known.relay {
             return Err(FixError::Relays(field.clone()));
         }
+        // Receipts tell fixes, and nothing of anybody.
+        let told = |value: &str| masked(plan, field, value) == value;
+        if let Self::Rename { from, to, .. } = self
+            && !(told(from) && told(to))
+        {
+            return Err(FixError::Personal(field.clone()));
+        }
         let Some(value) = new else { return Ok(()) };
         if value.trim().is_empty() || value.chars().any(char::is_control) {
             return Err(FixError::BadValue(self.to_string()));
@@ -210,64 +221,72 @@ impl Fix {
     }
 
     /// What this makes of a value; none if it stays as it is.
-    fn mend(&self, plan: &Plan, name: &str, value: &str) -> Option<String> {
+    fn mend(&self, plan: &Plan, name: &str, value: &str, seen: Option<Timestamp>) -> Option<String> {
         let meant = |field: &String| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
         let is_time = || plan.index(name).is_some_and(|index| plan.place(Place::Time) == Some(index));
         let mended = match self {
             Self::Rename { field, from, to } if meant(field) && value == from => to.clone(),
             Self::Upper { field } if meant(field) => value.to_uppercase(),
             Self::Trim { field } if meant(field) => value.trim().to_owned(),
-            Self::Default { field, value: default } if meant(field) && value.trim().is_empty() => default.clone(),
             Self::Seconds if is_time() => match cdt::parse(value) {
                 Err(CdtError::Milliseconds(seconds)) => seconds.to_string(),
                 _ => return None,
             },
-            Self::Utc { tz, .. } if is_time() => utc(value, tz)?.as_second().to_string(),
+            Self::Utc { tz, .. } if is_time() => utc(value, tz, seen)?,
             _ => return None,
         };
         (mended != value).then_some(mended)
     }
 }
 
-/// A time without an offset, read as the clock on the wall of that zone.
-fn utc(value: &str, tz: &TimeZone) -> Option<Timestamp> {
+/// A time without an offset, read as the clock on the wall of that zone; written with its offset, so that it is not mended twice.
+/// A UNIX time says nothing of the clock that it was made of: it is mended only where it lies after the hit was `seen`.
+fn utc(value: &str, tz: &TimeZone, seen: Option<Timestamp>) -> Option<String> {
     let text = value.trim();
     let wall = match text.parse::<Timestamp>() {
         // It says its own offset.
         Ok(_) => return None,
         Err(_) => match text.parse::<DateTime>() {
             Ok(wall) => wall,
-            // A UNIX time that was made of the local clock.
-            Err(_) => Offset::UTC.to_datetime(cdt::parse(text).ok()?),
+            Err(_) => Offset::UTC.to_datetime(cdt::parse(text).ok().filter(|cdt| seen.is_some_and(|seen| *cdt > seen))?),
         },
     };
-    tz.to_ambiguous_timestamp(wall).compatible().ok()
+    let time = tz.to_ambiguous_timestamp(wall).compatible().ok()?;
+    Some(format!("{time:.0}"))
 }
 
-/// The hit with all fixes applied, as a JSON object; none where nothing changes. A hit with a value that is neither text nor
-/// number stays as it is: what is meant by it is a guess.
-pub fn mend(plan: &Plan, fixes: &[Fix], hit: &RawHit<'_>) -> Option<Vec<u8>> {
+/// The hit with all fixes applied, as a JSON object; none where nothing changes. `seen` is when the hit was first seen. A hit with
+/// an array, an object or a boolean stays as it is: what is meant by it is a guess.
+pub fn mend(plan: &Plan, fixes: &[Fix], hit: &RawHit<'_>, seen: Option<Timestamp>) -> Option<Vec<u8>> {
     if fixes.is_empty() {
         return None;
     }
     let mut changed = false;
-    let mut fields: Vec<(&str, Cow<'_, str>)> = Vec::new();
+    // Without a value: null.
+    let mut fields: Vec<(&str, Option<Cow<'_, str>>)> = Vec::new();
     for (name, value) in hit.fields() {
-        let Value::Text(text) = value else { return None };
-        fields.push((name, Cow::Borrowed(text)));
+        match value {
+            Value::Text(text) => fields.push((name, Some(Cow::Borrowed(text)))),
+            Value::Wrong("null") => fields.push((name, None)),
+            Value::Wrong(_) => return None,
+        }
     }
     for fix in fixes {
-        for (name, value) in &mut fields {
-            if let Some(mended) = fix.mend(plan, name, value) {
-                *value = Cow::Owned(mended);
+        if let Fix::Default { field, value: default } = fix {
+            let is_meant = |name: &str| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
+            let is_empty = |value: &Option<Cow<'_, str>>| value.as_deref().is_none_or(|value| value.trim().is_empty());
+            if fields.iter().all(|(name, value)| !is_meant(name) || is_empty(value)) {
+                fields.retain(|(name, _)| !is_meant(name));
+                fields.push((field, Some(Cow::Borrowed(default))));
                 changed = true;
             }
+            continue;
         }
-        if let Fix::Default { field, value } = fix
-            && !fields.iter().any(|(name, _)| plan.index(name).is_some_and(|index| plan.index(field) == Some(index)))
-        {
-            fields.push((field, Cow::Borrowed(value)));
-            changed = true;
+        for (name, value) in &mut fields {
+            if let Some(mended) = value.as_deref().and_then(|value| fix.mend(plan, name, value, seen)) {
+                *value = Some(Cow::Owned(mended));
+                changed = true;
+            }
         }
     }
     if !changed {
@@ -292,7 +311,8 @@ mod tests {
     fn mended(fixes: &[&str], body: &str) -> Option<String> {
         let plan = Plan::built_in().expect("plan");
         let fixes: Vec<Fix> = fixes.iter().map(|fix| fix.parse().expect("a fix")).collect();
-        mend(&plan, &fixes, &decode(body.as_bytes(), None).expect("a hit")).map(|body| String::from_utf8(body).expect("UTF-8"))
+        let seen = Timestamp::from_second(1_732_549_300).ok();
+        mend(&plan, &fixes, &decode(body.as_bytes(), None).expect("a hit"), seen).map(|body| String::from_utf8(body).expect("UTF-8"))
     }
 
     #[test]
@@ -308,9 +328,10 @@ mod tests {
             ("default:exploitant=ALPHA", r#"{"uid":"u"}"#, r#"{"uid":"u","dimension3":"ALPHA"}"#),
             ("default:plateforme=PA", "?uid=u&dimension4=", r#"{"uid":"u","dimension4":"PA"}"#),
             ("seconds", r#"{"cdt":1732549235000}"#, r#"{"cdt":"1732549235"}"#),
-            ("utc:Europe/Paris", r#"{"cdt":"2024-11-25 16:40:35"}"#, r#"{"cdt":"1732549235"}"#),
-            ("utc:Europe/Paris", r#"{"cdt":1732552835}"#, r#"{"cdt":"1732549235"}"#),
-            ("utc:Indian/Reunion", r#"{"cdt":"2024-11-25T19:40:35"}"#, r#"{"cdt":"1732549235"}"#),
+            ("utc:Europe/Paris", r#"{"cdt":"2024-11-25 16:40:35"}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
+            ("utc:Europe/Paris", r#"{"cdt":1732552835}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
+            ("utc:Indian/Reunion", r#"{"cdt":"2024-11-25T19:40:35"}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
+            ("default:exploitant=ALPHA", r#"{"dimension3":null,"x":null}"#, r#"{"x":null,"dimension3":"ALPHA"}"#),
         ] {
             assert_eq!(mended(&[fix], before).as_deref(), Some(after), "{fix}");
         }
@@ -319,7 +340,9 @@ mod tests {
             ("upper:dimension7", r#"{"dimension7":"NATIF"}"#),
             ("default:exploitant=ALPHA", r#"{"dimension3":"BETA"}"#),
             ("seconds", r#"{"cdt":1732549235}"#),
+            ("default:exploitant=ALPHA", r#"{"dimension3":"","dimension3":"BETA"}"#),
             ("utc:Europe/Paris", r#"{"cdt":"2024-11-25T16:40:35+01:00"}"#),
+            ("utc:Europe/Paris", r#"{"cdt":1732549235}"#),
             ("upper:dimension7", r#"{"dimension7":"natif","x":[1]}"#),
         ] {
             assert_eq!(mended(&[fix], body), None, "{fix}");
@@ -345,6 +368,8 @@ mod tests {
             ("upper:dimension5", "no such field"),
             ("rename:uid:a=b", "visitor's identity"),
             ("trim:_id", "visitor's identity"),
+            ("rename:ua:Firefox=x", "may tell of a person"),
+            ("rename:url:https://e.fr/?login=jean=x", "may tell of a person"),
             ("trim:rand", "supplied by the relay"),
             ("default:dimension8=NOTES", "cannot be given a default"),
             ("default:exploitant= ", "empty"),

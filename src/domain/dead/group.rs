@@ -49,7 +49,7 @@ pub struct Groups {
     pub hits: u64,
     /// Hits that are in more than one group, because several rules rejected them.
     pub in_several: u64,
-    /// Hits of groups that found no place any more.
+    /// Hits of which a group found no place any more.
     pub others: u64,
 }
 
@@ -78,7 +78,7 @@ impl Groups {
     /// Counts a hit, in each of its groups once. `id` is called where it is the first of a group.
     pub fn add(&mut self, plan: &Plan, dead: &Dead<'_>, id: impl Fn() -> String) {
         self.hits += 1;
-        let mut counted = BTreeSet::new();
+        let (mut counted, mut has_no_place) = (BTreeSet::new(), false);
         for cause in &dead.causes {
             let names: Vec<String> = self.keys.iter().map(|key| name(*key, plan, dead, cause)).collect();
             if counted.contains(&names) {
@@ -91,10 +91,11 @@ impl Groups {
                 group.count(dead);
                 self.groups.insert(names.clone(), group);
             } else {
-                self.others += 1;
+                has_no_place = true;
             }
             counted.insert(names);
         }
+        self.others += u64::from(has_no_place);
         self.in_several += u64::from(counted.len() > 1);
     }
 

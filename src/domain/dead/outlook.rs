@@ -39,7 +39,7 @@ pub enum Outlook {
 }
 
 /// A hit that can go.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Going {
     /// Its body where a fix changed it.
     pub mended: Option<Vec<u8>>,
@@ -80,7 +80,7 @@ pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outloo
         has_token: terms.has_token,
         sender,
     };
-    match fix::mend(terms.plan, terms.fixes, hit) {
+    match fix::mend(terms.plan, terms.fixes, hit, dead.first_failed_at.or(dead.sent_at)) {
         None => judge(terms, hit, context, None),
         Some(body) => match hit::decode(&body, None) {
             Ok(hit) => judge(terms, &hit, context, Some(&body)),

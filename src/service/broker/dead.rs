@@ -26,7 +26,7 @@ use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError
 
 /// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue gives 2,000.) It bounds what
 /// waits here to be read. A reader that is killed with several windows full may leave their hits in another order.
-const WINDOW: u16 = 20_000;
+const WINDOW: u16 = 5_000;
 
 /// The broker has announced more hits and gives none for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +53,6 @@ pub struct Hold<'d> {
     /// How many there were at the beginning.
     pub ready: u64,
     taken: u64,
-    acked: u64,
     /// Channels that hold as much as they can, in the order of the queue.
     full: Vec<Reader>,
     reader: Reader,
@@ -65,6 +64,8 @@ struct Reader {
     channel: Channel,
     consumer: Consumer,
     room: u16,
+    /// Hits that it holds.
+    kept: u64,
 }
 
 /// One dead hit, still in its queue.
@@ -72,6 +73,8 @@ struct Reader {
 pub struct Letter {
     delivery: Delivery,
     grave: Grave,
+    /// Which of the readers holds it.
+    reader: usize,
 }
 
 /// Sends hits through the main exchange again.
@@ -122,8 +125,12 @@ impl DeadLetters {
         let limit = NO_DELIVERY_LIMIT;
         match self.topology.compare_queue(&self.connection, &queue).await {
             Ok(()) => Ok(()),
+            Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") && detail.contains("current is none") => {
+                let vhost = self.connection.status().vhost();
+                Err(BrokerError::Unlimited { pattern: queue.replace('.', "\\."), queue, vhost: vhost.to_string(), limit })
+            }
             Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") => {
-                Err(BrokerError::Limited { pattern: queue.replace('.', "\\."), queue, limit })
+                Err(BrokerError::Limited { queue, detail, limit })
             }
             Err(TopologyError::Different { detail, .. } | TopologyError::Forbidden { detail, .. }) => {
                 Err(BrokerError::LimitUnknown { queue, reason: detail, limit })
@@ -157,7 +164,7 @@ impl DeadLetters {
             tokio::time::sleep(PAUSE).await;
         };
         let reader = self.reader(&queue).await?;
-        let hold = Hold { letters: self, grave, ready, taken: 0, acked: 0, full: Vec::new(), reader, queue };
+        let hold = Hold { letters: self, grave, ready, taken: 0, full: Vec::new(), reader, queue };
         // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both see the other, and neither goes on.
         if self.depth(&hold.queue).await?.consumers > 1 {
             let queue = hold.queue.clone();
@@ -180,17 +187,7 @@ impl DeadLetters {
         let channel = self.connection.create_channel().await?;
         channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
         let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
-        Ok(Reader { channel, consumer, room: WINDOW })
-    }
-
-    /// Hits that wait in the shards: those of now, which go first.
-    ///
-    /// # Errors
-    /// When the broker does not answer.
-    pub async fn waiting(&self) -> Result<u64, BrokerError> {
-        let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depths(&self.connection, &[])).await;
-        let depths = asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??;
-        Ok(depths.shards.iter().filter_map(|(_, depth)| *depth).map(|depth| u64::from(depth.ready)).sum())
+        Ok(Reader { channel, consumer, room: WINDOW, kept: 0 })
     }
 
     /// A way back through the main exchange.
@@ -231,8 +228,9 @@ impl Hold<'_> {
         };
         let delivery = given.ok_or_else(|| Over(format!("the broker ended the reading of {}", self.queue)))??;
         self.reader.room -= 1;
+        self.reader.kept += 1;
         self.taken += 1;
-        Ok(Some(Letter { delivery, grave: self.grave }))
+        Ok(Some(Letter { delivery, grave: self.grave, reader: self.full.len() }))
     }
 
     /// Takes a hit out of its queue for good.
@@ -241,7 +239,8 @@ impl Hold<'_> {
     /// When the connection is lost: the hit is still there then.
     pub async fn remove(&mut self, letter: &Letter) -> Result<(), BrokerError> {
         if letter.delivery.acker.ack(BasicAckOptions::default()).await? {
-            self.acked += 1;
+            let reader = self.full.get_mut(letter.reader).unwrap_or(&mut self.reader);
+            reader.kept = reader.kept.saturating_sub(1);
             return Ok(());
         }
         Err(Over(format!("the broker ended the reading of {}", self.queue)).into())
@@ -252,7 +251,7 @@ impl Hold<'_> {
     /// # Errors
     /// When the connection is lost; the broker gives it back by itself then.
     pub async fn finish(self) -> Result<(), BrokerError> {
-        let Self { letters, queue, taken, acked, full, reader, .. } = self;
+        let Self { letters, queue, full, reader, .. } = self;
         let readers: Vec<Reader> = full.into_iter().chain([reader]).collect();
         let closing = async {
             // Everybody stops first, or the last reader would be given what the first one gives back. And of a busy quorum queue
@@ -261,12 +260,11 @@ impl Hold<'_> {
                 channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             }
             let mut back = 0;
-            for (Reader { channel, room, .. }, later) in readers.iter().zip(1..) {
+            for Reader { channel, kept, .. } in &readers {
                 channel.close(200, "looked".into()).await?;
-                back += u64::from(WINDOW - room);
+                back += kept;
                 // What a closed channel held is back a moment later: before the next one's, and before anybody else looks.
-                let expected = if later == readers.len() { taken - acked } else { back.saturating_sub(acked) };
-                letters.returned(&queue, expected).await?;
+                letters.returned(&queue, back).await?;
             }
             Ok::<(), BrokerError>(())
         };
@@ -331,16 +329,24 @@ fn known(value: &AMQPValue) -> Option<Header> {
 
 impl Forwarder {
     /// Sends a hit as if it came anew: its failures are forgotten, but not when it was first seen, and it bears the mark of the
-    /// replay. `mended` stands in for its body. It is still in its queue, and must be removed once this is confirmed.
+    /// replay. `tenant` is who sent it, as far as the broker or a relay has verified; `mended` stands in for its body. It is still in
+    /// its queue, and must be removed once this is confirmed.
     ///
     /// # Errors
     /// When the connection is lost.
-    pub async fn forward(&self, letter: &Letter, mended: Option<&[u8]>, replay: &str) -> Result<Confirm, BrokerError> {
-        let carried = [envelope::FIRST_FAILED_AT, envelope::TENANT].map(|name| Some((name, letter.header(name)?)));
-        let label = carried.into_iter().flatten().chain([(envelope::REPLAY, Header::Text(replay.to_owned()))]);
-        let mut properties = properties(&letter.delivery.properties, label.collect());
+    pub async fn forward(
+        &self,
+        letter: &Letter,
+        tenant: Option<&str>,
+        mended: Option<&[u8]>,
+        replay: &str,
+    ) -> Result<Confirm, BrokerError> {
+        let mut label = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
+        label.extend(letter.header(envelope::FIRST_FAILED_AT).map(|first| (envelope::FIRST_FAILED_AT, first)));
+        label.extend(tenant.map(|tenant| (envelope::TENANT, Header::Text(tenant.to_owned()))));
+        let mut properties = properties(&letter.delivery.properties, label);
         // A relay believes the tenant's name if it was written by one whose name the broker verified.
-        if letter.header(envelope::TENANT).is_some() {
+        if tenant.is_some() {
             properties = properties.with_user_id(self.user.clone());
         }
         if mended.is_some() {

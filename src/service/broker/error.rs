@@ -41,13 +41,29 @@ pub enum BrokerError {
     /// Listing counts as a delivery, and the broker drops what was delivered too often.
     #[error(
         "{queue} was declared without x-delivery-limit={limit}: RabbitMQ 4 drops a hit of it after 20 listings. Nothing was touched. Set the limit by \
-         policy and add --trust-limit: rabbitmqctl set_policy dnma-dead '^{pattern}$' '{{\"delivery-limit\":{limit}}}' --apply-to queues"
+         policy (rabbitmqctl set_policy -p '{vhost}' --apply-to queues --priority 100 dnma-dead '^{pattern}$' '{{\"delivery-limit\":{limit}}}'), see that it \
+         is in force (rabbitmqctl list_queues -p '{vhost}' name policy effective_policy_definition), and add --trust-limit"
     )]
-    Limited {
+    Unlimited {
         /// The queue.
         queue: String,
         /// The same as a regular expression.
         pattern: String,
+        /// Where it is.
+        vhost: String,
+        /// What it should have.
+        limit: i64,
+    },
+    /// The same, with a limit of its own, which wins over a policy.
+    #[error(
+        "{queue} was declared with another x-delivery-limit than {limit} ({detail}): the broker drops a hit of it after so many listings, and no policy \
+         can raise that. Nothing was touched. Start a relay with another QUEUE_PREFIX, and move the hits to its queue with a shovel"
+    )]
+    Limited {
+        /// The queue.
+        queue: String,
+        /// The broker's words.
+        detail: String,
         /// What it should have.
         limit: i64,
     },

@@ -69,14 +69,37 @@ impl Publisher {
     }
 }
 
+/// What the broker says of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A queue has it.
+    Taken,
+    /// A queue refused it.
+    Refused,
+    /// No queue is there for it. The client library may pin this on another publish of the same moment.
+    Returned,
+}
+
 impl Confirm {
     /// Whether a queue has it.
     ///
     /// # Errors
     /// When the connection is lost: nobody knows then.
     pub async fn is_taken(self) -> Result<bool, BrokerError> {
+        Ok(self.verdict().await? == Verdict::Taken)
+    }
+
+    /// What became of it.
+    ///
+    /// # Errors
+    /// When the connection is lost: nobody knows then.
+    pub async fn verdict(self) -> Result<Verdict, BrokerError> {
         let confirmed = tokio::time::timeout(SET_UP_TIMEOUT, self.0).await;
         let confirmation = confirmed.map_err(|_| Over("no confirm: is the broker blocked by an alarm?".to_owned()))??;
-        Ok(confirmation == Confirmation::Ack(None))
+        Ok(match confirmation {
+            Confirmation::Ack(None) => Verdict::Taken,
+            Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Verdict::Returned,
+            Confirmation::Nack(None) | Confirmation::NotRequested => Verdict::Refused,
+        })
     }
 }

@@ -86,6 +86,16 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
     .await?;
     ensure!(lying(&scene).await? == before, "a killed listing changed the queues");
 
+    // Asked to stop in the middle, it gives everything back in its order.
+    let mut listing = operator.command(&["dead", "list", "--json", "--queue", "rejected"]).stdout(Stdio::piped()).spawn()?;
+    let mut out = listing.stdout.take().context("stdout")?;
+    tokio::io::AsyncReadExt::read_exact(&mut out, &mut vec![0; 4_000_000]).await?;
+    let id = listing.id().context("a process")?.to_string();
+    ensure!(std::process::Command::new("kill").args(["-TERM", &id]).status()?.success(), "kill");
+    tokio::io::AsyncReadExt::read_to_end(&mut out, &mut Vec::new()).await?;
+    ensure!(listing.wait().await?.code() == Some(1), "it stops, and says that it did");
+    ensure!(lying(&scene).await? == before, "a listing that was stopped changed the queues");
+
     // A wrong fix is refused, and a dry run changes nothing.
     let chosen = ["--queue", "rejected", "--reason", "not-in-list", "--field", "dimension8"];
     let fix = "rename:dimension8:CANTINES=SERVICE_COLLECTIVITE";

@@ -59,14 +59,9 @@ pub(crate) async fn the_transcript_is_true(scene: Scene) -> anyhow::Result<()> {
 
 /// Receipts are numbered by time and chance.
 fn without_ids(text: &str) -> String {
-    let mut without = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("dnma-relay-re").or_else(|| rest.split_once("dnma-relay-pu")) {
-        let Some(end) = after.find(".json") else { break };
-        let what = after.split('-').next().unwrap_or_default();
-        let start = &rest[before.len()..before.len() + "dnma-relay-re".len()];
-        without += &format!("{before}{start}{what}-ID");
-        rest = &after[end..];
-    }
-    without + rest + "\n"
+    let word = |word: &str| {
+        let what = ["dnma-relay-replay-", "dnma-relay-purge-"].into_iter().find(|name| word.starts_with(name));
+        what.map_or_else(|| word.to_owned(), |name| format!("{name}ID.json{}", if word.ends_with('\n') { "\n" } else { "" }))
+    };
+    text.split_inclusive([' ', '\n']).map(word).collect::<String>() + "\n"
 }

@@ -56,33 +56,28 @@ impl Forecast {
         }
     }
 
-    pub(super) fn add(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, outlook: Outlook, unchecked: bool) {
+    /// `going` is how the hit will be sent, if it will.
+    pub(super) fn add(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, outlook: &Outlook, going: Option<&Going>) {
         self.chosen += 1;
         *self.sets.entry(dead.grave).or_default() += 1;
         match outlook {
-            Outlook::Goes(Going { mended, urgency }) => {
-                self.replayed += 1;
-                if let Some(mended) = mended {
-                    self.mended += 1;
-                    self.example(terms, dead, &mended);
-                }
-                *self.times.entry(urgency).or_default() += 1;
-            }
-            Outlook::Rejected(violations) => {
-                self.replayed += u64::from(unchecked);
-                *self.rejected.entry(cause(terms, &violations)).or_default() += 1;
-            }
-            Outlook::TooOld => {
-                self.replayed += u64::from(unchecked);
-                self.too_old += 1;
-            }
+            Outlook::Goes(_) => {}
+            Outlook::Rejected(violations) => *self.rejected.entry(cause(terms, violations)).or_default() += 1,
+            Outlook::TooOld => self.too_old += 1,
         }
+        let Some(Going { mended, urgency }) = going else { return };
+        self.replayed += 1;
+        if let Some(mended) = mended {
+            self.mended += 1;
+            self.example(terms, dead, mended);
+        }
+        *self.times.entry(*urgency).or_default() += 1;
     }
 
     /// How long it takes, and how many must hurry, once all are added.
     pub(super) fn add_up(&mut self, now: Timestamp) {
         self.seconds = self.replayed.div_ceil(u64::from(self.rate));
-        let seconds = i64::try_from(self.seconds).unwrap_or(i64::MAX);
+        let seconds = self.seconds();
         self.urgent = self.times.iter().filter(|(urgency, _)| urgency.crosses_within(seconds, now)).map(|(_, hits)| hits).sum();
     }
 
@@ -109,6 +104,16 @@ impl Forecast {
 
     pub(super) fn goes(&self) -> u64 {
         self.replayed
+    }
+
+    /// How many must hurry.
+    pub(super) fn urgent(&self) -> u64 {
+        self.urgent
+    }
+
+    /// How long it takes at this rate.
+    pub(super) fn seconds(&self) -> i64 {
+        i64::try_from(self.seconds).unwrap_or(i64::MAX)
     }
 
     /// Chosen, and not sent.

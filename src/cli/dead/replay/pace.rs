@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::broker::DeadLetters;
+use super::SENDING;
+use crate::service::broker::Living;
 
 /// Time between two batches; with a rate below ten a second, longer.
 const TURN: Duration = Duration::from_millis(100);
@@ -20,12 +22,20 @@ pub(super) struct Pace {
     credit: f64,
     last: Instant,
     looked: Option<Instant>,
+    living: Living,
+    progress: ProgressBar,
+    /// Somebody was told why it takes so long.
+    told: bool,
     gave_up: bool,
 }
 
 impl Pace {
-    pub(super) fn new(rate: u32) -> Self {
-        Self { rate, credit: 0.0, last: Instant::now(), looked: None, gave_up: false }
+    pub(super) fn new(rate: u32, living: Living, progress: ProgressBar) -> Self {
+        Self { rate, credit: 0.0, last: Instant::now(), looked: None, living, progress, told: false, gave_up: false }
+    }
+
+    pub(super) async fn close(self) {
+        self.living.close().await;
     }
 
     /// How many hits go within this time.
@@ -39,7 +49,7 @@ impl Pace {
     }
 
     /// Waits for the next turn, and tells how many hits may go: none when told to stop, or when the sweep is over.
-    pub(super) async fn turn(&mut self, letters: &DeadLetters, stop: &CancellationToken, until: Instant) -> anyhow::Result<Option<usize>> {
+    pub(super) async fn turn(&mut self, stop: &CancellationToken, until: Instant) -> anyhow::Result<Option<usize>> {
         loop {
             let pause = TURN.max(Duration::from_secs(1) / self.rate);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -47,7 +57,7 @@ impl Pace {
             }
             if self.looked.is_none_or(|looked| looked.elapsed() > LOOK_EVERY) {
                 self.looked = Some(Instant::now());
-                if !self.wait_for_the_living(letters, stop, until).await? {
+                if !self.wait_for_the_living(stop, until).await? {
                     return Ok(None);
                 }
             }
@@ -67,20 +77,41 @@ impl Pace {
         }
     }
 
-    /// While more than two seconds' worth of hits wait in the shards, those of this replay would only make them wait longer.
-    async fn wait_for_the_living(&mut self, letters: &DeadLetters, stop: &CancellationToken, until: Instant) -> anyhow::Result<bool> {
+    /// While more than two seconds' worth of hits wait in the shards, those of this replay would only make them wait longer. Where
+    /// the broker does not tell, nobody knows, and it is asked again.
+    async fn wait_for_the_living(&mut self, stop: &CancellationToken, until: Instant) -> anyhow::Result<bool> {
         let rate = u64::from(self.rate);
         let mut limit = 2 * rate;
-        while letters.waiting().await? > limit {
+        loop {
+            let looked = self.living.waiting().await;
+            match &looked {
+                Ok((hits, _)) if *hits <= limit => break,
+                Ok((hits, is_read)) => self.tell(*hits, *is_read),
+                Err(_) => {}
+            }
             limit = rate;
             if Instant::now() > until {
                 self.gave_up = true;
+                looked?;
                 return Ok(false);
             }
             if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY / 4)).await.is_none() {
                 return Ok(false);
             }
         }
+        self.gave_up = false;
+        self.progress.set_message(SENDING);
         Ok(true)
+    }
+
+    /// Beside the bar, and once for those who see no bar.
+    fn tell(&mut self, hits: u64, is_read: bool) {
+        let why = if is_read { "those of now go first" } else { "and no worker reads them: start one" };
+        let text = format!("waiting: {hits} hits lie in the shards, {why}");
+        if !self.told && self.progress.is_hidden() {
+            eprintln!("{text}");
+        }
+        self.told = true;
+        self.progress.set_message(text);
     }
 }
