@@ -26,7 +26,7 @@ pub const MAX_NAME: usize = 100;
 #[derive(Debug, Clone)]
 pub struct RawHit<'a> {
     fields: SmallVec<[(Cow<'a, str>, Value<'a>); USUAL_FIELDS]>,
-    /// No value holds a control character; where this is not so, nobody has looked.
+    /// No value holds a control character, a quote or a backslash; where this is not so, nobody has looked.
     is_plain: bool,
 }
 
@@ -133,7 +133,7 @@ impl<'a> RawHit<'a> {
         Self { fields: SmallVec::new(), is_plain: false }
     }
 
-    /// Whether it is known that no value holds a control character.
+    /// Whether it is known that no value holds a control character, a quote or a backslash.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }

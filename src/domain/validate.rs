@@ -63,6 +63,8 @@ pub struct CheckedHit<'h> {
     pub uid: Cow<'h, str>,
     /// The time to send: never later than when the hit was first seen.
     pub cdt: Timestamp,
+    /// Values that are borrowed from the message hold nothing that JSON would escape; where this is not so, nobody has looked.
+    pub(super) is_plain: bool,
 }
 
 /// One broken rule. It carries no personal data: values only where they are meant to come from a list.

@@ -70,6 +70,8 @@ enum Way {
     Together,
     WithToken,
     Alone,
+    /// Too old for a Matomo without a token.
+    None,
 }
 
 impl Courier {
@@ -92,11 +94,18 @@ impl Courier {
 
     /// One request in flight at a time, so one visitor is.
     pub(super) async fn lane(self: Arc<Self>, mut hits: mpsc::Receiver<Ready>, stop: CancellationToken, settler: Settler) {
+        let mut waiting = Vec::new();
+        // To be sent as they are, before what waits.
         let mut pieces: VecDeque<Vec<Ready>> = VecDeque::new();
         while !stop.is_cancelled() {
             if pieces.is_empty() {
-                let Some(first) = stop.run_until_cancelled(hits.recv()).await.flatten() else { break };
-                pieces = self.cut(self.top_up(vec![first], &mut hits), &settler).await;
+                if waiting.is_empty() {
+                    let Some(first) = stop.run_until_cancelled(hits.recv()).await.flatten() else { break };
+                    waiting.push(first);
+                }
+                let piece;
+                (piece, waiting) = self.cut(self.top_up(waiting, &mut hits), &settler).await;
+                pieces.extend(piece);
             }
             let Some(size) = pieces.front().map(Vec::len) else { continue };
             let asked = Instant::now();
@@ -105,7 +114,7 @@ impl Courier {
             if asked.elapsed() > STALE {
                 // Hits aged while they waited, and more came: what was cut may no longer be right.
                 drop(pass);
-                pieces = self.cut(self.top_up(pieces.into_iter().flatten().collect(), &mut hits), &settler).await;
+                waiting.splice(..0, pieces.drain(..).flatten());
                 continue;
             }
             let Some(mut piece) = pieces.pop_front() else { continue };
@@ -118,7 +127,7 @@ impl Courier {
         }
         // Unsent: they go back with their channel. A feeder may still be putting one in, so this waits for the last.
         hits.close();
-        let mut left: Vec<Ready> = pieces.into_iter().flatten().collect();
+        let mut left: Vec<Ready> = pieces.into_iter().flatten().chain(waiting).collect();
         while let Some(late) = hits.recv().await {
             left.push(late);
         }
@@ -139,31 +148,40 @@ impl Courier {
         waiting
     }
 
-    /// Cuts what waits into requests, in order, and settles what cannot be sent: too old for a Matomo without a token.
-    async fn cut(&self, waiting: Vec<Ready>, settler: &Settler) -> VecDeque<Vec<Ready>> {
+    /// Cuts the next request off what waits, in order, and settles what cannot be sent on the way to it. The rest is cut when
+    /// it is its turn: by then more is known of its sites, and more may wait.
+    async fn cut(&self, waiting: Vec<Ready>, settler: &Settler) -> (Option<Vec<Ready>>, Vec<Ready>) {
         let now = Timestamp::now();
-        let mut pieces: VecDeque<(Way, Vec<Ready>)> = VecDeque::new();
-        let mut settled = Vec::new();
-        for ready in waiting {
-            let way = match request::age(ready.cdt, now) {
-                Age::NeedsToken if !self.has_token => {
-                    let attempts = ready.held.past().attempts;
-                    settled.push((ready.held, Settlement::Park { attempts, failure: local(Reason::TooOld) }));
-                    continue;
-                }
-                // A bulk with one unknown site would be sent again one by one, and its other hits stored twice.
-                _ if !self.accepts(&ready.idsite) => Way::Alone,
-                Age::NeedsToken => Way::WithToken,
-                Age::Crossing => Way::Alone,
-                Age::Fresh => Way::Together,
-            };
-            match pieces.back_mut() {
-                Some((last, piece)) if *last == way && way != Way::Alone && piece.len() < self.bulk_size => piece.push(ready),
-                _ => pieces.push_back((way, vec![ready])),
+        let mut waiting = waiting.into_iter().peekable();
+        let (mut piece, mut settled) = (Vec::new(), Vec::new());
+        let mut of_piece = None;
+        while let Some(way) = waiting.peek().map(|ready| self.way(ready, now)) {
+            let goes_along = of_piece == Some(way) && way != Way::Alone && piece.len() < self.bulk_size;
+            if !(piece.is_empty() || goes_along || way == Way::None) {
+                break;
+            }
+            let Some(ready) = waiting.next() else { break };
+            if way == Way::None {
+                let attempts = ready.held.past().attempts;
+                settled.push((ready.held, Settlement::Park { attempts, failure: local(Reason::TooOld) }));
+            } else {
+                of_piece = Some(way);
+                piece.push(ready);
             }
         }
         settler.settle(settled).await;
-        pieces.into_iter().map(|(_, piece)| piece).collect()
+        (Some(piece).filter(|piece| !piece.is_empty()), waiting.collect())
+    }
+
+    fn way(&self, ready: &Ready, now: Timestamp) -> Way {
+        match request::age(ready.cdt, now) {
+            Age::NeedsToken if !self.has_token => Way::None,
+            // A bulk with one unknown site would be sent again one by one, and its other hits stored twice.
+            _ if !self.accepts(&ready.idsite) => Way::Alone,
+            Age::NeedsToken => Way::WithToken,
+            Age::Crossing => Way::Alone,
+            Age::Fresh => Way::Together,
+        }
     }
 
     /// Sends one request and settles its hits. Returns those to send again, in smaller requests.

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use lapin::types::{AMQPValue, ShortString};
+use lapin::{Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
 use super::books::{Account, Ledger};
@@ -25,11 +25,13 @@ use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 mod acks;
+mod properties;
 mod stored;
 mod tally;
 
 pub use acks::Acks;
 pub(super) use acks::Window;
+pub(super) use properties::{as_number, as_text, properties};
 pub use stored::Stored;
 use tally::Tally;
 
@@ -307,98 +309,3 @@ fn done(mut held: Held, settlement: &Settlement, identity: Option<u64>) -> Arc<W
 
 /// Bytes of `x-dnma-violations`. A hit that breaks every rule once stays below 8 KiB.
 const MOST_REPORTED: usize = 24 * 1024;
-
-/// With ours, more headers than this, or larger ones, could pass the size of a frame, and the broker would end the session.
-const MOST_FOREIGN_HEADERS: usize = 32;
-
-fn is_small(value: &AMQPValue) -> bool {
-    match value {
-        AMQPValue::LongString(text) => text.as_bytes().len() <= 512,
-        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::ByteArray(_) => false,
-        _ => true,
-    }
-}
-
-/// The properties of the copy in the next queue. What the ENT set stays, but for what would harm the hit there: `expiration`
-/// would drop it, `user_id` must be the publisher's own, and a transient message would not survive a restart.
-pub(super) fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    let theirs = original.headers().iter().flat_map(|table| table.inner());
-    let theirs = theirs.filter(|(name, value)| envelope::keeps(name.as_str()) && is_small(value));
-    for (name, value) in theirs.take(MOST_FOREIGN_HEADERS) {
-        headers.insert(name.clone(), value.clone());
-    }
-    for (name, value) in label {
-        let value = match value {
-            Header::Text(text) => AMQPValue::LongString(text.into()),
-            Header::Number(number) => AMQPValue::LongLongInt(number),
-        };
-        headers.insert(name.into(), value);
-    }
-    let mut properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
-    if let Some(content_type) = original.content_type() {
-        properties = properties.with_content_type(content_type.clone());
-    }
-    if let Some(encoding) = original.content_encoding() {
-        properties = properties.with_content_encoding(encoding.clone());
-    }
-    if let Some(id) = original.message_id() {
-        properties = properties.with_message_id(id.clone());
-    }
-    if let Some(timestamp) = original.timestamp() {
-        properties = properties.with_timestamp(*timestamp);
-    }
-    if let Some(kind) = original.kind() {
-        properties = properties.with_type(kind.clone());
-    }
-    if let Some(app) = original.app_id() {
-        properties = properties.with_app_id(app.clone());
-    }
-    properties
-}
-
-pub(super) fn as_number(value: &AMQPValue) -> Option<i64> {
-    match value {
-        AMQPValue::ShortShortInt(n) => Some((*n).into()),
-        AMQPValue::ShortShortUInt(n) => Some((*n).into()),
-        AMQPValue::ShortInt(n) => Some((*n).into()),
-        AMQPValue::ShortUInt(n) => Some((*n).into()),
-        AMQPValue::LongInt(n) => Some((*n).into()),
-        AMQPValue::LongUInt(n) => Some((*n).into()),
-        AMQPValue::LongLongInt(n) => Some(*n),
-        _ => None,
-    }
-}
-
-pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_harm_a_hit_in_its_next_queue_stays_behind() {
-        let mut headers = FieldTable::default();
-        headers.insert("x-death".into(), AMQPValue::LongString("forged".into()));
-        headers.insert("BCC".into(), AMQPValue::LongString("elsewhere".into()));
-        headers.insert("x-ent".into(), AMQPValue::LongString("mine".into()));
-        let original = BasicProperties::default()
-            .with_headers(headers)
-            .with_expiration("1000".into())
-            .with_user_id("ent".into())
-            .with_content_type("application/json".into());
-        let copy = properties(&original, vec![("x-dnma-attempt", Header::Number(1))]);
-        assert_eq!(copy.expiration(), &None);
-        assert_eq!(copy.user_id(), &None);
-        assert_eq!(copy.delivery_mode(), &Some(2));
-        assert_eq!(copy.content_type().as_ref().map(|c| c.as_str()), Some("application/json"));
-        let names: Vec<_> = copy.headers().as_ref().expect("headers").inner().keys().map(|k| k.as_str().to_owned()).collect();
-        assert_eq!(names, ["x-dnma-attempt", "x-ent"]);
-    }
-}

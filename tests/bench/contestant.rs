@@ -40,6 +40,8 @@ pub const SLOW: &str = "relay, slow sink";
 /// All of them, with `hits` a run for those that are fast.
 pub fn all(hits: usize, peers: &[Peer]) -> Vec<Contestant> {
     let slowly = (hits / 8).max(200);
+    // Half a minute: what one relay holds at a time is little beside it, so the shards are full while it is measured.
+    let at_the_slow_sink = hits / 2;
     let fine = Behaviour::default();
     let of = |name, kind, bulk, hits| Contestant { name, kind, bulk, hits, broken: 0, sink: fine };
     let relay = |name, bulk, vars: &[(&'static str, &'static str)]| of(name, Kind::Relay { replicas: 1, vars: vars.to_vec() }, bulk, hits);
@@ -58,7 +60,7 @@ pub fn all(hits: usize, peers: &[Peer]) -> Vec<Contestant> {
             sink: Behaviour { refuse_first: true, ..fine },
             ..relay("relay, every hit retried once", 50, &[("RETRY_DELAYS", "1s,1s")])
         },
-        Contestant { sink: Behaviour::slow(), hits: slowly, ..relay(SLOW, 50, &[]) },
+        Contestant { sink: Behaviour::slow(), hits: at_the_slow_sink, ..relay(SLOW, 50, &[]) },
     ];
     for peer in peers {
         all.push(of(peer.one_by_one(), Kind::Peer(*peer), 1, slowly));

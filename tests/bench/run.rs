@@ -35,6 +35,10 @@ pub struct Measured {
     pub cpu: f64,
     /// The most memory that one of its processes had, MiB.
     pub memory: f64,
+    /// Hits a request, in the same stretch; not a number where there were no requests.
+    pub bulk: f64,
+    /// The part of that stretch in which a slot of the sink had nothing to do.
+    pub idle: Option<f64>,
     /// Seconds from its start to the first delivered hit.
     pub first: Option<f64>,
 }
@@ -52,6 +56,9 @@ struct Moment {
     at: Instant,
     done: f64,
     cpu: u64,
+    copies: u64,
+    requests: u64,
+    busy: u64,
 }
 
 impl Stage {
@@ -96,9 +103,13 @@ impl Stage {
         let (tenth, ninetieth) = watched.with_context(|| format!("{}\n{last_words}", contestant.name))?;
         // Not a number where the run was too short to tell.
         let done = ninetieth.done - tenth.done;
+        let stretch = (ninetieth.at - tenth.at).as_secs_f64();
+        let slots = contestant.sink.at_once as f64;
         let tally = cast.tally(&sink).await?;
         let measured = Measured {
-            rate: done / (ninetieth.at - tenth.at).as_secs_f64(),
+            rate: done / stretch,
+            bulk: (ninetieth.copies - tenth.copies) as f64 / (ninetieth.requests - tenth.requests) as f64,
+            idle: (slots > 0.0).then(|| 1.0 - (ninetieth.busy - tenth.busy) as f64 / 1e6 / stretch / slots),
             cpu: (ninetieth.cpu - tenth.cpu) as f64 / 1_000.0 / done,
             memory: cast
                 .pids()
@@ -151,8 +162,10 @@ impl Stage {
         let deadline = Instant::now() + Duration::from_secs(60) + Duration::from_millis(5 * contestant.hits as u64);
         let (mut tenth, mut ninetieth): (Option<Moment>, Option<Moment>) = (None, None);
         loop {
-            let mut done = cast.done(contestant, sink).await?;
-            let here = Moment { at: Instant::now(), done, cpu: cast.cpu()? };
+            let tally = cast.tally(sink).await?;
+            let at = Instant::now();
+            let mut done = cast.done(contestant, &tally).await?;
+            let here = Moment { at, done, cpu: cast.cpu()?, copies: tally.copies, requests: tally.requests, busy: tally.busy };
             if done >= hits * 0.1 {
                 tenth = tenth.or(Some(here));
             }
@@ -187,8 +200,7 @@ impl Cast {
     }
 
     /// Hits that have their fate. One that is sent twice is half done after the first time.
-    async fn done(&self, contestant: &Contestant, sink: &Process) -> anyhow::Result<f64> {
-        let tally = self.tally(sink).await?;
+    async fn done(&self, contestant: &Contestant, tally: &sink::Tally) -> anyhow::Result<f64> {
         let sent = if contestant.sink.refuse_first { tally.copies as f64 / 2.0 } else { tally.stored as f64 };
         match self {
             Self::Relay(workers) if contestant.broken > 0 => {

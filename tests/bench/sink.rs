@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use memchr::memmem;
@@ -50,6 +50,8 @@ pub struct Tally {
     pub requests: u64,
     /// Copies of hits, refused ones included.
     pub copies: u64,
+    /// Microseconds in which its slots served requests, all slots together.
+    pub busy: u64,
     /// Different hits that were stored, and further copies of them.
     pub stored: u64,
     pub doubles: u64,
@@ -130,7 +132,9 @@ impl Sink {
         if at_once > 0 {
             let _slot = self.slots.acquire().await;
             let cost = per_request + per_hit * numbers.len() as f64;
+            let began = Instant::now();
             tokio::time::sleep(Duration::from_micros((cost * 1_000.0) as u64)).await;
+            self.tally.lock().expect("nobody panics with it").busy += began.elapsed().as_micros() as u64;
         }
         let refused = self.count(&numbers);
         if request.starts_with(b"GET") {

@@ -25,6 +25,9 @@ pub struct Row {
     pub of_ceiling: Option<Spread>,
     /// Its rate over what the sink can take.
     pub of_sink: Option<Spread>,
+    /// The part of the time in which a slot of the sink had nothing to do.
+    pub sink_idle: Option<Spread>,
+    pub hits_per_request: Option<Spread>,
     pub cpu_microseconds_per_hit: Spread,
     pub memory_mib: Spread,
     pub seconds_to_first_hit: Option<Spread>,
@@ -62,6 +65,8 @@ pub fn rows(contestants: &[Contestant], rounds: &[Vec<Measured>]) -> Vec<Row> {
             hits_per_second: of(|measured| measured.rate)?,
             of_ceiling: ceiling.and_then(|_| Spread::of(ratios)),
             of_sink: limit.and_then(|limit| Spread::of(rounds.iter().map(|round| round[place].rate / limit))),
+            sink_idle: Spread::of(rounds.iter().filter_map(|round| round[place].idle)),
+            hits_per_request: Spread::of(rounds.iter().map(|round| round[place].bulk).filter(|bulk| bulk.is_finite())),
             cpu_microseconds_per_hit: of(|measured| measured.cpu)?,
             memory_mib: of(|measured| measured.memory)?,
             seconds_to_first_hit: Spread::of(rounds.iter().filter_map(|round| round[place].first)),
@@ -75,7 +80,7 @@ fn shown(Spread { median, least, most }: &Spread, decimals: usize) -> String {
     if median.is_nan() { "too short".to_owned() } else { format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})") }
 }
 
-fn cells(row: &Row) -> [String; 6] {
+fn cells(row: &Row) -> [String; 7] {
     let ratio = match (&row.of_sink, &row.of_ceiling) {
         (Some(of_sink), _) => format!("{} of the sink", shown(of_sink, 2)),
         (None, Some(of_ceiling)) => shown(of_ceiling, 2),
@@ -85,19 +90,20 @@ fn cells(row: &Row) -> [String; 6] {
         row.name.to_owned(),
         shown(&row.hits_per_second, 0),
         ratio,
+        row.hits_per_request.map_or_else(String::new, |bulk| format!("{:.1}", bulk.median)),
         shown(&row.cpu_microseconds_per_hit, 1),
         format!("{:.0}", row.memory_mib.median),
         row.seconds_to_first_hit.map_or_else(String::new, |first| format!("{:.2}", first.median)),
     ]
 }
 
-const HEAD: [&str; 6] = ["", "hits/s", "of the ceiling", "CPU s per million hits", "MiB at most", "first hit, s"];
+const HEAD: [&str; 7] = ["", "hits/s", "of the ceiling", "hits a request", "CPU s per million hits", "MiB at most", "first hit, s"];
 
 pub fn text(rows: &[Row]) -> String {
-    let lines: Vec<[String; 6]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
+    let lines: Vec<[String; 7]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let line = |line: &[String; 6]| {
+    let line = |line: &[String; 7]| {
         let cells = line.iter().zip(&widths).enumerate();
         let padded = cells.map(|(column, (cell, width))| if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
@@ -106,7 +112,7 @@ pub fn text(rows: &[Row]) -> String {
 }
 
 pub fn markdown(rows: &[Row]) -> String {
-    let line = |cells: [String; 6]| format!("| {} |\n", cells.join(" | "));
+    let line = |cells: [String; 7]| format!("| {} |\n", cells.join(" | "));
     let rule = format!("|---|{}\n", "---:|".repeat(HEAD.len() - 1));
     line(HEAD.map(str::to_owned)) + &rule + &rows.iter().map(|row| line(cells(row))).collect::<String>()
 }

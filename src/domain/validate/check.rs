@@ -16,15 +16,17 @@ pub(super) struct Check<'p, 'h> {
     pub(super) plan: &'p Plan,
     pub(super) violations: Vec<Violation>,
     pub(super) values: Values<'h>,
+    is_plain: bool,
 }
 
 impl<'p, 'h> Check<'p, 'h> {
     pub(super) fn new(plan: &'p Plan) -> Self {
-        Self { plan, violations: Vec::new(), values: SmallVec::from_elem(None, plan.fields().len()) }
+        Self { plan, violations: Vec::new(), values: SmallVec::from_elem(None, plan.fields().len()), is_plain: false }
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not sent.
     pub(super) fn read(&mut self, hit: &'h RawHit<'_>) {
+        self.is_plain = hit.is_plain();
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
@@ -45,7 +47,7 @@ impl<'p, 'h> Check<'p, 'h> {
                 continue;
             }
             // All bytes are looked at, so that many can be at once.
-            if !hit.is_plain() && text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
+            if !self.is_plain && text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) = field.max.filter(|max| text.len() > *max && text.chars().count() > *max) {
@@ -167,7 +169,9 @@ impl<'p, 'h> Check<'p, 'h> {
         }
         let may_send = self.is_of(context.sender, idsite.as_deref());
         let hit = match (idsite, uid) {
-            (Some(idsite), Some(uid)) if uid != "0" && may_send => Some(CheckedHit { values: self.values, idsite, uid, cdt }),
+            (Some(idsite), Some(uid)) if uid != "0" && may_send => {
+                Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
+            }
             _ => None,
         };
         Verdict { violations: self.violations, hit }
