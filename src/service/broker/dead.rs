@@ -26,7 +26,7 @@ use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError
 
 /// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue gives 2,000.) It bounds what
 /// waits here to be read. A reader that is killed with several windows full may leave their hits in another order.
-const WINDOW: u16 = 5_000;
+const WINDOW: u16 = 20_000;
 
 /// The broker has announced more hits and gives none for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
