@@ -1,7 +1,7 @@
 //! Dead hits: what lies in *parked* and *rejected*, as far as its message tells.
 //!
 //! The queues are the only store. So everything that is known of a dead hit is read from its body and from the headers that
-//! the relay wrote when it moved the hit ([`envelope`](super::envelope)).
+//! the relay wrote when it moved the hit ([`envelope`]).
 
 use jiff::Timestamp;
 use serde::Deserialize;

@@ -102,6 +102,8 @@ impl Courier {
                 if waiting.is_empty() {
                     let Some(first) = stop.run_until_cancelled(hits.recv()).await.flatten() else { break };
                     waiting.push(first);
+                    // What has been read from the broker already gets in too: each request costs Matomo more than a hit in it.
+                    tokio::task::yield_now().await;
                 }
                 let piece;
                 (piece, waiting) = self.cut(self.top_up(waiting, &mut hits), &settler).await;
