@@ -10,13 +10,16 @@ use super::sink::Tally;
 
 /// CPU nanoseconds of all threads of a process.
 pub fn cpu(pid: u32) -> anyhow::Result<u64> {
-    let mut sum = 0;
+    let (mut sum, mut is_told) = (0, false);
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("a process that is measured has ended")? {
         // A thread may end meanwhile.
         let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        sum += text.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        if let Some(nanoseconds) = text.split(' ').next().and_then(|text| text.parse::<u64>().ok()) {
+            // 0 of one that has just been started.
+            (sum, is_told) = (sum + nanoseconds, true);
+        }
     }
-    ensure!(sum > 0, "this kernel does not tell CPU times (/proc/PID/task/*/schedstat)");
+    ensure!(is_told, "this kernel does not tell CPU times (/proc/PID/task/*/schedstat)");
     Ok(sum)
 }
 
