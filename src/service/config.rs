@@ -7,20 +7,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::rules::source::Source;
-use crate::domain::dead::fix::Fix;
-use crate::domain::dead::outlook::Terms;
-use crate::domain::plan::Plan;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
+mod judge;
 mod read;
 mod variables;
 
+pub use judge::Judge;
 pub use variables::{VARIABLES, Variable};
 
 /// What the operator asked for, complete and consistent.
@@ -243,43 +241,6 @@ impl Settings {
             ("LOG_FORMAT", log.format.map(|format| format!("{format:?}").to_lowercase()).unwrap_or_default()),
             ("RUST_LOG", log.filter.clone()),
         ]
-    }
-}
-
-/// What a relay would judge a hit by, and the broker: for commands that look after dead hits.
-#[derive(Debug, Clone)]
-pub struct Judge {
-    /// Broker and topology.
-    pub broker: Broker,
-    /// Reference lists and tenants.
-    pub rules: Source,
-    /// Which violations reject a hit.
-    pub validation: Validation,
-    /// `idsite` of hits that carry none.
-    pub site_id: Option<String>,
-    /// Hits over 24 h old can be delivered.
-    pub has_token: bool,
-}
-
-impl Judge {
-    /// Reads the process environment; where Matomo is does not matter.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with every mistake of these.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        read::judge(process_environment())
-    }
-
-    /// How a dead hit is judged now, mended by these fixes.
-    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> Terms<'j> {
-        Terms {
-            plan,
-            validation: self.validation,
-            default_site: self.site_id.as_deref(),
-            has_token: self.has_token,
-            now: Timestamp::now(),
-            fixes,
-        }
     }
 }
 
