@@ -70,8 +70,6 @@ enum Way {
     Together,
     WithToken,
     Alone,
-    /// Too old for a Matomo without a token.
-    None,
 }
 
 impl Courier {
@@ -143,6 +141,7 @@ impl Courier {
 
     /// What waits goes along, without lingering for more: full bulks out of a backlog, single hits in a quiet hour.
     fn top_up(&self, mut waiting: Vec<Ready>, hits: &mut mpsc::Receiver<Ready>) -> Vec<Ready> {
+        waiting.reserve(self.bulk_size.saturating_sub(waiting.len()).min(hits.len()));
         while waiting.len() < self.bulk_size {
             let Ok(next) = hits.try_recv() else { break };
             waiting.push(next);
@@ -150,34 +149,25 @@ impl Courier {
         waiting
     }
 
-    /// Cuts the next request off what waits, in order, and settles what cannot be sent on the way to it. The rest is cut when
-    /// it is its turn: by then more is known of its sites, and more may wait.
-    async fn cut(&self, waiting: Vec<Ready>, settler: &Settler) -> (Option<Vec<Ready>>, Vec<Ready>) {
+    /// Cuts the next request off what waits, in order, and settles what cannot be sent. The rest is cut when it is its turn: by
+    /// then more is known of its sites, and more may wait.
+    async fn cut(&self, mut waiting: Vec<Ready>, settler: &Settler) -> (Option<Vec<Ready>>, Vec<Ready>) {
         let now = Timestamp::now();
-        let mut waiting = waiting.into_iter().peekable();
-        let (mut piece, mut settled) = (Vec::new(), Vec::new());
-        let mut of_piece = None;
-        while let Some(way) = waiting.peek().map(|ready| self.way(ready, now)) {
-            let goes_along = of_piece == Some(way) && way != Way::Alone && piece.len() < self.bulk_size;
-            if !(piece.is_empty() || goes_along || way == Way::None) {
-                break;
-            }
-            let Some(ready) = waiting.next() else { break };
-            if way == Way::None {
-                let attempts = ready.held.past().attempts;
-                settled.push((ready.held, Settlement::Park { attempts, failure: local(Reason::TooOld) }));
-            } else {
-                of_piece = Some(way);
-                piece.push(ready);
-            }
-        }
-        settler.settle(settled).await;
-        (Some(piece).filter(|piece| !piece.is_empty()), waiting.collect())
+        let is_too_old = |ready: &mut Ready| !self.has_token && request::age(ready.cdt, now) == Age::NeedsToken;
+        let too_old = waiting.extract_if(.., is_too_old).map(|ready| {
+            let attempts = ready.held.past().attempts;
+            (ready.held, Settlement::Park { attempts, failure: local(Reason::TooOld) })
+        });
+        settler.settle(too_old).await;
+        let Some(way) = waiting.first().map(|ready| self.way(ready, now)) else { return (None, waiting) };
+        let most = if way == Way::Alone { 1 } else { self.bulk_size };
+        let size = waiting.iter().take(most).take_while(|ready| self.way(ready, now) == way).count();
+        let rest = waiting.split_off(size);
+        (Some(waiting), rest)
     }
 
     fn way(&self, ready: &Ready, now: Timestamp) -> Way {
         match request::age(ready.cdt, now) {
-            Age::NeedsToken if !self.has_token => Way::None,
             // A bulk with one unknown site would be sent again one by one, and its other hits stored twice.
             _ if !self.accepts(&ready.idsite) => Way::Alone,
             Age::NeedsToken => Way::WithToken,
