@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use thiserror::Error;
 
 use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
@@ -17,6 +18,7 @@ mod input;
 pub mod plan;
 pub mod publish;
 pub mod run;
+mod stop;
 pub mod top;
 pub mod topology;
 pub mod validate;
@@ -131,9 +133,14 @@ pub async fn run(cli: Cli) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         eprintln!("dnma-relay: {error:#}");
-        ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+        ExitCode::from(if error.is::<ConfigError>() || error.is::<Unusable>() { 2 } else { 1 })
     })
 }
+
+/// A file that was named and cannot be used: wrong use, which scripts must be able to tell from hits with errors.
+#[derive(Debug, Error)]
+#[error("{0:#}")]
+struct Unusable(anyhow::Error);
 
 /// The language of texts for people.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]

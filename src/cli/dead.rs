@@ -14,7 +14,6 @@ mod reading;
 mod receipt;
 mod replay;
 mod show;
-mod stop;
 
 /// What to do with dead hits.
 #[derive(Debug, Subcommand)]

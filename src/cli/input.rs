@@ -1,7 +1,8 @@
 //! Files of hits in every form that an ENT has them in: opened, told apart by their content, read in bounded memory, and with
 //! a progress bar.
 //!
-//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`table`] (CSV). Each
+//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines), [`table`]
+//! (CSV). Each
 //! gives one [`Record`] after the other; gzip is unpacked on the way.
 
 use std::fs::File;
@@ -15,10 +16,12 @@ use jiff::Timestamp;
 mod array;
 pub(crate) mod exported;
 mod lines;
+mod objects;
 mod table;
 
 use array::Array;
 use lines::Lines;
+use objects::Objects;
 use table::Table;
 
 /// One hit as a message would carry it.
@@ -44,6 +47,7 @@ pub(super) struct Input {
 enum Form {
     Lines(Lines),
     Array(Array),
+    Objects(Objects),
     Table(Box<Table>),
 }
 
@@ -74,12 +78,15 @@ impl Input {
         if text.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
             text.consume('\u{feff}'.len_utf8());
         }
-        let form = match array::begins(text.fill_buf()?) {
-            true => Form::Array(Array::new(text)),
-            false => match table::delimiter(text.fill_buf()?) {
-                Some(delimiter) => Form::Table(Box::new(Table::new(text, delimiter)?)),
-                None => Form::Lines(Lines::new(text)),
-            },
+        let begin = text.fill_buf()?;
+        let form = if array::begins(begin) {
+            Form::Array(Array::new(text))
+        } else if objects::begins(begin) {
+            Form::Objects(Objects::new(text))
+        } else if let Some(delimiter) = table::delimiter(begin) {
+            Form::Table(Box::new(Table::new(text, delimiter)?))
+        } else {
+            Form::Lines(Lines::new(text))
         };
         Ok(Self { form, bytes, progress })
     }
@@ -102,13 +109,14 @@ impl Input {
         match &mut self.form {
             Form::Lines(lines) => lines.next(),
             Form::Array(array) => array.next(),
+            Form::Objects(objects) => objects.next(),
             Form::Table(table) => table.next(),
         }
     }
 
     /// What [`Record::number`] counts.
     pub(super) fn counts(&self) -> &'static str {
-        if matches!(self.form, Form::Array(_)) { "hit" } else { "line" }
+        if matches!(self.form, Form::Array(_) | Form::Objects(_)) { "hit" } else { "line" }
     }
 
     /// Says something beside the progress bar.

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Lang;
+use super::Unusable;
 use crate::domain::plan::changes::{self, Change};
 use crate::domain::plan::list;
 use crate::domain::plan::schema::schema;
@@ -70,16 +71,16 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match &options.command {
         None => {
-            let plan = options.which.read()?;
+            let plan = options.which.read().map_err(Unusable)?;
             if options.json {
                 writeln!(out, "{:#}", as_json(&plan, options.lang))?;
             } else {
                 as_text(&plan, options.lang, &mut out)?;
             }
         }
-        Some(Command::Schema { which }) => writeln!(out, "{:#}", schema(&which.read()?))?,
+        Some(Command::Schema { which }) => writeln!(out, "{:#}", schema(&which.read().map_err(Unusable)?))?,
         Some(Command::Diff { from, to, json }) => {
-            let changes = changes::between(&named(from)?, &named(to)?);
+            let changes = changes::between(&named(from).map_err(Unusable)?, &named(to).map_err(Unusable)?);
             if *json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&changes)?)?;
             } else {

@@ -8,8 +8,11 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::Unusable;
 use super::input::{Input, Record};
+use super::stop;
 use crate::domain::hit;
+use crate::domain::prose::hits;
 use crate::service::broker::{Confirm, Publisher};
 use crate::service::config::Broker;
 
@@ -40,6 +43,9 @@ struct Count {
     without_visitor: u64,
     #[serde(skip)]
     settled_to: u64,
+    /// Of what.
+    #[serde(skip)]
+    unit: &'static str,
 }
 
 /// Publishes every hit and waits for every confirm.
@@ -48,14 +54,22 @@ struct Count {
 /// A configuration mistake, a file that cannot be read, or a broker that goes away.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
-    let mut input = Input::open(&options.file)?;
+    let mut input = Input::open(&options.file).map_err(Unusable)?;
     let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
+    let own = publisher.login();
+    if let Some(user) = options.user_id.as_ref().filter(|user| **user != own) {
+        eprintln!("--user-id {user}: the broker refuses that unless {own}, the user of AMQP_URL, has the tag impersonator");
+    }
     input.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
-    let mut count = Count::default();
+    let mut count = Count { unit: input.counts(), ..Count::default() };
+    let stop = stop::on_signal()?;
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
     // Reading blocks this thread, and no other: the connection has threads of its own.
     let broken = loop {
+        if stop.is_cancelled() {
+            break Some(anyhow::anyhow!("stopped by a signal"));
+        }
         let Record { number, body, content_type, .. } = match input.next() {
             Ok(Some(record)) => record,
             Ok(None) => break None,
@@ -66,7 +80,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             continue;
         };
         if let Some(pace) = &mut pace {
-            pace.tick().await;
+            let Some(_) = stop.run_until_cancelled(pace.tick()).await else { continue };
         }
         let visitor = hit::decode(body, content_type).ok().and_then(|hit| hit.visitor().map(str::to_owned));
         count.without_visitor += u64::from(visitor.is_none());
@@ -85,7 +99,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     input.finish();
     publisher.close().await;
     if let Some(error) = broken {
-        let so_far = format!("everything up to {} {} is confirmed, and nothing after it was sent", input.counts(), count.settled_to);
+        let so_far = format!("everything up to {} {} is confirmed, and nothing after it was sent", count.unit, count.settled_to);
         return Err(error.context(so_far));
     }
     report(&count, options.json)?;
@@ -105,7 +119,10 @@ impl Count {
 
     /// Where to go on after the connection broke.
     fn so_far(&self) -> String {
-        format!("the connection to RabbitMQ broke: everything up to line {} is confirmed, later lines may have arrived", self.settled_to)
+        format!(
+            "the connection to RabbitMQ broke: everything up to {} {} is confirmed, later ones may have arrived",
+            self.unit, self.settled_to
+        )
     }
 }
 
@@ -114,15 +131,15 @@ fn report(count: &Count, json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(count)?);
         return Ok(());
     }
-    println!("{} hits published and confirmed by the broker", count.published);
+    println!("{} published and confirmed by the broker", hits(count.published));
     if count.refused > 0 {
-        println!("{} hits refused by the broker: is the topology there? A relay declares it, or see `dnma-relay topology`", count.refused);
+        println!("{} refused by the broker: is the topology there? A relay declares it, or see `dnma-relay topology`", hits(count.refused));
     }
     if count.unreadable > 0 {
-        println!("{} hits are longer than {} bytes or broken rows, and were not published", count.unreadable, hit::MAX_BYTES);
+        println!("{} longer than {} bytes, or in broken rows: not published", hits(count.unreadable), hit::MAX_BYTES);
     }
     if count.without_visitor > 0 {
-        println!("{} hits have no readable uid: a relay will reject them", count.without_visitor);
+        println!("{} without a readable uid: a relay will reject such", hits(count.without_visitor));
     }
     Ok(())
 }

@@ -62,7 +62,9 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&object(&answers, language))?)?;
     } else {
-        let width = terminal::size().map_or(120, |(columns, _)| usize::from(columns.max(40)));
+        // A file or a pipe has no edge to cut at.
+        let width = terminal::size().ok().filter(|_| std::io::stdout().is_terminal());
+        let width = width.map_or(usize::MAX, |(columns, _)| usize::from(columns.max(40)));
         for line in screen::lines(&answers, language, width) {
             writeln!(out, "{}", line.text)?;
         }

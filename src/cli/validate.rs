@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::Lang;
+use super::Unusable;
 use super::input::{Input, Record};
 use super::plan::Which;
 use crate::domain::hit::{self, RawHit};
@@ -64,8 +65,8 @@ const CLOCK_EVERY: u64 = 1_000;
 /// # Errors
 /// A file that cannot be read, or an output that cannot be written to.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let plan = options.which.read()?;
-    let mut input = Input::open(&options.file)?;
+    let plan = options.which.read().map_err(Unusable)?;
+    let mut input = Input::open(&options.file).map_err(Unusable)?;
     input.show_progress()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut visits = Visits::new(VISITORS, RandomState::new());

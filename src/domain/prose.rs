@@ -15,6 +15,11 @@ pub fn number(number: u64, language: Language) -> String {
     grouped
 }
 
+/// So many hits, in both languages.
+pub fn hits(count: u64) -> String {
+    if count == 1 { "1 hit".to_owned() } else { format!("{count} hits") }
+}
+
 /// A share in percent that is 0 or 100 only where it is.
 pub fn share(part: u64, whole: u64, language: Language) -> String {
     let thousandths = (u128::from(part) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));

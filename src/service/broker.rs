@@ -26,7 +26,7 @@ mod living;
 mod publisher;
 mod sounder;
 
-pub use dead::{DeadLetters, Forwarder, Hold, Letter};
+pub use dead::{DeadLetters, Forwarder, Grip, Hold, Letter};
 pub use error::BrokerError;
 pub use living::Living;
 pub use publisher::{Confirm, Publisher, Verdict};
@@ -209,6 +209,9 @@ impl Shard {
 
 /// Says goodbye, which a broker that is away does not hear.
 pub async fn close(connection: &Connection) {
+    if !connection.status().connected() {
+        return;
+    }
     let closed = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "goodbye".into())).await;
     if !matches!(closed, Ok(Ok(()))) {
         tracing::debug!("a connection was gone before it was closed");

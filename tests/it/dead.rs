@@ -10,6 +10,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use crate::Scene;
+use crate::drill::broker_address;
+use crate::support::cable::Cable;
 use crate::support::{eventually, hits};
 
 mod many;
@@ -212,6 +214,55 @@ pub(crate) async fn a_replay_that_is_stopped_loses_nothing(scene: Scene) -> anyh
     worker.stop().await
 }
 
+pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyhow::Result<()> {
+    const ALL: usize = 600;
+    scene.declare(&[]).await?;
+    bury(&scene, (0..ALL).map(|n| parked(n, "timeout", 504))).await?;
+    let operator = Operator::of(&scene)?;
+    let mut cable = Cable::to(broker_address(&scene)?).await?;
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", cable.port());
+    let replay = |rate: &str, receipt: &str| {
+        let mut command = operator.command(&["dead", "replay", "--rate", rate, "--receipt", receipt]);
+        command.env("AMQP_URL", &url).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn()
+    };
+    let ends = async |child: tokio::process::Child, receipt: &str| -> anyhow::Result<(usize, usize)> {
+        let output = tokio::time::timeout(Duration::from_secs(15), child.wait_with_output()).await.context("it hangs")??;
+        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.code() == Some(1) && told.contains("Not finished") && told.contains("sent again"), "{told}");
+        let receipt: Value = serde_json::from_slice(&std::fs::read(operator.folder.path().join(receipt))?)?;
+        let count = |name: &str| receipt["counts"][name].as_u64().unwrap_or_default() as usize;
+        Ok((count("replayed"), count("in_doubt")))
+    };
+    // While it waits, for nobody reads the shards.
+    let mut child = replay("20", "waiting.json")?;
+    let mut told = tokio::io::BufReader::new(child.stderr.take().context("stderr")?);
+    let mut line = String::new();
+    while !line.contains("no worker reads them") {
+        line.clear();
+        ensure!(tokio::io::AsyncBufReadExt::read_line(&mut told, &mut line).await? > 0, "it ended");
+    }
+    cable.cut().await;
+    let (sent, _) = ends(child, "waiting.json").await?;
+    eventually("the rest is in its queue", Duration::from_secs(20), async || {
+        scene.queues.ready("parked").await.is_ok_and(|parked| parked + sent == ALL)
+    })
+    .await?;
+    // While it sends: what was taken out long ago is in no doubt.
+    cable.mend().await?;
+    let worker = scene.worker(&[]).await?;
+    let child = replay("40", "sending.json")?;
+    eventually("it has sent for longer than acks take", Duration::from_secs(40), async || scene.matomo.stored() >= sent + 320).await?;
+    cable.cut().await;
+    let (later, in_doubt) = ends(child, "sending.json").await?;
+    ensure!((1..=240).contains(&in_doubt) && later >= 320, "{in_doubt} of {later} in doubt");
+    eventually("the rest is in its queue", Duration::from_secs(20), async || {
+        scene.queues.ready("parked").await.is_ok_and(|parked| parked + sent + later == ALL)
+    })
+    .await?;
+    worker.stop().await
+}
+
 pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[]).await?;
     let odd = Dead { body: b"\xff\xfe no hit".to_vec(), ..rejected(50, "CANTINE") };
@@ -224,7 +275,15 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     ensure!(mode & 0o077 == 0, "others can read it: {mode:o}");
     ensure!(std::fs::read(&file)?.starts_with(&[0x1f, 0x8b]), "not packed");
     let (_, told) = operator.refused(&["dead", "export", "all.ndjson.gz"]).await?;
-    ensure!(told.contains("cannot be created"), "{told}");
+    ensure!(told.contains("choose another name"), "{told}");
+    let piped = operator.told(&["dead", "export", "-"]).await?;
+    let packed = std::fs::read(&file)?;
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked)?;
+    // Looking counts as a delivery, and nothing else is different the second time.
+    let second = unpacked.replace("\"x-delivery-count\":1,", "\"x-delivery-count\":2,");
+    ensure!(piped == second, "a pipe is given another thing than a file");
+    ensure!(std::fs::read_dir(operator.folder.path())?.count() == 1, "other files are there");
     let (code, told) = operator.refused(&["validate", "all.ndjson.gz"]).await?;
     ensure!(code == Some(1) && told.contains("not-in-list") && told.contains("malformed"), "{told}");
     let published = operator.json(&["publish", "--json", "all.ndjson.gz"]).await?;

@@ -163,6 +163,7 @@ fn main() -> anyhow::Result<()> {
         test("dead::a_low_limit_is_pointed_out", b, h, dead::a_low_limit_is_pointed_out),
         test("dead::a_replay_starts_anew_and_says_so", b, h, dead::a_replay_starts_anew_and_says_so),
         test("dead::a_replay_that_is_stopped_loses_nothing", b, h, dead::a_replay_that_is_stopped_loses_nothing),
+        test("dead::a_replay_notices_that_the_line_is_lost", b, h, dead::a_replay_notices_that_the_line_is_lost),
         test("dead::what_is_exported_is_read_back", b, h, dead::what_is_exported_is_read_back),
         test("dead::a_purge_asks_first", b, h, dead::a_purge_asks_first),
         test("configuration::every_mistake_in_one_message", b, h, configuration::every_mistake_in_one_message),

@@ -93,6 +93,11 @@ impl Choice {
             let near = codes().min_by_key(|code| strsim::osa_distance(code, given)).unwrap_or_default();
             eprintln!("note: {given} is no reason that this version knows; is {near} meant?");
         }
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            eprintln!("note: --since is not before --until, so no hit is chosen");
+        }
         let Self { reason, field, idsite, exploitant, plateforme, uai, status, attempt, since, until, .. } = self.clone();
         Filter { reason, field, idsite, exploitant, plateforme, uai, status, attempt, since, until }
     }

@@ -1,7 +1,7 @@
 //! `dead export`: whole hits into a file that `validate` and `publish` read back.
 
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,14 +14,15 @@ use serde_json::json;
 
 use super::choice::Choice;
 use super::digest::{self, Digest};
-use super::{reading, stop};
+use super::reading;
 use crate::cli::input::exported;
+use crate::cli::stop;
 use crate::service::config::Broker;
 
 /// Options of `dead export`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// File to write, which must not exist yet
+    /// File to write, which must not exist yet; - for standard output
     file: PathBuf,
     #[command(flatten)]
     choice: Choice,
@@ -39,8 +40,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     let letters = reading::open(&settings, &options.choice).await?;
     let mut file = Export::create(&options.file)?;
+    let mut choice = options.choice.clone();
+    choice.prints_rows = file.part.is_none();
     let mut digests = Vec::new();
-    let seen = reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
+    let seen = reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
         let digest = Digest::of(letter.body());
         digests.push(digest);
         let headers = letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -54,21 +57,30 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             headers,
             body: exported::Body::of(letter.body()),
         };
-        serde_json::to_writer(&mut file, &line).map_err(std::io::Error::from)?;
-        writeln!(file)?;
-        Ok(())
+        serde_json::to_writer(&mut file.out, &line).map_err(std::io::Error::from).and_then(|()| writeln!(file.out)).map_err(|error| {
+            // Whoever reads a pipe and has seen enough is no mistake.
+            let of_a_file = file.part.is_some();
+            let error = anyhow::Error::from(error);
+            if of_a_file {
+                error.context(format!("{} cannot be written, and nothing is kept of it", options.file.display()))
+            } else {
+                error
+            }
+        })
     })
     .await?;
     letters.close().await;
     if seen.chosen == 0 {
-        std::fs::remove_file(&options.file)?;
         eprintln!("no hit is chosen, of {}: no file was written", seen.read);
         return Ok(ExitCode::FAILURE);
     }
-    file.finish().with_context(|| format!("{} cannot be written", options.file.display()))?;
+    let is_file = file.part.is_some();
+    file.finish(&options.file).with_context(|| format!("{} cannot be written", options.file.display()))?;
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
-    if options.json {
+    if !is_file {
+        eprintln!("{} of {} hits written, visitors included; they are still in their queues; the set is {set}", seen.chosen, seen.read);
+    } else if options.json {
         writeln!(out, "{}", json!({"file": options.file, "hits": seen.chosen, "read": seen.read, "set_sha256": set}))?;
     } else {
         writeln!(
@@ -82,42 +94,78 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-enum Export {
-    Plain(BufWriter<std::fs::File>),
-    Packed(GzEncoder<BufWriter<std::fs::File>>),
+/// An export under way. Under its own name it is there when it is whole, or not at all: somebody may delete the hits once they
+/// have a copy.
+struct Export {
+    out: Out,
+    /// None on standard output.
+    part: Option<Part>,
+}
+
+enum Out {
+    Plain(BufWriter<Box<dyn Write>>),
+    Packed(GzEncoder<BufWriter<Box<dyn Write>>>),
+}
+
+/// The unfinished file, which goes away with whoever writes it.
+struct Part {
+    path: PathBuf,
+    file: File,
 }
 
 impl Export {
     /// A new file that its owner alone can read: it holds personal data.
     fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = BufWriter::new(file.with_context(|| format!("{} cannot be created", path.display()))?);
+        if path.as_os_str() == "-" {
+            anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal: whole hits go to a file or a pipe");
+            return Ok(Self { out: Out::Plain(BufWriter::new(Box::new(std::io::stdout()))), part: None });
+        }
+        anyhow::ensure!(!path.exists(), "{} is there already: choose another name", path.display());
+        let mut name = path.as_os_str().to_owned();
+        name.push(".part");
+        let part = PathBuf::from(name);
+        // What an export that was killed left behind.
+        let _gone = std::fs::remove_file(&part);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+        let file = file.with_context(|| format!("{} cannot be created", part.display()))?;
+        let out: BufWriter<Box<dyn Write>> = BufWriter::new(Box::new(file.try_clone()?));
         let packed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        Ok(if packed { Self::Packed(GzEncoder::new(file, Compression::default())) } else { Self::Plain(file) })
+        let out = if packed { Out::Packed(GzEncoder::new(out, Compression::default())) } else { Out::Plain(out) };
+        Ok(Self { out, part: Some(Part { path: part, file }) })
     }
 
-    /// Everything is on the disk.
-    fn finish(self) -> std::io::Result<()> {
-        let file = match self {
-            Self::Plain(file) => file,
-            Self::Packed(file) => file.finish()?,
+    /// Everything is on the disk, under its name.
+    fn finish(self, path: &Path) -> std::io::Result<()> {
+        let mut out = match self.out {
+            Out::Plain(out) => out,
+            Out::Packed(out) => out.finish()?,
         };
-        file.into_inner()?.sync_all()
+        out.flush()?;
+        let Some(part) = self.part else { return Ok(()) };
+        part.file.sync_all()?;
+        std::fs::rename(&part.path, path)
     }
 }
 
-impl Write for Export {
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Not there any more, if it was finished.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
-            Self::Plain(file) => file.write(bytes),
-            Self::Packed(file) => file.write(bytes),
+            Self::Plain(out) => out.write(bytes),
+            Self::Packed(out) => out.write(bytes),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         match self {
-            Self::Plain(file) => file.flush(),
-            Self::Packed(file) => file.flush(),
+            Self::Plain(out) => out.flush(),
+            Self::Packed(out) => out.flush(),
         }
     }
 }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::choice::Choice;
 use super::digest::Digest;
 use super::reading::{self, Seen};
-use super::stop;
 use crate::cli::columns::in_columns;
+use crate::cli::stop;
 use crate::domain::dead::group::{Groups, Key};
 use crate::service::config::Judge;
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::{reading, stop};
+use super::reading;
+use crate::cli::stop;
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
 use crate::domain::plan::Place;

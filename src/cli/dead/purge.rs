@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
 use super::digest::Digest;
+use super::reading;
 use super::receipt::Receipt;
-use super::{reading, stop};
+use crate::cli::stop;
 use crate::domain::dead::Grave;
 use crate::domain::dead::filter::Filter;
+use crate::domain::prose::hits;
 use crate::service::broker::DeadLetters;
 use crate::service::config::Broker;
 
@@ -35,6 +37,9 @@ pub struct Options {
     #[arg(long)]
     json: bool,
 }
+
+/// Count of the receipt.
+const DELETED: &str = "deleted";
 
 /// How often each message was counted: what has come since is not deleted.
 type Counted = HashMap<(Grave, Digest), u64>;
@@ -75,7 +80,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut receipt = Receipt::begin("purge", (options.receipt.as_ref(), options.json), &options.choice, &filter, &settings, &letters)?;
     receipt.count("chosen", seen.chosen);
     let outcome = delete(&letters, &options.choice, &filter, counted, &mut receipt, &stop).await;
-    let missed = seen.chosen - receipt.counted("deleted");
+    let missed = seen.chosen - receipt.counted(DELETED);
     let stopped = match &outcome {
         Ok(()) if stop.is_cancelled() => Some("stopped by a signal".to_owned()),
         Ok(()) if missed > 0 => Some(format!("{missed} hits were gone before they could be deleted")),
@@ -84,13 +89,13 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     receipt.close(stopped.clone())?;
     letters.close().await;
-    outcome?;
     if !receipt.is_printed {
         let reason = stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
         // It is done, whoever reads it.
         let _told =
-            writeln!(std::io::stdout(), "{} hits deleted; receipt: {}{reason}", receipt.counted("deleted"), receipt.path().display());
+            writeln!(std::io::stdout(), "{} deleted; receipt: {}{reason}", hits(receipt.counted(DELETED)), receipt.path().display());
     }
+    outcome?;
     Ok(if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -122,16 +127,24 @@ async fn delete(
         }
         let mut hold = letters.hold(*grave).await?;
         let progress = reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
+        let mut chosen = Vec::new();
         while let Some(letter) = hold.next().await? {
             progress.inc(1);
             if stop.is_cancelled() || !filter.admits(&letter.read()) {
                 continue;
             }
-            let Some(left) = counted.get_mut(&(*grave, Digest::of(letter.body()))).filter(|left| **left > 0) else { continue };
+            let digest = Digest::of(letter.body());
+            let Some(left) = counted.get_mut(&(*grave, digest)).filter(|left| **left > 0) else { continue };
             *left -= 1;
-            hold.remove(&letter).await?;
-            receipt.done_to(letter.body());
-            receipt.count("deleted", 1);
+            chosen.push((letter.grip(), digest));
+        }
+        for (grip, digest) in chosen {
+            if stop.is_cancelled() {
+                break;
+            }
+            hold.remove(&grip).await?;
+            receipt.done_to(digest);
+            receipt.count(DELETED, 1);
         }
         progress.finish_and_clear();
         hold.finish().await?;

@@ -134,8 +134,8 @@ impl Receipt {
     }
 
     /// This hit was moved, or deleted.
-    pub(super) fn done_to(&mut self, body: &[u8]) {
-        self.digests.push(Digest::of(body));
+    pub(super) fn done_to(&mut self, hit: Digest) {
+        self.digests.push(hit);
     }
 
     /// Writes down how far it has come, should this process die.

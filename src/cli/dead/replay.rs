@@ -17,12 +17,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
+use super::digest::Digest;
+use super::reading;
 use super::receipt::Receipt;
-use super::{reading, stop};
+use crate::cli::stop;
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::{self, Fix};
 use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency, outlook};
 use crate::domain::dead::{Dead, Grave};
+use crate::domain::prose::hits;
 use crate::service::broker::{DeadLetters, Forwarder, Hold, Letter, Living, Verdict};
 use crate::service::config::Judge;
 use crate::service::rules::Rules;
@@ -68,7 +71,10 @@ const IN_DOUBT: &str = "in_doubt";
 const SENDING: &str = "sending again";
 
 /// How old a receipt on disk is at most.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// An ack has arrived when so much time has passed and the broker has confirmed publishes since: it answers publishes, and not acks.
+const ACKED_AFTER: Duration = Duration::from_secs(5);
 
 /// A sweep sends no more hits than this, and no more than go within [`SWEEP`].
 const MOST_HELD: usize = 10_000;
@@ -98,6 +104,8 @@ struct Replay<'r> {
     progress: ProgressBar,
     /// Hits of this sweep that the broker did not take.
     refused: u64,
+    /// When the latest were taken out of their queue, and how many.
+    acked: Vec<(Instant, u64)>,
 }
 
 /// A hit that this sweep will send.
@@ -157,7 +165,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let progress = reading::bar(forecast.goes(), SENDING.to_owned())?;
     let living = Living::open(&settings.broker).await?;
     let pace = Pace::new(options.rate, living, progress.clone());
-    let mut replay = Replay { bench, letters: &letters, pace, receipt: &mut receipt, stop, progress, refused: 0 };
+    let mut replay = Replay { bench, letters: &letters, pace, receipt: &mut receipt, stop, progress, refused: 0, acked: Vec::new() };
     let outcome = replay.all(&forecast).await;
     replay.progress.finish_and_clear();
     replay.pace.close().await;
@@ -218,11 +226,12 @@ impl Replay<'_> {
         let mut hold = self.letters.hold(grave).await?;
         let chosen = self.choose(&mut hold, set, within, &mark).await?;
         let before = self.receipt.counted(REPLAYED);
+        // Those of the sweep before have arrived: its goodbye was answered.
+        self.acked.clear();
         let outcome = self.send(&mut hold, chosen, &mark).await;
         let sent = self.receipt.counted(REPLAYED) - before;
         if let Err(error) = hold.finish().await {
-            // The broker does not answer acks one by one: those of this sweep may not have arrived.
-            self.receipt.count(IN_DOUBT, sent);
+            self.receipt.count(IN_DOUBT, self.acked.iter().map(|(_, hits)| hits).sum());
             outcome?;
             return Err(error.into());
         }
@@ -246,7 +255,7 @@ impl Replay<'_> {
             }
             seen += 1;
             let (_, going) = self.bench.judge(&letter, &dead);
-            let tenant = self.bench.tenant(&letter, &dead);
+            let tenant = self.bench.tenant(&letter, &dead).map(str::to_owned);
             drop(dead);
             let Some(Going { mended, urgency }) = going else { continue };
             if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now)) {
@@ -268,10 +277,11 @@ impl Replay<'_> {
         let mut chosen = chosen.into_iter().peekable();
         let mut saved = Instant::now();
         while chosen.peek().is_some() {
-            let Some(count) = self.pace.turn(&self.stop, until).await? else { return Ok(()) };
+            let letters = self.letters;
+            let Some(count) = letters.or_lost(self.pace.turn(&self.stop, until)).await? else { return Ok(()) };
             let batch: Vec<Chosen> = chosen.by_ref().take(count).collect();
             let (before, refused) = (self.receipt.counted(REPLAYED), self.refused);
-            if let Err(error) = self.batch(hold, &forwarder, &batch, mark).await {
+            if let Err(error) = letters.or_lost(self.batch(hold, &forwarder, &batch, mark)).await {
                 // What was published and not removed is in its queue, and may be on its way too.
                 let settled = self.receipt.counted(REPLAYED) - before + self.refused - refused;
                 self.receipt.count(IN_DOUBT, (batch.len() as u64).saturating_sub(settled));
@@ -299,13 +309,15 @@ impl Replay<'_> {
         if verdicts.contains(&Verdict::Returned) {
             anyhow::bail!("no shard is bound to the exchange: start a relay, or load what `dnma-relay topology` prints");
         }
+        self.acked.retain(|(at, _)| at.elapsed() < ACKED_AFTER);
         for (Chosen { letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
             if verdict == Verdict::Refused {
                 self.refused += 1;
                 continue;
             }
-            hold.remove(letter).await?;
-            self.receipt.done_to(letter.body());
+            hold.remove(&letter.grip()).await?;
+            self.acked.push((Instant::now(), 1));
+            self.receipt.done_to(Digest::of(letter.body()));
             self.receipt.count(REPLAYED, 1);
             self.receipt.count(MENDED, u64::from(mended.is_some()));
             self.progress.inc(1);
@@ -316,13 +328,13 @@ impl Replay<'_> {
 
 impl Bench<'_> {
     /// Who sent the hit, as far as the broker or a relay has verified.
-    fn tenant(&self, letter: &Letter, dead: &Dead<'_>) -> Option<String> {
-        self.rules.verified(letter.user(), dead.tenant.as_deref()).map(str::to_owned)
+    fn tenant<'l>(&self, letter: &'l Letter, dead: &'l Dead<'_>) -> Option<&'l str> {
+        self.rules.verified(letter.user(), dead.tenant.as_deref())
     }
 
     /// What would become of a hit, and how it goes, if it does.
     fn judge(&self, letter: &Letter, dead: &Dead<'_>) -> (Outlook, Option<Going>) {
-        let sender = self.book.sender(self.rules.verified(letter.user(), dead.tenant.as_deref()));
+        let sender = self.book.sender(self.tenant(letter, dead));
         let outlook = outlook(&self.terms, dead, sender);
         let going = match &outlook {
             Outlook::Goes(going) => Some(going.clone()),
@@ -362,13 +374,13 @@ fn tell(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mended = receipt.counted(MENDED);
     let of_them = if mended > 0 { format!(", {mended} of them mended") } else { String::new() };
-    writeln!(out, "{} hits sent again{of_them}; receipt: {}", receipt.counted(REPLAYED), receipt.path().display())?;
+    writeln!(out, "{} sent again{of_them}; receipt: {}", hits(receipt.counted(REPLAYED)), receipt.path().display())?;
     if let Some(reason) = stopped {
         writeln!(out, "Not finished: {reason}. What was not sent is in its queue, as it was.")?;
     }
     let in_doubt = receipt.counted(IN_DOUBT);
     if in_doubt > 0 {
-        writeln!(out, "{in_doubt} hits are in their queue and may have been sent as well: another replay may double them.")?;
+        writeln!(out, "Up to {in_doubt} hits may be in their queue although they were sent: another replay may double them.")?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(super) struct Array {
 
 /// Where the scan stands within an element.
 #[derive(Default)]
-struct Scan {
+pub(super) struct Scan {
     depth: u32,
     in_text: bool,
     escaped: bool,
@@ -101,8 +101,13 @@ impl Array {
 }
 
 impl Scan {
+    /// Whether no bracket is open, and no text.
+    pub(super) fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.in_text
+    }
+
     /// Whether this byte ends an element, and whether it is the last one.
-    fn ends(&mut self, byte: u8) -> Option<bool> {
+    pub(super) fn ends(&mut self, byte: u8) -> Option<bool> {
         if self.in_text {
             match byte {
                 _ if self.escaped => self.escaped = false,

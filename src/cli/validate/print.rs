@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::tally::{Group, Key, Tally, not_checked};
 use crate::domain::plan::Plan;
-use crate::domain::rule::Language;
+use crate::domain::prose::hits;
+use crate::domain::rule::{Language, Severity};
 use crate::domain::validate::{Report, Violation};
 
 /// One hit as one JSON object.
@@ -28,10 +29,15 @@ pub(super) fn summary(tally: &Tally, plan: &Plan, language: Language, out: &mut 
 /// Everything, grouped.
 pub(super) fn text(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn Write) -> anyhow::Result<()> {
     for (Key { severity, rule, .. }, Group { count, lines, message, .. }) in &tally.groups {
-        let severity = severity.0.code();
+        let severity = match (severity.0, language) {
+            (severity, Language::English) => severity.code(),
+            (Severity::Error, Language::French) => "erreur",
+            (Severity::Warning, Language::French) => "alerte",
+            (Severity::Information, Language::French) => "note",
+        };
         let shown: Vec<String> = lines.iter().map(ToString::to_string).collect();
         let more = if *count > lines.len() as u64 { ", …" } else { "" };
-        let counts = tally.counts;
+        let counts = if tally.counts == "line" { language.of("line", "ligne") } else { "hit" };
         writeln!(out, "{severity:<8} {:<24} {count:>8} ×  {message}  ({counts} {}{more})", rule.code(), shown.join(", "))?;
     }
     if !tally.groups.is_empty() {
@@ -40,15 +46,11 @@ pub(super) fn text(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn
     for violation in not_checked(plan) {
         writeln!(out, "{}", violation.message(plan, language))?;
     }
-    writeln!(
-        out,
-        "RFTI {}: {} hits, {} fine, {} with warnings, {} with errors",
-        plan.version,
-        tally.hits,
-        tally.fine(),
-        tally.with_warnings,
-        tally.with_errors
-    )?;
+    let (version, hits, fine, warned, wrong) = (&plan.version, hits(tally.hits), tally.fine(), tally.with_warnings, tally.with_errors);
+    match language {
+        Language::English => writeln!(out, "RFTI {version}: {hits}, {fine} fine, {warned} with warnings, {wrong} with errors")?,
+        Language::French => writeln!(out, "RFTI {version} : {hits}, {fine} sans défaut, {warned} avec alertes, {wrong} avec erreurs")?,
+    }
     Ok(())
 }
 

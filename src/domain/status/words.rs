@@ -108,8 +108,10 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
     if let Some(parked) = status.queues.as_ref().and_then(|queues| queues.parked.hits).filter(|hits| *hits > 0) {
         let hits = number(parked, language);
         notes.push(t(
-            format!("Parked: {hits}. They stay until somebody decides."),
-            format!("Mis de côté : {hits}. Ils y restent jusqu'à ce que quelqu'un décide."),
+            format!("Parked: {hits}. They stay until somebody decides: dnma-relay dead group tells why, dead replay sends them again."),
+            format!(
+                "Mis de côté : {hits}. Ils y restent jusqu'à une décision : dnma-relay dead group dit pourquoi, dead replay les renvoie."
+            ),
         ));
     }
     notes

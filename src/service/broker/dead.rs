@@ -8,21 +8,23 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use jiff::Timestamp;
-use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
 };
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 
 use super::{BrokerError, CLOSE_TIMEOUT, Confirm, SET_UP_TIMEOUT, close, connect_any, tls};
-use crate::domain::dead::{Dead, Grave, Message};
+use crate::domain::dead::Grave;
 use crate::domain::envelope::{self, Header};
 use crate::service::config::Broker;
 use crate::service::lost::Over;
-use crate::service::settler::{as_number, as_text, properties};
+use crate::service::settler::properties;
 use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError};
+
+mod letter;
+
+pub use letter::{Grip, Letter};
 
 /// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue gives 2,000.) It bounds what
 /// waits here to be read. A reader that is killed with several windows full may leave their hits in another order.
@@ -68,15 +70,6 @@ struct Reader {
     kept: u64,
 }
 
-/// One dead hit, still in its queue.
-#[derive(Debug)]
-pub struct Letter {
-    delivery: Delivery,
-    grave: Grave,
-    /// Which of the readers holds it.
-    reader: usize,
-}
-
 /// Sends hits through the main exchange again.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -100,6 +93,24 @@ impl DeadLetters {
     /// The AMQP user.
     pub fn user(&self) -> String {
         self.connection.status().username()
+    }
+
+    /// Waits for an answer for as long as the connection stands: the client library leaves promises of a broken one open for good.
+    ///
+    /// # Errors
+    /// Those of the work, or that the connection was lost.
+    pub async fn or_lost<T, E: From<BrokerError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let lost = async {
+            while self.connection.status().connected() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            BrokerError::from(Over("the connection to RabbitMQ was lost".to_owned()))
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            lost = lost => Err(lost.into()),
+        }
     }
 
     /// The broker's address, without user and password.
@@ -140,8 +151,11 @@ impl DeadLetters {
     }
 
     async fn depth(&self, queue: &str) -> Result<Depth, BrokerError> {
-        let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue)).await;
-        let depth = asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??;
+        let asking = async {
+            let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue)).await;
+            Ok(asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??)
+        };
+        let depth: Option<Depth> = self.or_lost::<_, BrokerError>(asking).await?;
         depth.ok_or_else(|| BrokerError::NoQueue(queue.to_owned()))
     }
 
@@ -222,24 +236,30 @@ impl Hold<'_> {
             let next = self.letters.reader(&self.queue).await?;
             self.full.push(std::mem::replace(&mut self.reader, next));
         }
-        let Ok(given) = tokio::time::timeout(PATIENCE, self.reader.consumer.next()).await else {
-            let (taken, ready, queue) = (self.taken, self.ready, &self.queue);
-            return Err(Over(format!("{queue} gave {taken} of its {ready} hits, and then none for {} s", PATIENCE.as_secs())).into());
+        let (taken, ready, queue) = (self.taken, self.ready, &self.queue);
+        let giving = async {
+            let given = tokio::time::timeout(PATIENCE, self.reader.consumer.next()).await;
+            given.map_err(|_| Over(format!("{queue} gave {taken} of its {ready} hits, and then none for {} s", PATIENCE.as_secs())).into())
         };
-        let delivery = given.ok_or_else(|| Over(format!("the broker ended the reading of {}", self.queue)))??;
+        let delivery = self
+            .letters
+            .or_lost::<_, BrokerError>(giving)
+            .await?
+            .ok_or_else(|| Over(format!("the broker ended the reading of {}", self.queue)))??;
         self.reader.room -= 1;
         self.reader.kept += 1;
         self.taken += 1;
         Ok(Some(Letter { delivery, grave: self.grave, reader: self.full.len() }))
     }
 
-    /// Takes a hit out of its queue for good.
+    /// Takes a hit out of its queue for good. Only when everything has been read: a reader that has room again would be given
+    /// what the next one waits for.
     ///
     /// # Errors
     /// When the connection is lost: the hit is still there then.
-    pub async fn remove(&mut self, letter: &Letter) -> Result<(), BrokerError> {
-        if letter.delivery.acker.ack(BasicAckOptions::default()).await? {
-            let reader = self.full.get_mut(letter.reader).unwrap_or(&mut self.reader);
+    pub async fn remove(&mut self, grip: &Grip) -> Result<(), BrokerError> {
+        if grip.acker.ack(BasicAckOptions::default()).await? {
+            let reader = self.full.get_mut(grip.reader).unwrap_or(&mut self.reader);
             reader.kept = reader.kept.saturating_sub(1);
             return Ok(());
         }
@@ -268,63 +288,12 @@ impl Hold<'_> {
             }
             Ok::<(), BrokerError>(())
         };
-        let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
-        closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))?
+        let closing = async {
+            let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
+            closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))?
+        };
+        letters.or_lost(closing).await
     }
-}
-
-impl Letter {
-    /// Byte for byte as the ENT wrote it.
-    pub fn body(&self) -> &[u8] {
-        &self.delivery.data
-    }
-
-    /// Where it lies.
-    pub fn grave(&self) -> Grave {
-        self.grave
-    }
-
-    /// The routing key: its visitor.
-    pub fn key(&self) -> &str {
-        self.delivery.routing_key.as_str()
-    }
-
-    /// The AMQP property.
-    pub fn content_type(&self) -> Option<&str> {
-        self.delivery.properties.content_type().as_ref().map(|text| text.as_str())
-    }
-
-    /// The AMQP user who published it here, as the broker has verified.
-    pub fn user(&self) -> Option<&str> {
-        self.delivery.properties.user_id().as_ref().map(|user| user.as_str())
-    }
-
-    /// The AMQP property `timestamp`, in UNIX seconds.
-    pub fn timestamp(&self) -> Option<u64> {
-        *self.delivery.properties.timestamp()
-    }
-
-    /// One header, if it is a text or a number.
-    pub fn header(&self, name: &str) -> Option<Header> {
-        self.delivery.properties.headers().as_ref().and_then(|table| table.inner().get(name)).and_then(known)
-    }
-
-    /// Every header that is a text or a number.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
-        let headers = self.delivery.properties.headers().iter().flat_map(|table| table.inner());
-        headers.filter_map(|(name, value)| Some((name.as_str(), known(value)?)))
-    }
-
-    /// What it tells of itself.
-    pub fn read(&self) -> Dead<'_> {
-        let sent_at = self.timestamp().and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
-        let header = |name: &str| self.header(name);
-        Dead::read(&Message { grave: self.grave, body: self.body(), content_type: self.content_type(), sent_at, header: &header })
-    }
-}
-
-fn known(value: &AMQPValue) -> Option<Header> {
-    as_number(value).map(Header::Number).or_else(|| as_text(value).map(Header::Text))
 }
 
 impl Forwarder {

@@ -85,5 +85,12 @@ pub enum BrokerError {
     Over(#[from] Over),
     /// The broker refused a step, or the connection broke.
     #[error("the broker did not do as asked: {0}")]
-    Lib(#[from] lapin::Error),
+    Lib(lapin::Error),
+}
+
+/// Not as its source: it tells its own source's words already.
+impl From<lapin::Error> for BrokerError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Lib(error)
+    }
 }

@@ -49,6 +49,11 @@ impl Living {
         Ok((hits, is_read))
     }
 
+    /// Whether it makes sense to ask again.
+    pub fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Says goodbye.
     pub async fn close(self) {
         close(&self.connection).await;

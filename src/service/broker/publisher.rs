@@ -38,6 +38,11 @@ impl Publisher {
         Ok(Self { connection, channel, exchange: settings.prefix.clone(), user: user.map(str::to_owned) })
     }
 
+    /// The AMQP user.
+    pub fn login(&self) -> String {
+        self.connection.status().username()
+    }
+
     /// Sends one message; the routing key is its visitor.
     ///
     /// # Errors

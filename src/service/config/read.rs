@@ -287,7 +287,7 @@ impl Check {
         let name = "AMQP_URL";
         // The text itself may hold a password, so no message shows it.
         let Ok(url) = Url::parse(text) else {
-            return self.problem(name, "not a URL of the form amqps://user:password@host:5671/vhost");
+            return self.problem(name, "not amqps://user:password@host:5671/vhost (in a password # is %23, / is %2F, @ is %40)");
         };
         let default_port = match url.scheme() {
             "amqp" => 5672,

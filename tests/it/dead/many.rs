@@ -96,6 +96,16 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
     ensure!(listing.wait().await?.code() == Some(1), "it stops, and says that it did");
     ensure!(lying(&scene).await? == before, "a listing that was stopped changed the queues");
 
+    // An export that is stopped leaves no file that could be taken for a copy.
+    let mut export = operator.command(&["dead", "export", "all.ndjson"]).stderr(Stdio::null()).spawn()?;
+    let [part, whole] = ["all.ndjson.part", "all.ndjson"].map(|name| operator.folder.path().join(name));
+    eventually("it is under way", Duration::from_secs(20), async || std::fs::metadata(&part).is_ok_and(|file| file.len() > 1_000_000))
+        .await?;
+    let id = export.id().context("a process")?.to_string();
+    ensure!(std::process::Command::new("kill").args(["-TERM", &id]).status()?.success(), "kill");
+    ensure!(export.wait().await?.code() == Some(1) && !part.exists() && !whole.exists(), "half an export is there");
+    ensure!(lying(&scene).await? == before, "an export that was stopped changed the queues");
+
     // A wrong fix is refused, and a dry run changes nothing.
     let chosen = ["--queue", "rejected", "--reason", "not-in-list", "--field", "dimension8"];
     let fix = "rename:dimension8:CANTINES=SERVICE_COLLECTIVITE";
@@ -163,6 +173,12 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
             .all(|hit| hit.parameters["dimension8"] == "SERVICE_COLLECTIVITE")
     );
     let rest: Lying = before[1].iter().filter(|(_, body, _)| !String::from_utf8_lossy(body).contains("CANTINES")).cloned().collect();
-    ensure!(lying(&scene).await? == [before[0].clone(), rest], "the rest is not as it was");
+    ensure!(lying(&scene).await? == [before[0].clone(), rest.clone()], "the rest is not as it was");
+
+    // More than one reader can hold, deleted out of the middle of others.
+    let purged = ["dead", "purge", "--queue", "rejected", "--reason", "not-in-list", "--max", "25000", "--yes", "--json"];
+    let receipt = operator.json(&purged).await?;
+    ensure!(receipt["counts"]["deleted"] == 25_000 && receipt["complete"] == true, "{receipt}");
+    ensure!(lying(&scene).await? == [before[0].clone(), rest[25_000..].to_vec()], "others than the first were deleted");
     Ok(())
 }

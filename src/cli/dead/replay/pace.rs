@@ -90,8 +90,8 @@ impl Pace {
                 Err(_) => {}
             }
             limit = rate;
-            if Instant::now() > until {
-                self.gave_up = true;
+            self.gave_up = Instant::now() > until;
+            if self.gave_up || !self.living.is_connected() {
                 looked?;
                 return Ok(false);
             }

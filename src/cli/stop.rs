@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first one lets a command give back in good order what it holds, a second one ends it at once.
+//! Ctrl-C and SIGTERM: the first one lets a command settle or give back what it holds, a second one ends it at once.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 const ENDED: i32 = 130;
 
 /// From here on signals are heard.
-pub(super) fn on_signal() -> std::io::Result<CancellationToken> {
+pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -23,7 +23,7 @@ pub(super) fn on_signal() -> std::io::Result<CancellationToken> {
         heard().await;
         told.cancel();
         // Nobody may read it.
-        let _told = writeln!(std::io::stderr(), "stopping: what is held goes back first; a second signal stops at once");
+        let _told = writeln!(std::io::stderr(), "stopping in good order; a second signal stops at once");
         heard().await;
         std::process::exit(ENDED);
     });
