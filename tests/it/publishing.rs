@@ -49,6 +49,6 @@ pub(crate) async fn every_line_is_confirmed(scene: Scene) -> anyhow::Result<()> 
         .await?;
     let visitor = hits::visitor(1);
     let (code, text) = publish(&["-"], format!("{}\n", hits::valid(&visitor, "from stdin")).as_bytes())?;
-    ensure!(code == Some(0) && text.contains("1 hits published"), "{code:?} {text}");
+    ensure!(code == Some(0) && text.contains("1 hit published"), "{code:?} {text}");
     worker.stop().await
 }
