@@ -243,11 +243,13 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
         ensure!(tokio::io::AsyncBufReadExt::read_line(&mut told, &mut line).await? > 0, "it ended");
     }
     cable.cut().await;
-    let (sent, _) = ends(child, "waiting.json").await?;
-    eventually("the rest is in its queue", Duration::from_secs(20), async || {
-        scene.queues.ready("parked").await.is_ok_and(|parked| parked + sent == ALL)
-    })
-    .await?;
+    // An ack that was lost leaves a hit that was sent in its queue: no more of them than are told to be in doubt.
+    let rest_is_there = async |sent: usize, in_doubt: usize| {
+        let there = async || scene.queues.ready("parked").await.is_ok_and(|parked| (ALL..=ALL + in_doubt).contains(&(parked + sent)));
+        eventually("the rest is in its queue", Duration::from_secs(20), there).await
+    };
+    let (sent, doubtful) = ends(child, "waiting.json").await?;
+    rest_is_there(sent, doubtful).await?;
     // While it sends: what was taken out long ago is in no doubt.
     cable.mend().await?;
     let worker = scene.worker(&[]).await?;
@@ -255,11 +257,9 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
     eventually("it has sent for longer than acks take", Duration::from_secs(40), async || scene.matomo.stored() >= sent + 320).await?;
     cable.cut().await;
     let (later, in_doubt) = ends(child, "sending.json").await?;
-    ensure!((1..=240).contains(&in_doubt) && later >= 320, "{in_doubt} of {later} in doubt");
-    eventually("the rest is in its queue", Duration::from_secs(20), async || {
-        scene.queues.ready("parked").await.is_ok_and(|parked| parked + sent + later == ALL)
-    })
-    .await?;
+    // Matomo may have a batch more than was taken out.
+    ensure!((1..=240).contains(&in_doubt) && later >= 300, "{in_doubt} of {later} in doubt");
+    rest_is_there(sent + later, doubtful + in_doubt).await?;
     worker.stop().await
 }
 
