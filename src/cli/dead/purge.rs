@@ -145,6 +145,7 @@ async fn delete(
             hold.remove(&grip).await?;
             receipt.done_to(digest);
             receipt.count(DELETED, 1);
+            receipt.keep_up()?;
         }
         progress.finish_and_clear();
         hold.finish().await?;

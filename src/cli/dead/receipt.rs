@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -16,12 +17,16 @@ use crate::domain::dead::fix::Fix;
 use crate::service::broker::DeadLetters;
 use crate::service::config::Broker;
 
+/// How old a receipt on disk is at most, while something is done.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
 /// A receipt, and the file that it is kept in.
 #[derive(Debug)]
 pub(super) struct Receipt {
     text: Text,
     digests: Vec<Digest>,
     file: Option<File>,
+    saved: Instant,
     path: PathBuf,
     /// It goes to standard output at the end, and nothing else does.
     pub(super) is_printed: bool,
@@ -51,8 +56,8 @@ struct Text {
     stopped: Option<String>,
     /// Hits, by what was done to them or why they stayed.
     counts: BTreeMap<String, u64>,
-    /// Name of the set of hits that were moved or deleted: see `dead export`.
-    set_sha256: String,
+    /// Name of the set of hits that were moved or deleted, once it is known: see `dead export`.
+    set_sha256: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,9 +108,9 @@ impl Receipt {
             complete: false,
             stopped: Some("not finished".to_owned()),
             counts: BTreeMap::new(),
-            set_sha256: String::new(),
+            set_sha256: None,
         };
-        let mut receipt = Self { text, digests: Vec::new(), is_printed: json || file.is_none(), file, path };
+        let mut receipt = Self { text, digests: Vec::new(), is_printed: json || file.is_none(), file, saved: Instant::now(), path };
         receipt.save()?;
         Ok(receipt)
     }
@@ -138,9 +143,14 @@ impl Receipt {
         self.digests.push(hit);
     }
 
-    /// Writes down how far it has come, should this process die.
+    /// Writes down how far it has come from time to time, should this process die.
+    pub(super) fn keep_up(&mut self) -> anyhow::Result<()> {
+        if self.saved.elapsed() > SAVE_EVERY { self.save() } else { Ok(()) }
+    }
+
+    /// Writes down how far it has come.
     pub(super) fn save(&mut self) -> anyhow::Result<()> {
-        self.text.set_sha256 = digest::of_set(self.digests.clone());
+        self.saved = Instant::now();
         let Some(file) = &mut self.file else { return Ok(()) };
         let text = serde_json::to_string_pretty(&self.text)?;
         let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{text}")).and_then(|()| file.sync_all());
@@ -152,6 +162,7 @@ impl Receipt {
         self.text.finished_at = Some(Timestamp::now());
         self.text.complete = stopped.is_none();
         self.text.stopped = stopped;
+        self.text.set_sha256 = Some(digest::of_set(std::mem::take(&mut self.digests)));
         self.save()?;
         if self.is_printed {
             writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&self.text)?)?;

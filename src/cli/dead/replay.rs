@@ -70,9 +70,6 @@ const IN_DOUBT: &str = "in_doubt";
 /// Beside the bar.
 const SENDING: &str = "sending again";
 
-/// How old a receipt on disk is at most.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
 /// An ack has arrived when so much time has passed and the broker has confirmed publishes since: it answers publishes, and not acks.
 const ACKED_AFTER: Duration = Duration::from_secs(5);
 
@@ -275,7 +272,6 @@ impl Replay<'_> {
         let until = Instant::now() + SWEEP;
         let forwarder = self.letters.forwarder().await?;
         let mut chosen = chosen.into_iter().peekable();
-        let mut saved = Instant::now();
         while chosen.peek().is_some() {
             let letters = self.letters;
             let Some(count) = letters.or_lost(self.pace.turn(&self.stop, until)).await? else { return Ok(()) };
@@ -287,10 +283,7 @@ impl Replay<'_> {
                 self.receipt.count(IN_DOUBT, (batch.len() as u64).saturating_sub(settled));
                 return Err(error);
             }
-            if saved.elapsed() > SAVE_EVERY {
-                saved = Instant::now();
-                self.receipt.save()?;
-            }
+            self.receipt.keep_up()?;
         }
         Ok(())
     }

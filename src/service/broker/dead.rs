@@ -258,7 +258,8 @@ impl Hold<'_> {
     /// # Errors
     /// When the connection is lost: the hit is still there then.
     pub async fn remove(&mut self, grip: &Grip) -> Result<(), BrokerError> {
-        if grip.acker.ack(BasicAckOptions::default()).await? {
+        let acking = async { Ok::<_, BrokerError>(grip.acker.ack(BasicAckOptions::default()).await?) };
+        if self.letters.or_lost(acking).await? {
             let reader = self.full.get_mut(grip.reader).unwrap_or(&mut self.reader);
             reader.kept = reader.kept.saturating_sub(1);
             return Ok(());
