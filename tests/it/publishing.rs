@@ -50,5 +50,18 @@ pub(crate) async fn every_line_is_confirmed(scene: Scene) -> anyhow::Result<()> 
     let visitor = hits::visitor(1);
     let (code, text) = publish(&["-"], format!("{}\n", hits::valid(&visitor, "from stdin")).as_bytes())?;
     ensure!(code == Some(0) && text.contains("1 hit published"), "{code:?} {text}");
+    // Stopped by a signal, it says how far it came.
+    let before = scene.matomo.stored();
+    let vars = [("AMQP_URL", scene.broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix)];
+    let mut command = worker::command(&vars);
+    let child = command.args(["publish", "--rate", "50"]).arg(file.path()).stderr(Stdio::piped()).spawn()?;
+    eventually("it publishes", Duration::from_secs(20), async || scene.matomo.stored() > before + 20).await?;
+    ensure!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill");
+    let output = child.wait_with_output()?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = told.split("everything up to line ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|line| line.parse().ok());
+    let line: usize = line.with_context(|| told.clone())?;
+    ensure!(output.status.code() == Some(1) && told.contains("nothing after it was sent"), "{told}");
+    eventually("that is how far it came", Duration::from_secs(20), async || scene.matomo.stored() == before + line).await?;
     worker.stop().await
 }
