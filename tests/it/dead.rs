@@ -277,6 +277,9 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     let (_, told) = operator.refused(&["dead", "export", "all.ndjson.gz"]).await?;
     ensure!(told.contains("choose another name"), "{told}");
     let piped = operator.told(&["dead", "export", "-"]).await?;
+    let mut read_no_further = operator.command(&["dead", "export", "-"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    drop(read_no_further.stdout.take());
+    ensure!(read_no_further.wait().await?.success(), "whoever reads a pipe and has seen enough is no mistake");
     let packed = std::fs::read(&file)?;
     let mut unpacked = String::new();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked)?;

@@ -42,6 +42,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut file = Export::create(&options.file)?;
     let mut choice = options.choice.clone();
     choice.prints_rows = file.part.is_none();
+    let failed = || format!("{} cannot be written", options.file.display());
     let mut digests = Vec::new();
     let seen = reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
         let digest = Digest::of(letter.body());
@@ -57,16 +58,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             headers,
             body: exported::Body::of(letter.body()),
         };
-        serde_json::to_writer(&mut file.out, &line).map_err(std::io::Error::from).and_then(|()| writeln!(file.out)).map_err(|error| {
-            // Whoever reads a pipe and has seen enough is no mistake.
-            let of_a_file = file.part.is_some();
-            let error = anyhow::Error::from(error);
-            if of_a_file {
-                error.context(format!("{} cannot be written, and nothing is kept of it", options.file.display()))
-            } else {
-                error
-            }
-        })
+        let written = serde_json::to_writer(&mut file.out, &line).map_err(std::io::Error::from).and_then(|()| writeln!(file.out));
+        written.with_context(failed)
     })
     .await?;
     letters.close().await;
@@ -75,7 +68,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let is_file = file.part.is_some();
-    file.finish(&options.file).with_context(|| format!("{} cannot be written", options.file.display()))?;
+    file.finish(&options.file).with_context(failed)?;
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
     if !is_file {

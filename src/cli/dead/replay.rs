@@ -101,8 +101,8 @@ struct Replay<'r> {
     progress: ProgressBar,
     /// Hits of this sweep that the broker did not take.
     refused: u64,
-    /// When the latest were taken out of their queue, and how many.
-    acked: Vec<(Instant, u64)>,
+    /// When the latest were taken out of their queue, one by one.
+    acked: Vec<Instant>,
 }
 
 /// A hit that this sweep will send.
@@ -228,7 +228,7 @@ impl Replay<'_> {
         let outcome = self.send(&mut hold, chosen, &mark).await;
         let sent = self.receipt.counted(REPLAYED) - before;
         if let Err(error) = hold.finish().await {
-            self.receipt.count(IN_DOUBT, self.acked.iter().map(|(_, hits)| hits).sum());
+            self.receipt.count(IN_DOUBT, self.acked.len() as u64);
             outcome?;
             return Err(error.into());
         }
@@ -302,14 +302,14 @@ impl Replay<'_> {
         if verdicts.contains(&Verdict::Returned) {
             anyhow::bail!("no shard is bound to the exchange: start a relay, or load what `dnma-relay topology` prints");
         }
-        self.acked.retain(|(at, _)| at.elapsed() < ACKED_AFTER);
+        self.acked.retain(|at| at.elapsed() < ACKED_AFTER);
         for (Chosen { letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
             if verdict == Verdict::Refused {
                 self.refused += 1;
                 continue;
             }
             hold.remove(&letter.grip()).await?;
-            self.acked.push((Instant::now(), 1));
+            self.acked.push(Instant::now());
             self.receipt.done_to(Digest::of(letter.body()));
             self.receipt.count(REPLAYED, 1);
             self.receipt.count(MENDED, u64::from(mended.is_some()));

@@ -134,7 +134,7 @@ impl DeadLetters {
         let queue = self.queue(grave);
         self.depth(&queue).await?;
         let limit = NO_DELIVERY_LIMIT;
-        match self.topology.compare_queue(&self.connection, &queue).await {
+        match self.or_lost(async { Ok::<_, BrokerError>(self.topology.compare_queue(&self.connection, &queue).await) }).await? {
             Ok(()) => Ok(()),
             Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") && detail.contains("current is none") => {
                 let vhost = self.connection.status().vhost();
@@ -198,10 +198,13 @@ impl DeadLetters {
     }
 
     async fn reader(&self, queue: &str) -> Result<Reader, BrokerError> {
-        let channel = self.connection.create_channel().await?;
-        channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
-        let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
-        Ok(Reader { channel, consumer, room: WINDOW, kept: 0 })
+        let opening = async {
+            let channel = self.connection.create_channel().await?;
+            channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
+            let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+            Ok(Reader { channel, consumer, room: WINDOW, kept: 0 })
+        };
+        self.or_lost(opening).await
     }
 
     /// A way back through the main exchange.
@@ -209,12 +212,15 @@ impl DeadLetters {
     /// # Errors
     /// [`BrokerError::NoExchange`], or what the broker refuses.
     pub async fn forwarder(&self) -> Result<Forwarder, BrokerError> {
-        if !self.topology.is_there(&self.connection).await? {
-            return Err(BrokerError::NoExchange(self.topology.main().to_owned()));
-        }
-        let channel = self.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Forwarder { channel, exchange: self.topology.main().to_owned(), user: self.user().as_str().into() })
+        let opening = async {
+            if !self.topology.is_there(&self.connection).await? {
+                return Err(BrokerError::NoExchange(self.topology.main().to_owned()));
+            }
+            let channel = self.connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(Forwarder { channel, exchange: self.topology.main().to_owned(), user: self.user().as_str().into() })
+        };
+        self.or_lost(opening).await
     }
 
     /// Says goodbye.
