@@ -50,6 +50,7 @@ pub(crate) async fn every_line_is_confirmed(scene: Scene) -> anyhow::Result<()> 
     let visitor = hits::visitor(1);
     let (code, text) = publish(&["-"], format!("{}\n", hits::valid(&visitor, "from stdin")).as_bytes())?;
     ensure!(code == Some(0) && text.contains("1 hit published"), "{code:?} {text}");
+    eventually("that one is stored", Duration::from_secs(20), async || scene.matomo.copies().len() == 2_501).await?;
     // Stopped by a signal, it says how far it came.
     let before = scene.matomo.stored();
     let vars = [("AMQP_URL", scene.broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix)];
