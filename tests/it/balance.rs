@@ -112,12 +112,14 @@ fn codes(books: &Value) -> Vec<&str> {
 
 async fn at_rest(scene: &Scene, workers: &[&Worker], published: usize) -> anyhow::Result<()> {
     eventually("every hit has its fate", SOON, async || {
+        let dead = scene.queues.ready("parked").await.unwrap_or(0) + scene.queues.ready("rejected").await.unwrap_or(0);
+        let settled = scene.matomo.copies().len() + dead;
+        // Asked last: what was stored a moment ago may still be in flight.
         let mut moving = 0.0;
         for worker in workers {
             moving += worker.sum("in_flight").await.unwrap_or(1.0);
         }
-        let dead = scene.queues.ready("parked").await.unwrap_or(0) + scene.queues.ready("rejected").await.unwrap_or(0);
-        moving == 0.0 && scene.matomo.copies().len() + dead >= published
+        moving == 0.0 && settled >= published
     })
     .await
 }

@@ -42,7 +42,7 @@ async fn drill(scene: Scene, name: &str, fault: Option<Fault>, lasts: Duration, 
         }
         cable.set(Fault::None);
         cable.mend().await?;
-        drill.flow(1).await?;
+        drill.flow_again().await?;
     }
     let stood = worker.sum("broker_sessions_total").await? == sessions;
     ensure!(stood == (session == Session::Stands), "the session {} : {}", if stood { "stood" } else { "was lost" }, worker.log());

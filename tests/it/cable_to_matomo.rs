@@ -32,7 +32,7 @@ async fn drill(scene: Scene, name: &str, how: Break, lasts: Duration, allowed: A
         tokio::time::sleep(lasts).await;
         cable.set(Fault::None);
         cable.mend().await?;
-        drill.flow(1).await?;
+        drill.flow_again().await?;
     }
     let times = u32::try_from(TIMES)? as usize;
     let all =

@@ -28,12 +28,14 @@ const PLACES: Places<'_> = Places { shards: 8, delays: &["1s", "2s"] };
 pub(crate) struct Drill {
     pub(crate) scene: Scene,
     pub(crate) books: Books,
+    /// How much was stored before the last hits were published.
+    before: usize,
 }
 
 impl Drill {
     pub(crate) fn new(scene: Scene) -> Self {
         scene.matomo.ledger().per_request = Duration::from_millis(40);
-        Self { scene, books: Books::default() }
+        Self { scene, books: Books::default(), before: 0 }
     }
 
     /// A small worker, with these variables on top.
@@ -44,14 +46,21 @@ impl Drill {
     /// Publishes so many more hits of 200 visitors.
     pub(crate) async fn publish(&mut self, count: usize) -> anyhow::Result<()> {
         let load = self.books.load(count, 200);
+        self.before = self.scene.matomo.stored();
         self.scene.queues.publish(load).await?;
         Ok(())
     }
 
-    /// Waits until so many more hits were stored.
+    /// Waits until so many more hits were stored since the last ones were published.
     pub(crate) async fn flow(&self, more: usize) -> anyhow::Result<()> {
-        let wanted = self.scene.matomo.stored() + more;
-        eventually("hits flow", Duration::from_secs(60), async || self.scene.matomo.stored() >= wanted).await
+        eventually("hits flow", Duration::from_secs(60), async || self.scene.matomo.stored() >= self.before + more).await
+    }
+
+    /// Waits until one more hit was stored, or none is left.
+    pub(crate) async fn flow_again(&self) -> anyhow::Result<()> {
+        let (before, all) = (self.scene.matomo.stored(), self.books.published());
+        let flows = async || self.scene.matomo.stored() > before || self.scene.matomo.copies().len() == all;
+        eventually("hits flow again", Duration::from_secs(60), flows).await
     }
 
     /// Waits until every hit has come to rest, and stops the workers.

@@ -98,7 +98,7 @@ pub(crate) async fn flipped_bits_are_noticed(scene: Scene) -> anyhow::Result<()>
         cable.set(Fault::CorruptAnswers);
         eventually("the worker notices", Duration::from_secs(30), async || worker.sum("broker_up").await.is_ok_and(|up| up == 0.0)).await?;
         cable.set(Fault::None);
-        drill.flow(1).await?;
+        drill.flow_again().await?;
     }
     drill
         .close(

@@ -12,9 +12,10 @@ use crate::support::{eventually, report};
 pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
     scene.matomo.ledger().per_request = Duration::from_millis(100);
     let count = 5_000;
-    let mut worker = scene.worker(&[]).await?;
+    scene.declare(&[]).await?;
     let mut books = Books::default();
     scene.queues.publish(books.load(count, 500)).await?;
+    let mut worker = scene.worker(&[]).await?;
     eventually("hits flow", Duration::from_secs(30), async || scene.matomo.stored() > 500).await?;
     let asked = Instant::now();
     worker.signal("TERM")?;

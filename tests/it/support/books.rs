@@ -91,6 +91,8 @@ impl Books {
 
     /// Whether nothing moves any more and every message is accounted for.
     pub async fn at_rest(&self, matomo: &Matomo, queues: &Queues, places: &Places<'_>, workers: &[Worker]) -> anyhow::Result<bool> {
+        let settled = matomo.copies().len() + queues.ready("parked").await? + queues.ready("rejected").await?;
+        // Asked last: what was stored a moment ago may still be in flight.
         let mut moving = queues.ready_in_shards(places.shards).await?;
         for delay in places.delays {
             moving += queues.ready(&format!("retry.{delay}")).await?;
@@ -98,7 +100,6 @@ impl Books {
         for worker in workers {
             moving += worker.sum("in_flight").await? as usize;
         }
-        let settled = matomo.copies().len() + queues.ready("parked").await? + queues.ready("rejected").await?;
         Ok(moving == 0 && settled >= self.published())
     }
 

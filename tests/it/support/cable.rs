@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::free_port;
+
 /// What is wrong with the cable, for connections that stand and for new ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
@@ -43,7 +45,7 @@ struct Reset;
 
 impl Cable {
     pub async fn to(far: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
         let mut cable = Self { near: listener.local_addr()?, far, fault: watch::Sender::new(Fault::None), task: None };
         cable.carry(listener);
         Ok(cable)

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
+
+use super::free_port;
 
 mod replies;
 
@@ -113,7 +115,7 @@ pub struct Matomo {
 
 impl Matomo {
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
         let ledger = Ledger {
             situation: Situation::Fine,
             stored: Vec::new(),
@@ -151,6 +153,9 @@ impl Matomo {
     }
 
     pub fn set(&self, situation: Situation) {
+        if situation == Situation::Bomb {
+            LazyLock::force(&replies::BOMB);
+        }
         self.ledger().situation = situation;
     }
 

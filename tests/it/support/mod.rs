@@ -14,7 +14,10 @@ pub mod tls;
 pub mod worker;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 /// Polls a condition instead of sleeping for it.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, within: Duration, mut holds: impl FnMut() -> F) -> anyhow::Result<()> {
@@ -26,7 +29,15 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, within: Duration, 
     Ok(())
 }
 
-/// A free port of the loopback interface.
+/// A free port of the loopback interface, below those that the system gives to whoever asks for any: it can be closed for a
+/// while, and nobody takes it.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    const PORTS: u32 = 12_000;
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let mut turns = (0..PORTS).map(|_| std::process::id().wrapping_add(TURN.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    let port = turns.find_map(|turn| {
+        let port = 20_000 + u16::try_from(turn).ok()?;
+        std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    });
+    port.context("no port is free")
 }

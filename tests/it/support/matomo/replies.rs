@@ -1,6 +1,7 @@
 //! What Matomo, PHP and proxies write, and what only a hostile or broken one would.
 
 use std::io::Error;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -50,11 +51,14 @@ pub(super) fn gibibyte() -> Response {
     ([JSON, (header::CONTENT_LENGTH, "1073741824")], Body::from_stream(spaces)).into_response()
 }
 
-/// 128 MiB of zeros through gzip.
-pub(super) fn bomb() -> Response {
+/// 128 MiB of zeros through gzip. Packing them takes a while, which is not part of an answer.
+pub(super) static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let output = std::process::Command::new("sh").args(["-c", "head -c 134217728 /dev/zero | gzip -9"]).output();
-    let body = output.map(|output| output.stdout).unwrap_or_default();
-    ([JSON, (header::CONTENT_ENCODING, "gzip")], body).into_response()
+    output.expect("gzip").stdout
+});
+
+pub(super) fn bomb() -> Response {
+    ([JSON, (header::CONTENT_ENCODING, "gzip")], BOMB.as_slice()).into_response()
 }
 
 /// Byte by byte, for good.
