@@ -1,6 +1,9 @@
 //! Acks: one for all hits of a shard up to a place (`multiple`) where everything before it is settled, and one by one for those
 //! that would wait for long.
 //!
+//! Each ack costs the broker more than a hit in it, and what one makes room for is delivered together. So a settled hit waits: a
+//! little for those behind it, and longer for one before it that is still with Matomo.
+//!
 //! No ack may cover a hit that is not settled, whatever happens at the same time, because
 //! - a delivery tag is an entry of [`Unacked`] from before anybody can settle it until its ack is sent; all tags of a channel
 //!   come from one consumer, in growing order, so what is not an entry and lower than one has its ack;
@@ -23,11 +26,15 @@ use tokio_util::sync::CancellationToken;
 use super::Office;
 use crate::service::lost::Lost;
 
-/// A settled hit waits no longer than this for an earlier one. It would be repeated after a crash.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// A settled hit waits no longer than this for those behind it.
+const PATIENCE: Duration = Duration::from_millis(5);
 
-/// When one in so many of a shard's prefetch is settled and waits, the rest is too little to keep the lanes busy.
-const WAITING_SHARE: usize = 4;
+/// One in so many of a shard's prefetch is acked together without waiting; and when no more of it than that is still in the
+/// lanes, nothing waits either: the lanes must not run dry.
+const SHARE: usize = 8;
+
+/// A settled hit waits no longer than this for an earlier one. It would be repeated after a crash.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// The acks of all shards of a stretch.
 #[derive(Debug)]
@@ -49,11 +56,13 @@ pub(in crate::service) struct Window {
 #[derive(Debug)]
 struct Unacked {
     hits: VecDeque<(u64, State)>,
-    /// How many settled hits may wait for an earlier one.
-    most: usize,
-    /// How many do.
+    /// So many that can be acked together do not wait.
+    enough: usize,
+    /// So many that are settled do not wait for an earlier one.
+    crowd: usize,
+    /// How many are settled.
     waiting: usize,
-    /// None of them for longer than since then.
+    /// None of them is settled for longer than since then; nothing, if none is.
     since: Option<Instant>,
 }
 
@@ -90,10 +99,10 @@ impl Acks {
     /// Sends acks until nothing more will be settled, and then all that are left.
     pub async fn write(self, lost: Lost, over: CancellationToken) {
         loop {
-            let first = self.windows.iter().filter_map(|window| window.unacked().since).min();
+            let first = self.windows.iter().filter_map(|window| window.unacked().deadline()).min();
             let long_enough = async {
                 match first {
-                    Some(first) => tokio::time::sleep_until(first + LONGEST_WAIT).await,
+                    Some(first) => tokio::time::sleep_until(first).await,
                     None => std::future::pending().await,
                 }
             };
@@ -145,7 +154,8 @@ impl Window {
 
 impl Unacked {
     fn new(prefetch: usize) -> Self {
-        Self { hits: VecDeque::new(), most: prefetch / WAITING_SHARE, waiting: 0, since: None }
+        let enough = (prefetch / SHARE).max(1);
+        Self { hits: VecDeque::new(), enough, crowd: prefetch.saturating_sub(enough).max(1), waiting: 0, since: None }
     }
 
     fn settle(&mut self, tag: u64, identity: Option<u64>, now: Instant) {
@@ -157,21 +167,25 @@ impl Unacked {
         }
     }
 
-    /// Takes out what can be acked: up to the first hit that is not settled, and those beyond it when they are many, have
-    /// waited for long, or `all` are wanted.
+    /// Takes out what can be acked, once it is much or has waited for long: up to the first hit that is not settled, and those
+    /// beyond it. With `all`, nothing waits.
     fn due(&mut self, now: Instant, all: bool) -> Due {
         let mut due = Due::default();
-        let mut up_to = None;
-        while let Some((tag, State::Settled(_, identity))) = self.hits.front().copied() {
-            self.hits.pop_front();
-            self.waiting -= 1;
-            up_to = Some((tag, true));
-            due.stored.extend(identity);
+        let none_waits = |unacked: &Self| all || unacked.waiting >= unacked.crowd;
+        if none_waits(self) || self.is_enough() || self.front().is_some_and(|since| now >= since + PATIENCE) {
+            let mut up_to = None;
+            while let Some((tag, State::Settled(_, identity))) = self.hits.front().copied() {
+                self.hits.pop_front();
+                self.waiting -= 1;
+                up_to = Some((tag, true));
+                due.stored.extend(identity);
+            }
+            due.acks.extend(up_to);
         }
-        due.acks.extend(up_to);
         if self.waiting == 0 {
             self.since = None;
-        } else if all || self.waiting > self.most || self.have_waited_long(now) {
+        }
+        if none_waits(self) || self.have_waited_long(now) {
             self.hits.retain(|(tag, state)| {
                 let State::Settled(_, identity) = state else { return true };
                 due.acks.push((*tag, false));
@@ -194,6 +208,25 @@ impl Unacked {
             self.since = waiting.min();
         }
         self.since.is_some_and(is_long)
+    }
+
+    /// Whether the first hits are settled, and so many that their ack does not wait.
+    fn is_enough(&self) -> bool {
+        self.hits.len() >= self.enough && self.hits.iter().take(self.enough).all(|(_, state)| matches!(state, State::Settled(..)))
+    }
+
+    /// Since when the first hit is settled, if it is.
+    fn front(&self) -> Option<Instant> {
+        match self.hits.front() {
+            Some((_, State::Settled(since, _))) => Some(*since),
+            _ => None,
+        }
+    }
+
+    /// When there is something to do, if nothing is settled until then.
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.front().map(|since| since + PATIENCE), self.since.map(|since| since + LONGEST_WAIT)];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -237,9 +270,14 @@ mod tests {
         let mut unacked = Unacked::new(100);
         let now = Instant::now();
         (1..=50).for_each(|tag| unacked.hits.push_back((tag, State::Held)));
-        (1..=50).for_each(|tag| unacked.settle(tag, Some(tag), now));
-        assert_eq!(unacked.due(now, false), Due { acks: vec![(50, true)], stored: (1..=50).collect() });
-        assert_eq!(unacked.due(now, true), Due::default());
+        (1..=11).for_each(|tag| unacked.settle(tag, Some(tag), now));
+        assert_eq!(unacked.due(now, false), Due::default(), "more may come");
+        assert_eq!(unacked.due(now + PATIENCE, false), Due { acks: vec![(11, true)], stored: (1..=11).collect() });
+        (12..=23).for_each(|tag| unacked.settle(tag, Some(tag), now));
+        assert_eq!(unacked.due(now, false), Due { acks: vec![(23, true)], stored: (12..=23).collect() }, "an eighth of the prefetch");
+        (24..=50).for_each(|tag| unacked.settle(tag, Some(tag), now));
+        assert_eq!(unacked.due(now, true), Due { acks: vec![(50, true)], stored: (24..=50).collect() });
+        assert_eq!((unacked.due(now, true), unacked.deadline()), (Due::default(), None));
     }
 
     #[test]
@@ -256,11 +294,25 @@ mod tests {
         assert_eq!(unacked.hits.len(), 5, "what is not settled is not acked");
     }
 
+    #[test]
+    fn nothing_waits_while_the_lanes_run_dry() {
+        let now = Instant::now();
+        for (prefetch, crowd) in [(2, 1), (8, 7), (100, 88)] {
+            let mut unacked = Unacked::new(prefetch);
+            (1..=100).for_each(|tag| unacked.hits.push_back((tag, State::Held)));
+            (2..=crowd).for_each(|tag| unacked.settle(tag, None, now));
+            assert_eq!(unacked.due(now, false), Due::default());
+            unacked.settle(crowd + 1, None, now);
+            let each = (2..=crowd + 1).map(|tag| (tag, false)).collect();
+            assert_eq!(unacked.due(now, false), Due { acks: each, stored: Vec::new() });
+        }
+    }
+
     proptest! {
         #[test]
         fn no_ack_covers_a_hit_that_is_not_settled(
             prefetch in 1..40_usize,
-            steps in proptest::collection::vec((0..4_u8, 0..64_usize, 0..40_u64), 0..400),
+            steps in proptest::collection::vec((0..4_u8, 0..64_usize, 0..12_u64), 0..400),
         ) {
             let (mut unacked, mut broker) = (Unacked::new(prefetch), Broker::default());
             let (mut now, mut tag) = (Instant::now(), 0);
@@ -283,9 +335,10 @@ mod tests {
                     2 if !held.is_empty() && pick % 8 == 0 => returned.push(held.remove(pick % held.len())),
                     _ => {
                         broker.check(unacked.due(now, false), &mut settled);
-                        prop_assert!(settled.len() <= prefetch / WAITING_SHARE);
                         prop_assert!(settled.iter().all(|(_, since)| now < *since + LONGEST_WAIT));
-                        prop_assert_eq!(unacked.since.is_some(), !settled.is_empty(), "somebody will look again");
+                        let longest = settled.iter().map(|(_, since)| *since + LONGEST_WAIT).min();
+                        prop_assert!(longest.is_none_or(|longest| unacked.deadline().is_some_and(|at| at <= longest)), "somebody looks in time");
+                        prop_assert!(unacked.deadline().is_none_or(|at| at > now), "and not before");
                     }
                 }
             }
