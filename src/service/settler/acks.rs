@@ -171,8 +171,7 @@ impl Unacked {
     /// beyond it. With `all`, nothing waits.
     fn due(&mut self, now: Instant, all: bool) -> Due {
         let mut due = Due::default();
-        let none_waits = |unacked: &Self| all || unacked.waiting >= unacked.crowd;
-        if none_waits(self) || self.is_enough() || self.front().is_some_and(|since| now >= since + PATIENCE) {
+        if all || self.is_crowded() || self.is_enough() || self.front().is_some_and(|since| now >= since + PATIENCE) {
             let mut up_to = None;
             while let Some((tag, State::Settled(_, identity))) = self.hits.front().copied() {
                 self.hits.pop_front();
@@ -185,7 +184,7 @@ impl Unacked {
         if self.waiting == 0 {
             self.since = None;
         }
-        if none_waits(self) || self.have_waited_long(now) {
+        if all || self.is_crowded() || self.have_waited_long(now) {
             self.hits.retain(|(tag, state)| {
                 let State::Settled(_, identity) = state else { return true };
                 due.acks.push((*tag, false));
@@ -208,6 +207,11 @@ impl Unacked {
             self.since = waiting.min();
         }
         self.since.is_some_and(is_long)
+    }
+
+    /// Whether so many are settled that the lanes may run dry.
+    fn is_crowded(&self) -> bool {
+        self.waiting >= self.crowd
     }
 
     /// Whether the first hits are settled, and so many that their ack does not wait.
@@ -335,6 +339,8 @@ mod tests {
                     2 if !held.is_empty() && pick % 8 == 0 => returned.push(held.remove(pick % held.len())),
                     _ => {
                         broker.check(unacked.due(now, false), &mut settled);
+                        prop_assert_eq!(unacked.waiting, settled.len());
+                        prop_assert!(settled.len() < unacked.crowd, "the lanes do not run dry");
                         prop_assert!(settled.iter().all(|(_, since)| now < *since + LONGEST_WAIT));
                         let longest = settled.iter().map(|(_, since)| *since + LONGEST_WAIT).min();
                         prop_assert!(longest.is_none_or(|longest| unacked.deadline().is_some_and(|at| at <= longest)), "somebody looks in time");
