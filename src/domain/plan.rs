@@ -15,11 +15,13 @@ use super::validate::Violation;
 
 pub mod changes;
 pub mod list;
+mod names;
 mod place;
 mod read;
 pub mod schema;
 
 pub use list::List;
+use names::Names;
 pub use place::Place;
 pub use read::PlanError;
 
@@ -47,7 +49,7 @@ pub struct Plan {
     aliases: Vec<Alias>,
     words: Vec<Word>,
     rules: BTreeMap<Rule, Text>,
-    by_name: FxHashMap<String, usize>,
+    names: Names,
     places: Vec<Option<usize>>,
     /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
     mandatory: FxHashMap<String, Vec<usize>>,
@@ -195,7 +197,7 @@ impl Plan {
 
     /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name are known.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.names.get(name)
     }
 
     /// Where a field that the code reads stands in [`Plan::fields`].

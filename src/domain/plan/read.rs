@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::names::Names;
 use super::place::Place;
 use super::{Alias, Field, Gar, List, National, Plan, Section, Text, Word};
 use crate::domain::cdt;
@@ -81,10 +81,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
         return Err(PlanError::RuleMissing(rule.code()));
     }
-    let mut by_name = FxHashMap::default();
+    let mut names = Names::new();
     for (index, field) in fields.iter().enumerate() {
         for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
-            if by_name.insert(name.clone(), index).is_some() {
+            if !names.insert(name, index) {
                 return Err(PlanError::FieldTwice(name.clone()));
             }
         }
@@ -108,10 +108,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(place) = Place::NEEDED.iter().find(|place| !by_name.contains_key(place.code())) {
+    if let Some(place) = Place::NEEDED.iter().find(|place| names.get(place.code()).is_none()) {
         return Err(PlanError::FieldMissing(place.code()));
     }
-    let places = Place::ALL.iter().map(|place| by_name.get(place.code()).copied()).collect();
+    let places = Place::ALL.iter().map(|place| names.get(place.code())).collect();
     let technologies: Vec<String> = fields.iter().flat_map(|field| field.mandatory.clone()).collect();
     let needed =
         |of: &dyn Fn(&Field) -> bool| fields.iter().enumerate().filter(|(_, f)| !f.relay && of(f)).map(|(index, _)| index).collect();
@@ -131,7 +131,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         aliases,
         words,
         rules,
-        by_name,
+        names,
         places,
         mandatory,
         strictest,
