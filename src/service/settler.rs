@@ -1,6 +1,5 @@
 //! Carries out a [`Settlement`]: publish mandatory and confirmed, then ack. The only place where a hit changes queues.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -135,11 +134,9 @@ impl Held {
         self.delivery.redelivered
     }
 
-    /// Tells two hits apart, but not two copies of one.
+    /// Tells it apart from every other hit, but not from a copy, for as long as this process lives.
     pub fn identity(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.delivery.routing_key.as_str(), &self.delivery.data).hash(&mut hasher);
-        hasher.finish()
+        self.tally.office().stored.identity(self.delivery.routing_key.as_str(), &self.delivery.data)
     }
 }
 

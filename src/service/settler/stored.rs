@@ -1,6 +1,7 @@
 //! The memory that keeps an ack lost with its connection from becoming a double.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Hashes of the latest hits that Matomo stored, in the order in which their acks were sent. Acks travel in order, so if one did
@@ -9,12 +10,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Stored {
     most: usize,
     latest: Mutex<VecDeque<u64>>,
+    /// Nobody outside knows them, so nobody can make two hits that are taken for one.
+    keys: RandomState,
 }
 
 impl Stored {
     /// Room for this many.
     pub fn new(most: usize) -> Self {
-        Self { most, latest: Mutex::default() }
+        Self { most, latest: Mutex::default(), keys: RandomState::new() }
+    }
+
+    /// Tells two hits apart, but not two copies of one.
+    pub fn identity(&self, routing_key: &str, body: &[u8]) -> u64 {
+        self.keys.hash_one((routing_key, body))
     }
 
     /// The acks of these are sent next.
@@ -52,6 +60,9 @@ mod tests {
     #[test]
     fn each_stored_copy_answers_for_one_redelivery() {
         let stored = Stored::new(3);
+        assert_eq!(stored.identity("a", b"b"), stored.identity("a", b"b"));
+        assert_ne!(stored.identity("a", b"b"), stored.identity("ab", b""), "which part is the key counts");
+        assert_ne!(stored.identity("a", b"b"), Stored::new(3).identity("a", b"b"), "another memory has other keys");
         stored.remember(vec![7, 7, 1]);
         assert!(stored.recall(7) && stored.recall(7) && !stored.recall(7));
         stored.remember(vec![2, 3]);
