@@ -134,7 +134,7 @@ impl Held {
         self.delivery.redelivered
     }
 
-    /// Tells it apart from every other hit, but not from a copy, for as long as this process lives.
+    /// By it [`Stored`] knows a copy of this hit; to another process it means nothing.
     pub fn identity(&self) -> u64 {
         self.tally.office().stored.identity(self.delivery.routing_key.as_str(), &self.delivery.data)
     }

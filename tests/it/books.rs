@@ -21,8 +21,8 @@ pub(crate) async fn each_hit_once_and_in_order(scene: Scene) -> anyhow::Result<(
     let mut books = Books::default();
     scene.queues.publish(books.load(HITS, VISITORS)).await?;
     // A broker on a slow disk gives the default prefetch out in drops, and drops are no backlog.
-    let much = [("QUEUE_PREFETCH", "8000")];
-    let workers = [scene.worker(&much).await?, scene.worker(&much).await?, scene.worker(&much).await?];
+    let deep = [("QUEUE_PREFETCH", "8000")];
+    let workers = [scene.worker(&deep).await?, scene.worker(&deep).await?, scene.worker(&deep).await?];
     eventually("every hit is stored", Duration::from_secs(120), async || scene.matomo.stored() >= HITS).await?;
     eventually("the workers count as many", Duration::from_secs(10), async || {
         let mut delivered = 0.0;
@@ -41,7 +41,7 @@ pub(crate) async fn each_hit_once_and_in_order(scene: Scene) -> anyhow::Result<(
     {
         let ledger = scene.matomo.ledger();
         ensure!(ledger.moved == 0, "Matomo moved {} hits to its own time", ledger.moved);
-        ensure!(ledger.requests < (HITS / 5) as u64, "{} requests: a backlog goes in bulks", ledger.requests);
+        ensure!(ledger.requests < (HITS / 10) as u64, "{} requests: a backlog goes in bulks", ledger.requests);
     }
     Ok(())
 }

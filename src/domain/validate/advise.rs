@@ -64,9 +64,11 @@ const NAMING: [&str; 14] = [
     "ine",
 ];
 
-/// Kinds of signs: of an e-mail address (an `@` or a `%40`), of a query, and of a phone number as it is written abroad.
+/// A sign of an e-mail address: an `@`, or a `%40`.
 const EMAIL: u8 = 1;
+/// A sign of a query.
 const QUERY: u8 = 2;
+/// A sign of a phone number as it is written abroad.
 const ABROAD: u8 = 4;
 
 impl Check<'_, '_> {
@@ -184,8 +186,8 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
 
 /// What kind of personal data a value seems to hold.
 pub(super) fn person(value: &str) -> Option<&'static str> {
-    // Nearly every value has none of these, nor so many digits, and is done with here.
-    let (signs, digits) = scan::survey(value.as_bytes(), sign, |byte| byte.is_ascii_digit());
+    // Nearly every value has none of these signs and too few digits, of which some may be counted twice.
+    let (signs, most_digits) = scan::survey(value.as_bytes(), sign, |byte| byte.is_ascii_digit());
     if signs & EMAIL != 0 && has_email(value) {
         return Some("an e-mail address");
     }
@@ -193,10 +195,10 @@ pub(super) fn person(value: &str) -> Option<&'static str> {
         return Some("a name in the query");
     }
     // A run of digits and letters between other characters; a phone number may be written in pairs.
-    if digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
+    if most_digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
         return Some("an INE");
     }
-    ((digits >= 10 && has_phone(value)) || (signs & ABROAD != 0 && value.contains("+33"))).then_some("a phone number")
+    ((most_digits >= 10 && has_phone(value)) || (signs & ABROAD != 0 && value.contains("+33"))).then_some("a phone number")
 }
 
 /// What a byte may be a sign of.
