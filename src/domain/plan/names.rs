@@ -24,7 +24,6 @@ impl Names {
     }
 
     /// Where the field of this name stands.
-    #[inline]
     pub(super) fn get(&self, name: &str) -> Option<usize> {
         let alike = self.0.get(ending(name))?;
         alike.iter().find(|(known, _)| known == name).map(|(_, index)| *index)

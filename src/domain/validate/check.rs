@@ -10,6 +10,7 @@ use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::{RawHit, Value};
 use crate::domain::plan::{Field, Place, Plan};
 use crate::domain::rule::Rule;
+use crate::domain::scan;
 use crate::domain::tenant::{Sender, Tenant};
 
 pub(super) struct Check<'p, 'h> {
@@ -46,8 +47,7 @@ impl<'p, 'h> Check<'p, 'h> {
                 self.violations.push(Violation::of(Rule::DuplicateField, &field.name));
                 continue;
             }
-            // All bytes are looked at, so that many can be at once.
-            if !self.is_plain && text.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
+            if !self.is_plain && scan::any(text.as_bytes(), scan::is_control) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) = field.max.filter(|max| text.len() > *max && text.chars().count() > *max) {
