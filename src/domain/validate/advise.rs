@@ -64,13 +64,6 @@ const NAMING: [&str; 14] = [
     "ine",
 ];
 
-/// A sign of an e-mail address: an `@`, or a `%40`.
-const EMAIL: u8 = 1;
-/// A sign of a query.
-const QUERY: u8 = 2;
-/// A sign of a phone number as it is written abroad.
-const ABROAD: u8 = 4;
-
 impl Check<'_, '_> {
     pub(super) fn advise(&mut self) {
         let mut found = Vec::new();
@@ -186,25 +179,23 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
 
 /// What kind of personal data a value seems to hold.
 pub(super) fn person(value: &str) -> Option<&'static str> {
-    // Nearly every value has none of these signs and too few digits, of which some may be counted twice.
-    let (signs, most_digits) = scan::survey(value.as_bytes(), sign, |byte| byte.is_ascii_digit());
-    if signs & EMAIL != 0 && has_email(value) {
+    // Nearly every value has none of these, nor so many digits, and is done with here.
+    let has_signs = scan::any(value.as_bytes(), |byte| (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+'));
+    if !has_signs && value.len() < 9 {
+        return None;
+    }
+    if has_signs && has_email(value) {
         return Some("an e-mail address");
     }
-    if signs & QUERY != 0 && has_name_parameter(value) {
+    if has_signs && has_name_parameter(value) {
         return Some("a name in the query");
     }
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
     // A run of digits and letters between other characters; a phone number may be written in pairs.
-    if most_digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
+    if digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
         return Some("an INE");
     }
-    ((most_digits >= 10 && has_phone(value)) || (signs & ABROAD != 0 && value.contains("+33"))).then_some("a phone number")
-}
-
-/// What a byte may be a sign of.
-fn sign(byte: u8) -> u8 {
-    let is = |other: u8, kind: u8| if byte == other { kind } else { 0 };
-    is(b'@', EMAIL) | is(b'%', EMAIL) | is(b'?', QUERY) | is(b'+', ABROAD)
+    ((digits >= 10 && has_phone(value)) || (has_signs && has_country_code(value))).then_some("a phone number")
 }
 
 fn is_bot(ua: &str) -> bool {
@@ -239,6 +230,11 @@ fn has_name_parameter(url: &str) -> bool {
 fn is_ine(word: &str) -> bool {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     word.len() == 11 && (9..=10).contains(&digits) && word.bytes().skip(digits).all(|b| b.is_ascii_uppercase())
+}
+
+/// As the numbers of France begin abroad.
+fn has_country_code(value: &str) -> bool {
+    memchr::memchr(b'+', value.as_bytes()).is_some() && value.contains("+33")
 }
 
 /// A French number: 0X and eight more digits, together or in pairs.
