@@ -7,7 +7,8 @@ use divan::{AllocProfiler, Bencher};
 
 use steps::{Desk, STEPS};
 
-/// So many that what is made ready before them (the same steps, for [`HITS`](steps::HITS) hits) is less than a hundredth.
+/// So many that what is made ready before them (the same steps, for [`HITS`](steps::HITS) hits) is
+/// less than a hundredth.
 const TIMES: usize = 100_000;
 
 #[global_allocator]

@@ -1,4 +1,5 @@
-//! The steps that every hit costs, on the hits of a school: decode, validate, encode, and the three together.
+//! The steps that every hit costs, on the hits of a school: decode, validate, encode, and the three
+//! together.
 
 use std::hint::black_box;
 
@@ -29,8 +30,16 @@ pub struct Desk {
 impl Desk {
     /// The built-in plan and [`HITS`] hits that break no rule.
     pub fn new() -> anyhow::Result<Self> {
-        let message = |number: usize| hits::valid_at(&hits::visitor(number), &format!("page-{number}"), THEN).to_string().into_bytes();
-        Ok(Self { plan: Plan::built_in()?, messages: (0..HITS).map(message).collect(), first_seen: Timestamp::from_second(THEN + 1)? })
+        let message = |number: usize| {
+            hits::valid_at(&hits::visitor(number), &format!("page-{number}"), THEN)
+                .to_string()
+                .into_bytes()
+        };
+        Ok(Self {
+            plan: Plan::built_in()?,
+            messages: (0..HITS).map(message).collect(),
+            first_seen: Timestamp::from_second(THEN + 1)?,
+        })
     }
 
     fn message(&self, turn: usize) -> &[u8] {
@@ -59,7 +68,8 @@ impl Desk {
         let raws: Vec<RawHit<'_>> = (0..HITS).map(|turn| self.decode(turn)).collect();
         let checked: Vec<CheckedHit<'_>> = raws.iter().map(|raw| self.validate(raw)).collect();
         for turn in 0..times {
-            let (raw, hit) = raws.get(turn % HITS).zip(checked.get(turn % HITS)).context("a hit")?;
+            let (raw, hit) =
+                raws.get(turn % HITS).zip(checked.get(turn % HITS)).context("a hit")?;
             match step {
                 "decode" => drop(black_box(self.decode(turn))),
                 "validate" => drop(black_box(self.validate(raw))),

@@ -24,10 +24,11 @@ pub mod topology;
 pub mod validate;
 pub mod workers;
 
-/// Relays the page views (hits) of French school portals from RabbitMQ to the ministry's Matomo (DNMA), losing none.
+/// Relays the page views (hits) of French school portals from RabbitMQ to the ministry's Matomo
+/// (DNMA), losing none.
 ///
-/// Settings are environment variables; `dnma-relay check` shows them all. Exit codes: 0 fine, 1 the answer is no (something
-/// is unreachable or was refused), 2 wrong use or configuration.
+/// Settings are environment variables; `dnma-relay check` shows them all. Exit codes: 0 fine, 1 the
+/// answer is no (something is unreachable or was refused), 2 wrong use or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "dnma-relay", version, about, long_about, max_term_width = 110)]
 pub struct Cli {
@@ -41,43 +42,47 @@ pub struct Cli {
 pub enum Command {
     /// Take hits from RabbitMQ, check them, and deliver them to Matomo (the default)
     ///
-    /// Runs until SIGTERM or Ctrl-C, then lets what is in flight settle and exits 0. Run as many as there are shards
-    /// (QUEUE_SHARDS): they share out the work by themselves. /livez, /readyz, /metrics and the status
-    /// page / answer on HTTP_LISTEN.
+    /// Runs until SIGTERM or Ctrl-C, then lets what is in flight settle and exits 0. Run as many as
+    /// there are shards (QUEUE_SHARDS): they share out the work by themselves. /livez, /readyz,
+    /// /metrics and the status page / answer on HTTP_LISTEN.
     Run,
     /// Show the configuration in force, secrets masked
     ///
-    /// Reads the same environment as `run`. Every mistake is listed, each with its remedy; exit code 2 then. With --connect it asks
-    /// RabbitMQ (rights, exchanges, queues) and Matomo (is it Matomo, does it look at hits, is its clock right), and says what
-    /// to do about each finding; without, it contacts nobody.
+    /// Reads the same environment as `run`. Every mistake is listed, each with its remedy; exit
+    /// code 2 then. With --connect it asks RabbitMQ (rights, exchanges, queues) and Matomo (is
+    /// it Matomo, does it look at hits, is its clock right), and says what to do about each
+    /// finding; without, it contacts nobody.
     ///
     /// Example: dnma-relay check --connect --send-test-hit 99
     Check(check::Options),
     /// Check hits from a file against the tagging plan
     ///
-    /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a query string or URL, or a line of a
-    /// web server's access log that holds a call of matomo.php), a JSON array of objects, or CSV with a header; each also
-    /// packed with gzip. Nothing is sent anywhere. Exit code 1 if any hit has an error.
+    /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a
+    /// query string or URL, or a line of a web server's access log that holds a call of
+    /// matomo.php), a JSON array of objects, or CSV with a header; each also packed with gzip.
+    /// Nothing is sent anywhere. Exit code 1 if any hit has an error.
     ///
     /// Example: dnma-relay validate --lang fr hits.ndjson
     Validate(validate::Options),
     /// Print the tagging plan that is applied: fields, lists, GAR codes, rules
     ///
-    /// `plan schema` prints the JSON Schema of a message, `plan diff A B` what changes from one plan to another.
+    /// `plan schema` prints the JSON Schema of a message, `plan diff A B` what changes from one
+    /// plan to another.
     ///
     /// Example: dnma-relay plan diff 2.01 rfti-2.02.toml
     Plan(plan::Options),
     /// Publish hits from a file to the main exchange, with confirms
     ///
-    /// Reads what `validate` reads. The routing key is the hit's uid, as the relay needs it. Exit code 1 if the broker did not
-    /// take every hit.
+    /// Reads what `validate` reads. The routing key is the hit's uid, as the relay needs it. Exit
+    /// code 1 if the broker did not take every hit.
     ///
     /// Example: dnma-relay publish --rate 200 hits.ndjson
     Publish(publish::Options),
     /// Watch one or several workers: whether hits flow, what waits, who reads it
     ///
-    /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or Ctrl-C. Workers that do not answer
-    /// are named. Where the output is no terminal it prints once.
+    /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or
+    /// Ctrl-C. Workers that do not answer are named. Where the output is no terminal it prints
+    /// once.
     ///
     /// Example: dnma-relay top --url relay.dnma.svc:8080
     Top(top::Options),
@@ -89,17 +94,19 @@ pub enum Command {
     Topology(topology::Options),
     /// Balance the hits of all workers, by exploitant, plateforme and site
     ///
-    /// Asks every worker for its counters, and says what became of the hits that came in: delivered, rejected (and by which
-    /// rule), parked, waiting for a retry, in flight. With AMQP_URL set, the counters are held against the queues. What does
-    /// not add up is named, with the likely reason. Exit code 0 if the books close, 1 if they do not or a worker does not
-    /// answer.
+    /// Asks every worker for its counters, and says what became of the hits that came in:
+    /// delivered, rejected (and by which rule), parked, waiting for a retry, in flight. With
+    /// AMQP_URL set, the counters are held against the queues. What does not add up is named,
+    /// with the likely reason. Exit code 0 if the books close, 1 if they do not or a worker does
+    /// not answer.
     ///
     /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
     Books(books::Options),
     /// Look after dead hits: list, group, show, export, replay, purge
     ///
-    /// Hits that could not be delivered lie in the queue *parked*, hits that break the plan in *rejected*, until somebody decides.
-    /// Looking takes nothing, and is safe beside running workers; one person looks at a time.
+    /// Hits that could not be delivered lie in the queue *parked*, hits that break the plan in
+    /// *rejected*, until somebody decides. Looking takes nothing, and is safe beside running
+    /// workers; one person looks at a time.
     ///
     /// Example: dnma-relay dead group
     Dead {
@@ -109,7 +116,8 @@ pub enum Command {
     },
     /// Ask the relay that runs with this environment whether it lives
     ///
-    /// Asks /livez on HTTP_LISTEN, for at most 3 s. Exit code 1 if it hangs or does not run. For containers, which have no shell.
+    /// Asks /livez on HTTP_LISTEN, for at most 3 s. Exit code 1 if it hangs or does not run. For
+    /// containers, which have no shell.
     Healthcheck,
 }
 
@@ -128,7 +136,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Healthcheck => healthcheck::run().await,
     };
     outcome.unwrap_or_else(|error| {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        {
             // Whoever reads us (`| head`) has seen enough.
             return ExitCode::SUCCESS;
         }
@@ -137,7 +148,8 @@ pub async fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// A file that was named and cannot be used: wrong use, which scripts must be able to tell from hits with errors.
+/// A file that was named and cannot be used: wrong use, which scripts must be able to tell from
+/// hits with errors.
 #[derive(Debug, Error)]
 #[error("{0:#}")]
 struct Unusable(anyhow::Error);

@@ -63,7 +63,8 @@ impl Service {
     /// # Errors
     /// When `HTTP_LISTEN` is taken, or certificates cannot be loaded.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
-        // A second installation (two services in one process) is refused, and the first one serves both.
+        // A second installation (two services in one process) is refused, and the first one serves
+        // both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let topology = Topology::new(&settings.broker);
         let (metrics, worker) = (Metrics::new(topology.steps()), worker_name());
@@ -79,7 +80,9 @@ impl Service {
         let relay = Arc::new(Relay::new(&settings, office.clone())?);
         let lookout = Arc::new(Lookout::new(&settings, office.clone(), relay.clone()));
         let address = settings.http_listen;
-        let listener = TcpListener::bind(address).await.with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
         Ok(Self { settings, office, relay, health: Arc::default(), lookout, listener })
     }
 
@@ -94,17 +97,21 @@ impl Service {
     /// Works until `shutdown`, through any number of sessions with the broker, and drains.
     ///
     /// # Errors
-    /// When draining took longer than one request may take: hits in flight come back from the broker and may be stored
-    /// twice.
+    /// When draining took longer than one request may take: hits in flight come back from the
+    /// broker and may be stored twice.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let app = http::router(self.health.clone(), self.office.metrics.clone(), self.lookout.clone());
+        let app =
+            http::router(self.health.clone(), self.office.metrics.clone(), self.lookout.clone());
         let app = app.merge(http::books(self.office.ledger.clone()));
         let http_stop = shutdown.clone();
-        // The probes are answered until the drain is over, so that nobody restarts a worker that is draining.
+        // The probes are answered until the drain is over, so that nobody restarts a worker that is
+        // draining.
         let drained = CancellationToken::new();
         let http_drained = drained.clone();
         let http = tokio::spawn(async move {
-            let served = axum::serve(self.listener, app).with_graceful_shutdown(http_drained.cancelled_owned()).await;
+            let served = axum::serve(self.listener, app)
+                .with_graceful_shutdown(http_drained.cancelled_owned())
+                .await;
             if served.is_err() {
                 http_stop.cancel();
             }
@@ -113,7 +120,14 @@ impl Service {
         // Ends with this future: following files needs no goodbye.
         let followed = self.office.rules.clone().follow(self.office.metrics.clone());
         let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
-        let sessions = supervise(&self.settings, &self.office, &self.relay, &self.health, &self.lookout, &shutdown);
+        let sessions = supervise(
+            &self.settings,
+            &self.office,
+            &self.relay,
+            &self.health,
+            &self.lookout,
+            &shutdown,
+        );
         let deadline = async {
             shutdown.cancelled().await;
             tokio::time::sleep(limit).await;
@@ -161,15 +175,22 @@ async fn supervise(
                     told.clear();
                     serve(session, office, relay, health, lookout, shutdown).await;
                     // A session that fell over at once is a failure like any other.
-                    failures = if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
+                    failures =
+                        if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
                 }
                 Err(error) => {
                     failures += 1;
                     let text = error.to_string();
                     if text == told {
-                        tracing::warn!(attempt = failures, "still no session with RabbitMQ, for the same reason: trying again");
+                        tracing::warn!(
+                            attempt = failures,
+                            "still no session with RabbitMQ, for the same reason: trying again"
+                        );
                     } else {
-                        tracing::error!(attempt = failures, "no session with RabbitMQ: {text}: trying again");
+                        tracing::error!(
+                            attempt = failures,
+                            "no session with RabbitMQ: {text}: trying again"
+                        );
                         told = text;
                     }
                 }
@@ -188,7 +209,14 @@ async fn supervise(
     }
 }
 
-async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &Health, lookout: &Lookout, shutdown: &CancellationToken) {
+async fn serve(
+    session: Session,
+    office: &Office,
+    relay: &Arc<Relay>,
+    health: &Health,
+    lookout: &Lookout,
+    shutdown: &CancellationToken,
+) {
     office.metrics.broker_up.set(1);
     office.metrics.broker_sessions.inc();
     health.latch_ready();
@@ -198,7 +226,10 @@ async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &H
         never = lookout.watch(&session) => match never {},
     }
     if let Some(reason) = session.lost.reason() {
-        tracing::warn!("lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, connecting again");
+        tracing::warn!(
+            "lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, \
+             connecting again"
+        );
     }
     // Every task of the session has ended, so this is the last reference.
     if let Some(session) = Arc::into_inner(session) {
@@ -208,7 +239,14 @@ async fn serve(session: Session, office: &Office, relay: &Arc<Relay>, health: &H
 
 /// Unique among replicas, and the same for the life of the process.
 fn worker_name() -> String {
-    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("relay").to_owned();
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let host = host
+        .as_deref()
+        .map(str::trim)
+        .filter(|host| !host.is_empty())
+        .unwrap_or("relay")
+        .to_owned();
     format!("{host}-{}", std::process::id())
 }

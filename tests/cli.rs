@@ -39,10 +39,18 @@ fn the_readmes_table_is_the_codes() {
 
 #[test]
 fn the_readmes_message_breaks_no_rule() {
-    let json = README.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let json = README
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("an example");
     let hit = decode(json.as_bytes(), None).expect("decodes");
     let now = "2026-11-23T12:00:00Z".parse().expect("a time");
-    let verdict = validate(&Plan::built_in().expect("plan"), &hit, Context { has_token: true, ..Context::at(now) });
+    let verdict = validate(
+        &Plan::built_in().expect("plan"),
+        &hit,
+        Context { has_token: true, ..Context::at(now) },
+    );
     assert_eq!(verdict.violations, []);
 }
 
@@ -51,7 +59,11 @@ fn every_metric_that_the_readme_names_exists() {
     let text = Metrics::new(2).text();
     let named: Vec<&str> = README
         .split('`')
-        .filter(|word| word.starts_with("dnma_relay_") || (word.ends_with("_total") && !word.contains(' ')) || word.contains("_total{"))
+        .filter(|word| {
+            word.starts_with("dnma_relay_")
+                || (word.ends_with("_total") && !word.contains(' '))
+                || word.contains("_total{")
+        })
         .collect();
     assert!(named.len() > 5, "{named:?}");
     for name in named {

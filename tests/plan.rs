@@ -1,6 +1,7 @@
 //! Cases of the tagging plan as data: a hit, changed in one way, and the codes that it must get.
 //!
-//! Every rule must have a case that it refuses; the valid hit at the top is the case that every rule accepts.
+//! Every rule must have a case that it refuses; the valid hit at the top is the case that every
+//! rule accepts.
 #![cfg(test)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +90,10 @@ impl Case {
 }
 
 fn code(violation: &Violation) -> String {
-    violation.field.as_ref().map_or_else(|| violation.rule.code().to_owned(), |field| format!("{} {field}", violation.rule.code()))
+    violation.field.as_ref().map_or_else(
+        || violation.rule.code().to_owned(),
+        |field| format!("{} {field}", violation.rule.code()),
+    )
 }
 
 #[test]
@@ -112,7 +116,10 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
                     first_seen: cases.now(),
                     default_site: case.default_site.as_deref(),
                     sent_at: case.sent_at.as_ref().map(|text| text.parse().expect("a time")),
-                    sender: case.user.as_deref().map_or(Sender::Unchecked, |user| tenants.sender(Some(user))),
+                    sender: case
+                        .user
+                        .as_deref()
+                        .map_or(Sender::Unchecked, |user| tenants.sender(Some(user))),
                     ..Context::at(cases.now())
                 };
                 let mut verdict = validate(&plan, &hit, context);
@@ -143,7 +150,11 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
         assert_eq!(sendable, case.sendable, "{}", case.name);
         assert_eq!(sent.as_ref(), case.sent.as_ref().map(|(_, value)| value), "{}", case.name);
         if let Some(suggestion) = &case.suggestion {
-            assert!(violations.iter().any(|v| v.suggestion.as_ref() == Some(suggestion)), "{}: {violations:?}", case.name);
+            assert!(
+                violations.iter().any(|v| v.suggestion.as_ref() == Some(suggestion)),
+                "{}: {violations:?}",
+                case.name
+            );
         }
         accepted |= violations.is_empty() && Validation::Strict.passes(&plan, &violations);
         refused.extend(violations.iter().map(|v| v.rule));
@@ -151,7 +162,8 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
     assert!(accepted, "no case passes in strict mode");
     // Said of a whole check: `a_list_that_is_not_loaded_is_not_checked_and_not_valid`.
     let of_hits = Rule::ALL.iter().filter(|rule| **rule != Rule::ListNotLoaded);
-    let forgotten: Vec<_> = of_hits.filter(|rule| !refused.contains(rule)).map(|rule| rule.code()).collect();
+    let forgotten: Vec<_> =
+        of_hits.filter(|rule| !refused.contains(rule)).map(|rule| rule.code()).collect();
     assert!(forgotten.is_empty(), "rules without a case that they refuse: {forgotten:?}");
 }
 
@@ -186,7 +198,10 @@ fn every_limit_holds_at_n_and_n_plus_1_in_accented_characters() {
             let message = serde_json::to_vec(&hit).expect("JSON");
             let hit = decode(&message, None).expect("decodes");
             let verdict = validate(&plan, &hit, Context::at(cases.now()));
-            verdict.violations.iter().any(|v| v.rule == Rule::TooLong && v.field.as_deref() == Some(&field.name))
+            verdict
+                .violations
+                .iter()
+                .any(|v| v.rule == Rule::TooLong && v.field.as_deref() == Some(&field.name))
         };
         assert!(!too_long(max), "{} at {max}", field.name);
         assert!(too_long(max + 1), "{} at {}", field.name, max + 1);
@@ -196,23 +211,50 @@ fn every_limit_holds_at_n_and_n_plus_1_in_accented_characters() {
 #[test]
 fn validation_modes_let_pass_what_they_say() {
     let plan = Plan::built_in().expect("plan");
-    let of = |rule| vec![Violation { rule, field: None, value: None, suggestion: None, max: None, length: None }];
+    let of = |rule| {
+        vec![Violation {
+            rule,
+            field: None,
+            value: None,
+            suggestion: None,
+            max: None,
+            length: None,
+        }]
+    };
     let (none, warning, error) = (vec![], of(Rule::CdtFuture), of(Rule::Missing));
-    for (mode, passes) in
-        [(Validation::Observe, [true, true, true]), (Validation::Filter, [true, true, false]), (Validation::Strict, [true, false, false])]
-    {
-        assert_eq!([&none, &warning, &error].map(|violations| mode.passes(&plan, violations)), passes, "{mode:?}");
+    for (mode, passes) in [
+        (Validation::Observe, [true, true, true]),
+        (Validation::Filter, [true, true, false]),
+        (Validation::Strict, [true, false, false]),
+    ] {
+        assert_eq!(
+            [&none, &warning, &error].map(|violations| mode.passes(&plan, violations)),
+            passes,
+            "{mode:?}"
+        );
     }
 }
 
 #[test]
 fn a_list_that_is_not_loaded_is_not_checked_and_not_valid() {
     let mut plan = Plan::built_in().expect("plan");
-    let unloaded = |plan: &Plan| plan.lists().iter().filter(|list| !list.is_loaded()).map(|list| list.name.clone()).collect::<Vec<_>>();
-    assert_eq!(unloaded(&plan), ["exploitants", "plateformes", "outils", "etablissements", "exceptions"]);
+    let unloaded = |plan: &Plan| {
+        plan.lists()
+            .iter()
+            .filter(|list| !list.is_loaded())
+            .map(|list| list.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        unloaded(&plan),
+        ["exploitants", "plateformes", "outils", "etablissements", "exceptions"]
+    );
     let field = &plan.fields()[plan.index("dimension6").expect("a field")];
     let violation = Violation::list_not_loaded(field, plan.list_of(field).expect("a list"));
-    assert!(violation.message(&plan, Language::English).contains("dimension6 is not checked"), "{violation:?}");
+    assert!(
+        violation.message(&plan, Language::English).contains("dimension6 is not checked"),
+        "{violation:?}"
+    );
     assert_eq!(plan.severity(violation.rule), Severity::Information);
     plan.load("outils", vec!["PRONOTE".to_owned()]).expect("loads");
     assert_eq!(unloaded(&plan), ["exploitants", "plateformes", "etablissements", "exceptions"]);
@@ -221,19 +263,27 @@ fn a_list_that_is_not_loaded_is_not_checked_and_not_valid() {
 /// The example request of RFTI §3.2, with its placeholders: read, and its own faults found.
 #[test]
 fn the_plans_own_example_is_read_and_corrected() {
-    let example = "URL_MATOMO/matomo.php?idsite=MATOMO_SITE_ID&rec=1&apiv=1&rand=39gle3v&uid=ID_USER_PSEUDONYMISE&_id=ID_USER_PSEUDONYMISE\
-                   &url=URL_PAGE_TRACE&url_ref=URL_REF&pv_id=ID_USER_PSEUDONYMISE&dimension1=UAI&dimension2=PROFIL&dimension3=EXPLOITANT\
-                   &dimension4=PLATEFORME&dimension6=OUTIL&dimension7=TYPE&dimension8=SERVICE&dimension9=MODULE&dimension10=RUBRIQUE\
-                   &dimension11=TECHNO_ACCES&action_name=PAGE&cdt=TIMESTAMP";
+    let example = "URL_MATOMO/matomo.php?idsite=MATOMO_SITE_ID&rec=1&apiv=1&rand=39gle3v&\
+                   uid=ID_USER_PSEUDONYMISE&_id=ID_USER_PSEUDONYMISE&url=URL_PAGE_TRACE&\
+                   url_ref=URL_REF&pv_id=ID_USER_PSEUDONYMISE&dimension1=UAI&dimension2=PROFIL&\
+                   dimension3=EXPLOITANT&dimension4=PLATEFORME&dimension6=OUTIL&dimension7=TYPE&\
+                   dimension8=SERVICE&dimension9=MODULE&dimension10=RUBRIQUE&\
+                   dimension11=TECHNO_ACCES&action_name=PAGE&cdt=TIMESTAMP";
     let example = example.replace("URL_MATOMO", "https://matomo.example.fr");
     let plan = Plan::built_in().expect("plan");
     let hit = decode(example.as_bytes(), None).expect("the plan's own form is read");
     let first_seen = "2024-12-02T00:00:00Z".parse().expect("a time");
     let verdict = validate(&plan, &hit, Context::at(first_seen));
     let codes: BTreeSet<String> = verdict.violations.iter().map(code).collect();
-    for expected in
-        ["id-is-uid _id", "id-is-uid pv_id", "id-not-hex _id", "too-long _id", "missing ua", "cdt-unreadable cdt", "not-in-list dimension8"]
-    {
+    for expected in [
+        "id-is-uid _id",
+        "id-is-uid pv_id",
+        "id-not-hex _id",
+        "too-long _id",
+        "missing ua",
+        "cdt-unreadable cdt",
+        "not-in-list dimension8",
+    ] {
         assert!(codes.contains(expected), "{expected} is not among {codes:?}");
     }
     assert!(!codes.iter().any(|code| code.starts_with("unknown-parameter")), "{codes:?}");

@@ -1,4 +1,5 @@
-//! The JSON Schema of a message agrees with the check: what one accepts, so does the other, within what a schema can say.
+//! The JSON Schema of a message agrees with the check: what one accepts, so does the other, within
+//! what a schema can say.
 #![cfg(test)]
 
 use std::cell::Cell;
@@ -39,8 +40,23 @@ fn is_accepted(plan: &Plan, hit: &Map<String, Value>) -> bool {
 /// A value of any kind, and often one that is nearly right.
 fn value(plan: &Plan) -> BoxedStrategy<Value> {
     let legal: Vec<String> = plan.lists().iter().flat_map(|list| list.values().to_vec()).collect();
-    let near =
-        ["", " ", "0", "1", "é", "WEB_PWA", "APP_NATIVE", "national_ELV", "National_x", "DIC", " DOC ", "eleve", "a\tb", "a\u{7f}", "x\n"];
+    let near = [
+        "",
+        " ",
+        "0",
+        "1",
+        "é",
+        "WEB_PWA",
+        "APP_NATIVE",
+        "national_ELV",
+        "National_x",
+        "DIC",
+        " DOC ",
+        "eleve",
+        "a\tb",
+        "a\u{7f}",
+        "x\n",
+    ];
     prop_oneof![
         4 => proptest::sample::select(legal).prop_map(Value::from),
         4 => proptest::sample::select(near.to_vec()).prop_map(Value::from),
@@ -75,11 +91,19 @@ fn what_the_schema_takes_the_check_takes_and_the_other_way_round() {
     let plan = plan();
     let validator = jsonschema::validator_for(&schema(&plan)).expect("a validator");
     // A time's meaning is no matter of a schema.
-    let names: Vec<String> =
-        plan.fields().iter().map(|field| field.name.clone()).filter(|name| name != "cdt").chain(["other".to_owned()]).collect();
+    let names: Vec<String> = plan
+        .fields()
+        .iter()
+        .map(|field| field.name.clone())
+        .filter(|name| name != "cdt")
+        .chain(["other".to_owned()])
+        .collect();
     let change = (proptest::sample::select(names), proptest::option::weighted(0.9, value(&plan)));
-    let mut runner =
-        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let (taken, refused) = (Cell::new(0), Cell::new(0));
     let outcome = runner.run(&proptest::collection::vec(change, 0..4), |changes| {
         let mut hit = valid();
@@ -92,10 +116,18 @@ fn what_the_schema_takes_the_check_takes_and_the_other_way_round() {
         let accepted = is_accepted(&plan, &hit);
         let count = if accepted { &taken } else { &refused };
         count.set(count.get() + 1);
-        prop_assert_eq!(validator.is_valid(&Value::Object(hit.clone())), accepted, "{}", Value::Object(hit));
+        prop_assert_eq!(
+            validator.is_valid(&Value::Object(hit.clone())),
+            accepted,
+            "{}",
+            Value::Object(hit)
+        );
         Ok(())
     });
     outcome.expect("schema and check agree");
     let (taken, refused) = (taken.get(), refused.get());
-    assert!(taken > 1_000 && refused > 1_000, "{taken} taken, {refused} refused: the property says nothing");
+    assert!(
+        taken > 1_000 && refused > 1_000,
+        "{taken} taken, {refused} refused: the property says nothing"
+    );
 }

@@ -1,9 +1,16 @@
-//! The pure core under thousands of random histories with virtual time: a worker's lanes, retry queues and breaker around
-//! the real [`answer::read`], [`settle::decide`] and [`Breaker`], against a Matomo whose weather changes.
+//! The pure core under thousands of random histories with virtual time: a worker's lanes, retry
+//! queues and breaker around the real [`answer::read`], [`settle::decide`] and [`Breaker`], against
+//! a Matomo whose weather changes.
 //!
-//! What a test with real processes shows in half a minute for one history, this shows in milliseconds. A failing history is
-//! shrunk and printed.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test that fails may panic")]
+//! What a test with real processes shows in half a minute for one history, this shows in
+//! milliseconds. A failing history is shrunk and printed.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test that fails may panic"
+)]
 
 #[path = "simulation/matomo.rs"]
 mod matomo;
@@ -44,15 +51,28 @@ fn clear(longest_retry_after: u64) -> impl Strategy<Value = Weather> {
 }
 
 fn spell() -> impl Strategy<Value = Spell> {
-    (weather(), 1..3_000_u64).prop_map(|(weather, seconds)| Spell { weather, lasts: SECONDS(seconds) })
+    (weather(), 1..3_000_u64)
+        .prop_map(|(weather, seconds)| Spell { weather, lasts: SECONDS(seconds) })
 }
 
 fn history() -> impl Strategy<Value = History> {
     let hits = prop::collection::vec((0..600_u64, 0..12_u8), 1..150);
     let crashes = prop::collection::vec(0..4_000_u64, 0..3);
-    (hits, prop::collection::vec(spell(), 0..6), 1..5_usize, 1..12_usize, crashes, 0..3_u8, any::<bool>()).prop_map(
-        |(hits, spells, lanes, bulk, crashes, poison, superuser)| History {
-            hits: hits.into_iter().chain(trickle(&spells)).map(|(at, visitor)| (SECONDS(at), visitor)).collect(),
+    (
+        hits,
+        prop::collection::vec(spell(), 0..6),
+        1..5_usize,
+        1..12_usize,
+        crashes,
+        0..3_u8,
+        any::<bool>(),
+    )
+        .prop_map(|(hits, spells, lanes, bulk, crashes, poison, superuser)| History {
+            hits: hits
+                .into_iter()
+                .chain(trickle(&spells))
+                .map(|(at, visitor)| (SECONDS(at), visitor))
+                .collect(),
             spells,
             lanes,
             bulk,
@@ -61,12 +81,12 @@ fn history() -> impl Strategy<Value = History> {
             poison,
             superuser,
             delays: vec![SECONDS(600), SECONDS(1_200)],
-        },
-    )
+        })
 }
 
-/// A good hit every five minutes, until the longest retry after the last spell is over: while nothing but hits that Matomo
-/// cannot store comes in, nobody can tell them from an outage, and they wait.
+/// A good hit every five minutes, until the longest retry after the last spell is over: while
+/// nothing but hits that Matomo cannot store comes in, nobody can tell them from an outage, and
+/// they wait.
 fn trickle(spells: &[Spell]) -> impl Iterator<Item = (u64, u8)> {
     let end: u64 = spells.iter().map(|spell| spell.lasts.as_secs()).sum();
     (0..end + 12_000).step_by(300).map(|at| (at, u8::MAX))
@@ -75,7 +95,12 @@ fn trickle(spells: &[Spell]) -> impl Iterator<Item = (u64, u8)> {
 /// `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases * 4, failure_persistence: None, max_shrink_iters: 2_000, ..usual }
+    ProptestConfig {
+        cases: usual.cases * 4,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..usual
+    }
 }
 
 proptest! {

@@ -1,8 +1,14 @@
-//! The main job in one command: a school morning through a real RabbitMQ, two real workers and a stand-in Matomo, with an
-//! outage in the middle, and the books at the end.
+//! The main job in one command: a school morning through a real RabbitMQ, two real workers and a
+//! stand-in Matomo, with an outage in the middle, and the books at the end.
 //!
-//! `make demo` runs it. `DEMO_HITS` and `DEMO_SEED` change the morning; `AMQP_URL` brings your own broker.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a test that fails may panic")]
+//! `make demo` runs it. `DEMO_HITS` and `DEMO_SEED` change the morning; `AMQP_URL` brings your own
+//! broker.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that fails may panic"
+)]
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -62,7 +68,9 @@ async fn asked_to_stop() {
 
 fn number(name: &str, default: u64) -> anyhow::Result<u64> {
     match std::env::var(name) {
-        Ok(text) if !text.is_empty() => text.parse().with_context(|| format!("{name}={text} is not a number")),
+        Ok(text) if !text.is_empty() => {
+            text.parse().with_context(|| format!("{name}={text} is not a number"))
+        }
         _ => Ok(default),
     }
 }
@@ -76,7 +84,8 @@ async fn demo() -> anyhow::Result<bool> {
     {
         let mut ledger = matomo.ledger();
         // As a real Matomo was measured: a fixed cost a request, a smaller one a hit.
-        (ledger.per_request, ledger.per_hit) = (Duration::from_millis(10), Duration::from_micros(3_500));
+        (ledger.per_request, ledger.per_hit) =
+            (Duration::from_millis(10), Duration::from_micros(3_500));
     }
     println!("  a stand-in Matomo, {}", matomo.url());
     let prefix = format!("dnma.demo.{}", std::process::id());
@@ -86,9 +95,21 @@ async fn demo() -> anyhow::Result<bool> {
     outcome
 }
 
-async fn morning(broker: &Broker, matomo: &Matomo, queues: &Queues, prefix: &str, count: usize, seed: u64) -> anyhow::Result<bool> {
+async fn morning(
+    broker: &Broker,
+    matomo: &Matomo,
+    queues: &Queues,
+    prefix: &str,
+    count: usize,
+    seed: u64,
+) -> anyhow::Result<bool> {
     let url = matomo.url();
-    let vars = [("AMQP_URL", broker.url.as_str()), ("QUEUE_PREFIX", prefix), ("MATOMO_URL", &url), ("RETRY_DELAYS", "2s,4s")];
+    let vars = [
+        ("AMQP_URL", broker.url.as_str()),
+        ("QUEUE_PREFIX", prefix),
+        ("MATOMO_URL", &url),
+        ("RETRY_DELAYS", "2s,4s"),
+    ];
     let workers = [Worker::start(&vars).await?, Worker::start(&vars).await?];
     for worker in &workers {
         worker.ready().await?;
@@ -96,9 +117,14 @@ async fn morning(broker: &Broker, matomo: &Matomo, queues: &Queues, prefix: &str
     println!("  two workers, with RETRY_DELAYS=2s,4s instead of 10m,20m\n");
     let messages = hits::morning(seed, count);
     let broken = messages.iter().filter(|message| message.breaks_the_plan).count();
-    println!("A school morning: {count} hits, {RATE} a second, {broken} of which break the plan; Matomo goes away half way.");
+    println!(
+        "A school morning: {count} hits, {RATE} a second, {broken} of which break the plan; \
+         Matomo goes away half way."
+    );
     let bar = ProgressBar::new(u64::try_from(count)?);
-    bar.set_style(ProgressStyle::with_template("  {bar:40} {pos}/{len} in Matomo or rejected  {msg}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "  {bar:40} {pos}/{len} in Matomo or rejected  {msg}",
+    )?);
     let began = Instant::now();
     publish(messages, matomo, queues, &bar).await?;
     bar.set_message("the rest drains");
@@ -113,7 +139,12 @@ async fn morning(broker: &Broker, matomo: &Matomo, queues: &Queues, prefix: &str
 }
 
 /// Paced, with the outage in the middle.
-async fn publish(messages: Vec<Message>, matomo: &Matomo, queues: &Queues, bar: &ProgressBar) -> anyhow::Result<()> {
+async fn publish(
+    messages: Vec<Message>,
+    matomo: &Matomo,
+    queues: &Queues,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
     let count = messages.len();
     let tick = Duration::from_millis(100);
     let mut pace = tokio::time::interval(tick);
@@ -129,7 +160,9 @@ async fn publish(messages: Vec<Message>, matomo: &Matomo, queues: &Queues, bar: 
                 outage = Some(Instant::now());
                 say(bar, "Matomo is away (502): hits wait in their queues");
             }
-            Some(since) if since.elapsed() >= OUTAGE && matomo.ledger().situation != Situation::Fine => {
+            Some(since)
+                if since.elapsed() >= OUTAGE && matomo.ledger().situation != Situation::Fine =>
+            {
                 matomo.set(Situation::Fine);
                 say(bar, "Matomo is back");
             }
@@ -167,8 +200,14 @@ impl Books {
     }
 }
 
-/// Waits until every hit has come to rest, and reads the books from the queues and from Matomo's ledger.
-async fn settle(matomo: &Matomo, queues: &Queues, published: usize, bar: &ProgressBar) -> anyhow::Result<Books> {
+/// Waits until every hit has come to rest, and reads the books from the queues and from Matomo's
+/// ledger.
+async fn settle(
+    matomo: &Matomo,
+    queues: &Queues,
+    published: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<Books> {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let copies = matomo.copies();
@@ -198,17 +237,26 @@ fn report(books: &Books, matomo: &Matomo, took: Duration) {
     println!("\nThe books after {:.1} s", took.as_secs_f64());
     println!("  published           {published:>7}");
     println!("  in Matomo           {delivered:>7}   by {requests} requests");
-    println!("  rejected            {rejected:>7}   they break the plan; each says why in x-dnma-violations");
+    println!(
+        "  rejected            {rejected:>7}   they break the plan; each says why in \
+         x-dnma-violations"
+    );
     println!("  parked              {parked:>7}   their retries are spent");
     println!("  stored twice        {repeated:>7}");
     println!("  one visitor in two requests at once {overlaps}");
     if books.close() {
-        println!("\nThe books close: {published} = {delivered} + {rejected} + {parked}. Nothing was lost.");
+        println!(
+            "\nThe books close: {published} = {delivered} + {rejected} + {parked}. Nothing was \
+             lost."
+        );
         println!("\nWith your own broker and Matomo:");
         println!("  export AMQP_URL=amqps://relay:PASSWORD@rabbitmq.example.fr/VHOST");
         println!("  export MATOMO_URL=https://matomo.example.fr/ MATOMO_SITE_ID=1");
         println!("  dnma-relay check && dnma-relay run");
     } else {
-        println!("\nThe books do NOT close: {published} published, {} accounted for.", delivered + rejected + parked);
+        println!(
+            "\nThe books do NOT close: {published} published, {} accounted for.",
+            delivered + rejected + parked
+        );
     }
 }

@@ -15,7 +15,8 @@ use crate::service::config::Broker;
 
 mod print;
 
-/// Counters and queues are not read in the same instant: a difference has to last for so many looks.
+/// Counters and queues are not read in the same instant: a difference has to last for so many
+/// looks.
 const LOOKS: u32 = 5;
 
 /// Between two of them.
@@ -52,7 +53,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let broker = if is_set("AMQP_URL") || is_set("AMQP_URL_FILE") { Some(Broker::from_env()?) } else { None };
+    let broker = if is_set("AMQP_URL") || is_set("AMQP_URL_FILE") {
+        Some(Broker::from_env()?)
+    } else {
+        None
+    };
     let sounder = match &broker {
         Some(broker) => Some(Sounder::open(broker).await),
         None => None,
@@ -61,7 +66,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (record, statement) = loop {
         let (record, statement) = look(&options.workers, sounder.as_ref(), former.as_ref()).await?;
         // What is certain already does not change.
-        if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty() {
+        if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty()
+        {
             break (record, statement);
         }
         looks += 1;
@@ -89,7 +95,10 @@ async fn look(
     let (mut books, mut gaps) = (Vec::new(), Vec::new());
     let before = queues(sounder, &mut gaps).await;
     for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
-        let read = |body: Vec<u8>| serde_json::from_slice::<Books>(&body).map_err(|_| "its answer is no books of a dnma-relay".to_owned());
+        let read = |body: Vec<u8>| {
+            serde_json::from_slice::<Books>(&body)
+                .map_err(|_| "its answer is no books of a dnma-relay".to_owned())
+        };
         match said.and_then(read) {
             Ok(answer) => books.push(answer),
             Err(reason) => gaps.push(Gap::Silent { address, reason }),
@@ -97,13 +106,17 @@ async fn look(
     }
     let after = if before.is_some() { queues(sounder, &mut gaps).await } else { None };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
-    let record = Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
+    let record =
+        Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
     let mut statement = record.balance(former);
     statement.gaps.splice(0..0, gaps);
     Ok((record, statement))
 }
 
-async fn queues(sounder: Option<&Result<Sounder, BrokerError>>, gaps: &mut Vec<Gap>) -> Option<Queues> {
+async fn queues(
+    sounder: Option<&Result<Sounder, BrokerError>>,
+    gaps: &mut Vec<Gap>,
+) -> Option<Queues> {
     let reason = match sounder? {
         Ok(sounder) => match sounder.look().await {
             Ok(queues) => return Some(queues),
@@ -119,10 +132,19 @@ fn read(path: &Path) -> Result<Record, String> {
     let reader: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
-        Box::new(std::fs::File::open(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+        Box::new(
+            std::fs::File::open(path)
+                .map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
+        )
     };
     let record = serde_json::from_reader(std::io::BufReader::new(reader.take(MOST)));
-    record.map_err(|error| format!("{} is not what `dnma-relay books --json` wrote (line {})", path.display(), error.line()))
+    record.map_err(|error| {
+        format!(
+            "{} is not what `dnma-relay books --json` wrote (line {})",
+            path.display(),
+            error.line()
+        )
+    })
 }
 
 /// An empty value means "not set", as for every setting.

@@ -1,4 +1,5 @@
-//! `dnma-relay check`: the configuration in force, and whether broker and Matomo are as a relay needs them.
+//! `dnma-relay check`: the configuration in force, and whether broker and Matomo are as a relay
+//! needs them.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -41,7 +42,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let rows = settings.rows();
     let mut out = std::io::stdout().lock();
     if options.json {
-        let object: serde_json::Map<String, Value> = rows.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let object: serde_json::Map<String, Value> =
+            rows.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
     } else {
         for (name, value) in rows {
@@ -64,7 +66,11 @@ fn tell(findings: &[Finding], json: bool) -> anyhow::Result<()> {
             Outcome::Note => ("note", 33),
             Outcome::Wrong => ("wrong", 31),
         };
-        let word = if colours { format!("\u{1b}[{colour}m{word:<5}\u{1b}[0m") } else { format!("{word:<5}") };
+        let word = if colours {
+            format!("\u{1b}[{colour}m{word:<5}\u{1b}[0m")
+        } else {
+            format!("{word:<5}")
+        };
         writeln!(out, "{word}  {subject:<14} {text}")?;
         if let Some(remedy) = remedy {
             writeln!(out, "{:22}{remedy}", "")?;

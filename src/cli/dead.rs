@@ -1,4 +1,5 @@
-//! `dnma-relay dead`: what failed, why, whose, and what to do about it. The queues *parked* and *rejected* are the only store.
+//! `dnma-relay dead`: what failed, why, whose, and what to do about it. The queues *parked* and
+//! *rejected* are the only store.
 
 use std::process::ExitCode;
 
@@ -20,14 +21,16 @@ mod show;
 pub enum Command {
     /// List dead hits, one a line
     ///
-    /// Nothing is taken: the hits are back in their queue, in their order, when this ends; if it is killed they are back too, though
-    /// maybe in another order. Nobody else can look until it ends, so mind a pager. Visitors are not shown unless --reveal is given.
+    /// Nothing is taken: the hits are back in their queue, in their order, when this ends; if it is
+    /// killed they are back too, though maybe in another order. Nobody else can look until it
+    /// ends, so mind a pager. Visitors are not shown unless --reveal is given.
     ///
     /// Example: dnma-relay dead list --queue rejected --since 2h --exploitant ALPHA
     List(list::Options),
     /// Count dead hits by reason, field, value, or anything else
     ///
-    /// A rejected hit counts for each rule that rejected it. Beside a value that is in no list stands the nearest legal one.
+    /// A rejected hit counts for each rule that rejected it. Beside a value that is in no list
+    /// stands the nearest legal one.
     ///
     /// Example: dnma-relay dead group --by exploitant,reason
     Group(group::Options),
@@ -37,29 +40,34 @@ pub enum Command {
     Show(show::Options),
     /// Write dead hits to a file: NDJSON with body and headers
     ///
-    /// The queues stay as they are. A name that ends in .gz is packed. The file holds whole hits, visitors included, and can be
-    /// read by its owner alone; `validate` and `publish` read the bodies back. Exit code 1, and no file, if nothing was chosen.
+    /// The queues stay as they are. A name that ends in .gz is packed. The file holds whole hits,
+    /// visitors included, and can be read by its owner alone; `validate` and `publish` read the
+    /// bodies back. Exit code 1, and no file, if nothing was chosen.
     ///
     /// Example: dnma-relay dead export --queue parked parked.ndjson.gz
     Export(export::Options),
     /// Send dead hits again, through the main exchange
     ///
-    /// Each is published, confirmed by the broker, and only then taken out of its queue. Hits that would be rejected or parked
-    /// again, by the plan in force here, stay where they are (--unchecked sends them too). Those that would pass Matomo's limit of
-    /// 24 h first go first; while more than two seconds' worth of hits wait in the shards, the replay waits. Ctrl-C stops it in good
-    /// order. A receipt says what was done, without personal data. Exit code 1 if nothing was chosen, or something chosen was not sent.
+    /// Each is published, confirmed by the broker, and only then taken out of its queue. Hits that
+    /// would be rejected or parked again, by the plan in force here, stay where they are
+    /// (--unchecked sends them too). Those that would pass Matomo's limit of 24 h first go
+    /// first; while more than two seconds' worth of hits wait in the shards, the replay waits.
+    /// Ctrl-C stops it in good order. A receipt says what was done, without personal data. Exit
+    /// code 1 if nothing was chosen, or something chosen was not sent.
     ///
-    /// --fix mends on the way, may be given several times, and knows: rename:FIELD:OLD=NEW, upper:FIELD, trim:FIELD,
-    /// default:exploitant=VALUE, default:plateforme=VALUE, seconds (cdt from milliseconds), utc:ZONE (cdt from the local time of
-    /// a zone; a UNIX time only if it lies after the hit was first seen). Never the visitor. A hit with an array, an object or a
-    /// boolean in it is not mended.
+    /// --fix mends on the way, may be given several times, and knows: rename:FIELD:OLD=NEW,
+    /// upper:FIELD, trim:FIELD, default:exploitant=VALUE, default:plateforme=VALUE, seconds
+    /// (cdt from milliseconds), utc:ZONE (cdt from the local time of a zone; a UNIX time only
+    /// if it lies after the hit was first seen). Never the visitor. A hit with an array, an object
+    /// or a boolean in it is not mended.
     ///
-    /// Example: dnma-relay dead replay --reason not-in-list --field dimension8 --fix rename:dimension8:CANTINE=SERVICE_COLLECTIVITE --dry-run
+    /// Example: dnma-relay dead replay --reason not-in-list --field dimension8 --fix
+    /// rename:dimension8:CANTINE=SERVICE_COLLECTIVITE --dry-run
     Replay(replay::Options),
     /// Delete dead hits for good
     ///
-    /// Only with filters or --all. Asks for the number of hits to be typed, unless --yes is given, and leaves a receipt. Exit code 1 if
-    /// nothing was chosen.
+    /// Only with filters or --all. Asks for the number of hits to be typed, unless --yes is given,
+    /// and leaves a receipt. Exit code 1 if nothing was chosen.
     ///
     /// Example: dnma-relay dead purge --queue rejected --until 30days
     Purge(purge::Options),

@@ -24,7 +24,8 @@ const ALIVE: &[u8] = b"HTTP/1.1 200 ";
 pub async fn run() -> anyhow::Result<ExitCode> {
     let address = reachable(Settings::http_listen_from_env()?);
     let asked = tokio::time::timeout(TIMEOUT, ask(address)).await;
-    let answer = asked.with_context(|| format!("{address} does not answer within {} s", TIMEOUT.as_secs()))?;
+    let answer = asked
+        .with_context(|| format!("{address} does not answer within {} s", TIMEOUT.as_secs()))?;
     let answer = answer.with_context(|| format!("no relay answers on {address}"))?;
     ensure!(answer == ALIVE, "the relay on {address} hangs");
     Ok(ExitCode::SUCCESS)
@@ -32,7 +33,12 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 
 async fn ask(address: SocketAddr) -> std::io::Result<[u8; ALIVE.len()]> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(
+            format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        )
+        .await?;
     let mut answer = [0; ALIVE.len()];
     stream.read_exact(&mut answer).await?;
     Ok(answer)

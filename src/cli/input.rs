@@ -1,8 +1,9 @@
-//! Files of hits in every form that an ENT has them in: opened, told apart by their content, read in bounded memory, and with
-//! a progress bar.
+//! Files of hits in every form that an ENT has them in: opened, told apart by their content, read
+//! in bounded memory, and with a progress bar.
 //!
-//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines), [`table`]
-//! (CSV). Each
+//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
+//! `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines),
+//! [`table`] (CSV). Each
 //! gives one [`Record`] after the other; gzip is unpacked on the way.
 
 use std::fs::File;
@@ -61,7 +62,8 @@ const QUERY: &str = "application/x-www-form-urlencoded";
 const BUFFER: usize = 256 * 1024;
 
 impl Input {
-    /// Opens a file, or standard input for `-`. The progress bar is hidden until [`Input::show_progress`].
+    /// Opens a file, or standard input for `-`. The progress bar is hidden until
+    /// [`Input::show_progress`].
     pub(super) fn open(path: &str) -> anyhow::Result<Self> {
         let progress = ProgressBar::hidden();
         let (raw, bytes): (Box<dyn Read>, _) = if path == "-" {
@@ -74,7 +76,11 @@ impl Input {
         };
         let mut raw = BufReader::with_capacity(BUFFER, progress.wrap_read(raw));
         let packed = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let mut text: Text = if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+        let mut text: Text = if packed {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
+        } else {
+            Box::new(raw)
+        };
         if text.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
             text.consume('\u{feff}'.len_utf8());
         }
@@ -97,9 +103,13 @@ impl Input {
         match self.bytes {
             Some(bytes) => {
                 self.progress.set_length(bytes);
-                self.progress.set_style(ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} of about {duration}")?);
+                self.progress.set_style(ProgressStyle::with_template(
+                    "{bar:30} {percent:>3} %  {msg}  {elapsed} of about {duration}",
+                )?);
             }
-            None => self.progress.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?),
+            None => {
+                self.progress.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?)
+            }
         }
         Ok(())
     }

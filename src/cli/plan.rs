@@ -1,4 +1,5 @@
-//! `dnma-relay plan`: the tagging plan that is applied, its JSON Schema, and what changes from one plan to another.
+//! `dnma-relay plan`: the tagging plan that is applied, its JSON Schema, and what changes from one
+//! plan to another.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -78,9 +79,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 as_text(&plan, options.lang, &mut out)?;
             }
         }
-        Some(Command::Schema { which }) => writeln!(out, "{:#}", schema(&which.read().map_err(Unusable)?))?,
+        Some(Command::Schema { which }) => {
+            writeln!(out, "{:#}", schema(&which.read().map_err(Unusable)?))?
+        }
         Some(Command::Diff { from, to, json }) => {
-            let changes = changes::between(&named(from).map_err(Unusable)?, &named(to).map_err(Unusable)?);
+            let changes =
+                changes::between(&named(from).map_err(Unusable)?, &named(to).map_err(Unusable)?);
             if *json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&changes)?)?;
             } else {
@@ -97,7 +101,9 @@ impl Which {
         if let Some(path) = &self.plan {
             return read(path);
         }
-        let variable = || std::env::var_os("REFERENCE_LISTS").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let variable = || {
+            std::env::var_os("REFERENCE_LISTS").filter(|path| !path.is_empty()).map(PathBuf::from)
+        };
         let source = Source { lists: self.lists.clone().or_else(variable), ..Source::default() };
         source.plan().context("REFERENCE_LISTS (--lists)")
     }
@@ -108,14 +114,20 @@ fn read(path: &Path) -> anyhow::Result<Plan> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("{shown} cannot be read"))?;
     let mut text = String::new();
-    file.take(list::MAX_BYTES as u64).read_to_string(&mut text).with_context(|| format!("{shown} cannot be read"))?;
+    file.take(list::MAX_BYTES as u64)
+        .read_to_string(&mut text)
+        .with_context(|| format!("{shown} cannot be read"))?;
     Plan::parse(&text).with_context(|| format!("{shown} is not a plan"))
 }
 
 /// The plan of a file, or the built-in one by its version.
 fn named(path: &Path) -> anyhow::Result<Plan> {
     let built_in = Plan::built_in()?;
-    if path.as_os_str() == built_in.version.as_str() && !path.exists() { Ok(built_in) } else { read(path) }
+    if path.as_os_str() == built_in.version.as_str() && !path.exists() {
+        Ok(built_in)
+    } else {
+        read(path)
+    }
 }
 
 fn tell(change: &Change, out: &mut dyn Write) -> std::io::Result<()> {
@@ -155,12 +167,22 @@ fn as_text(plan: &Plan, lang: Lang, out: &mut dyn Write) -> std::io::Result<()> 
     for field in plan.fields() {
         let max = field.max.map(|max| format!("at most {max} characters")).unwrap_or_default();
         let list = field.list.as_ref().map(|list| format!("list {list}")).unwrap_or_default();
-        writeln!(out, "  {:<12} §{:<6} {:<29} {max:<24} {list}", field.name, field.section, need(field))?;
+        writeln!(
+            out,
+            "  {:<12} §{:<6} {:<29} {max:<24} {list}",
+            field.name,
+            field.section,
+            need(field)
+        )?;
     }
     for list in plan.lists() {
         writeln!(out, "\nList {}", list.name)?;
         if !list.is_loaded() {
-            let why = if plan.is_checked(list) { "kept by the DNMA outside the plan, and not loaded: not checked" } else { "not loaded" };
+            let why = if plan.is_checked(list) {
+                "kept by the DNMA outside the plan, and not loaded: not checked"
+            } else {
+                "not loaded"
+            };
             writeln!(out, "  {why}")?;
         }
         for value in list.values() {

@@ -27,7 +27,8 @@ pub struct Options {
     /// One JSON object at the end instead of a sentence
     #[arg(long)]
     json: bool,
-    /// Put this AMQP user into each message, for relays with TENANTS; the broker refuses any but the user of AMQP_URL
+    /// Put this AMQP user into each message, for relays with TENANTS; the broker refuses any but
+    /// the user of AMQP_URL
     #[arg(long, value_name = "USER")]
     user_id: Option<String>,
 }
@@ -58,7 +59,10 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
     let own = publisher.login();
     if let Some(user) = options.user_id.as_ref().filter(|user| **user != own) {
-        eprintln!("--user-id {user}: the broker refuses that unless {own}, the user of AMQP_URL, has the tag impersonator");
+        eprintln!(
+            "--user-id {user}: the broker refuses that unless {own}, the user of AMQP_URL, has \
+             the tag impersonator"
+        );
     }
     input.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
@@ -82,9 +86,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         if let Some(pace) = &mut pace {
             let Some(_) = stop.run_until_cancelled(pace.tick()).await else { continue };
         }
-        let visitor = hit::decode(body, content_type).ok().and_then(|hit| hit.visitor().map(str::to_owned));
+        let visitor =
+            hit::decode(body, content_type).ok().and_then(|hit| hit.visitor().map(str::to_owned));
         count.without_visitor += u64::from(visitor.is_none());
-        let published = publisher.publish(body, visitor.as_deref().unwrap_or_default(), content_type).await;
+        let published =
+            publisher.publish(body, visitor.as_deref().unwrap_or_default(), content_type).await;
         window.push_back((number, published.with_context(|| count.so_far())?));
         if window.len() >= WINDOW
             && let Some(oldest) = window.pop_front()
@@ -99,7 +105,10 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     input.finish();
     publisher.close().await;
     if let Some(error) = broken {
-        let so_far = format!("everything up to {} {} is confirmed, and nothing after it was sent", count.unit, count.settled_to);
+        let so_far = format!(
+            "everything up to {} {} is confirmed, and nothing after it was sent",
+            count.unit, count.settled_to
+        );
         return Err(error.context(so_far));
     }
     report(&count, options.json)?;
@@ -120,7 +129,8 @@ impl Count {
     /// Where to go on after the connection broke.
     fn so_far(&self) -> String {
         format!(
-            "the connection to RabbitMQ broke: everything up to {} {} is confirmed, later ones may have arrived",
+            "the connection to RabbitMQ broke: everything up to {} {} is confirmed, later ones \
+             may have arrived",
             self.unit, self.settled_to
         )
     }
@@ -133,13 +143,24 @@ fn report(count: &Count, json: bool) -> anyhow::Result<()> {
     }
     println!("{} published and confirmed by the broker", hits(count.published));
     if count.refused > 0 {
-        println!("{} refused by the broker: is the topology there? A relay declares it, or see `dnma-relay topology`", hits(count.refused));
+        println!(
+            "{} refused by the broker: is the topology there? A relay declares it, or see \
+             `dnma-relay topology`",
+            hits(count.refused)
+        );
     }
     if count.unreadable > 0 {
-        println!("{} longer than {} bytes, or in broken rows: not published", hits(count.unreadable), hit::MAX_BYTES);
+        println!(
+            "{} longer than {} bytes, or in broken rows: not published",
+            hits(count.unreadable),
+            hit::MAX_BYTES
+        );
     }
     if count.without_visitor > 0 {
-        println!("{} without a readable uid: a relay will reject such", hits(count.without_visitor));
+        println!(
+            "{} without a readable uid: a relay will reject such",
+            hits(count.without_visitor)
+        );
     }
     Ok(())
 }

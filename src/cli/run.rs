@@ -46,10 +46,17 @@ fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io
             }
         };
         let (name, most) = (signal().await, timeout.as_secs());
-        tracing::info!(signal = name, "stopping: what is in flight settles first, within {most} s; a second signal stops at once");
+        tracing::info!(
+            signal = name,
+            "stopping: what is in flight settles first, within {most} s; a second signal stops at \
+             once"
+        );
         shutdown.cancel();
         let name = signal().await;
-        tracing::warn!(signal = name, "stopped at once: hits in flight come back from the broker and may be stored twice");
+        tracing::warn!(
+            signal = name,
+            "stopped at once: hits in flight come back from the broker and may be stored twice"
+        );
         std::process::exit(1);
     });
     Ok(())

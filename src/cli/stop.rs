@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first one lets a command settle or give back what it holds, a second one ends it at once.
+//! Ctrl-C and SIGTERM: the first one lets a command settle or give back what it holds, a second one
+//! ends it at once.
 
 use std::io::Write;
 
@@ -10,7 +11,8 @@ const ENDED: i32 = 130;
 
 /// From here on signals are heard.
 pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
@@ -23,7 +25,8 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
         heard().await;
         told.cancel();
         // Nobody may read it.
-        let _told = writeln!(std::io::stderr(), "stopping in good order; a second signal stops at once");
+        let _told =
+            writeln!(std::io::stderr(), "stopping in good order; a second signal stops at once");
         heard().await;
         std::process::exit(ENDED);
     });

@@ -53,7 +53,10 @@ struct Answer {
 /// A configuration mistake, an output that cannot be written to, or (once) no worker that answers.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let language = options.lang.into();
-    let live = !options.once && !options.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let live = !options.once
+        && !options.json
+        && std::io::stdout().is_terminal()
+        && std::io::stdin().is_terminal();
     if live {
         return watch(&options.workers, language).await.map(|()| ExitCode::SUCCESS);
     }
@@ -76,21 +79,32 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Asks all at once. A worker that answers on two addresses is told once.
 async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer>> {
     let read = |body: Vec<u8>| {
-        let unreadable = language.of("tells no status that this version can read", "donne un état que cette version ne sait pas lire");
+        let unreadable = language.of(
+            "tells no status that this version can read",
+            "donne un état que cette version ne sait pas lire",
+        );
         serde_json::from_slice::<Status>(&body).map_err(|_| unreadable.to_owned())
     };
-    let said = workers::each(workers, language.of("status.json?lang=en", "status.json?lang=fr")).await?;
+    let said =
+        workers::each(workers, language.of("status.json?lang=en", "status.json?lang=fr")).await?;
     let silent = |reason| format!("{} ({reason})", language.of("does not answer", "ne répond pas"));
-    let answer = |workers::Answer { address, said }| Answer { address, status: said.map_err(silent).and_then(read) };
+    let answer = |workers::Answer { address, said }| Answer {
+        address,
+        status: said.map_err(silent).and_then(read),
+    };
     let mut answers: Vec<Answer> = said.into_iter().map(answer).collect();
     let mut seen = HashSet::new();
-    answers.retain(|answer| answer.status.as_ref().map_or(true, |status| seen.insert(status.worker.clone())));
+    answers.retain(|answer| {
+        answer.status.as_ref().map_or(true, |status| seen.insert(status.worker.clone()))
+    });
     Ok(answers)
 }
 
 fn object(answers: &[Answer], language: Language) -> serde_json::Value {
     let workers: Vec<_> = answers.iter().filter_map(|answer| answer.status.as_ref().ok()).collect();
-    let silent = answers.iter().filter_map(|answer| Some(json!({"address": answer.address, "why": answer.status.as_ref().err()?})));
+    let silent = answers.iter().filter_map(|answer| {
+        Some(json!({"address": answer.address, "why": answer.status.as_ref().err()?}))
+    });
     json!({"whole": screen::whole(answers, language), "workers": workers, "silent": silent.collect::<Vec<_>>()})
 }
 

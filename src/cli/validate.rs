@@ -33,7 +33,8 @@ use tally::Tally;
 pub struct Options {
     /// File of hits; - for standard input
     file: String,
-    /// Text groups equal violations; json has one object a hit and a summary at the end; html is one page to read and to send
+    /// Text groups equal violations; json has one object a hit and a summary at the end; html is
+    /// one page to read and to send
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Language of the messages
@@ -73,7 +74,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::new(input.counts());
     let mut survey = Survey::new(&plan);
     let mut now = Timestamp::now();
-    while let Some(record) = input.next().with_context(|| format!("{} could be read only up to hit {}", options.file, tally.hits))? {
+    while let Some(record) = input
+        .next()
+        .with_context(|| format!("{} could be read only up to hit {}", options.file, tally.hits))?
+    {
         if tally.hits.is_multiple_of(CLOCK_EVERY) {
             now = Timestamp::now();
         }
@@ -114,14 +118,26 @@ fn check(
 ) -> Vec<Violation> {
     let body = match &record.body {
         Ok(body) => body,
-        Err(broken) => return vec![Violation { value: Some(broken.clone()), ..Violation::of_message(Rule::Malformed) }],
+        Err(broken) => {
+            return vec![Violation {
+                value: Some(broken.clone()),
+                ..Violation::of_message(Rule::Malformed)
+            }];
+        }
     };
     match hit::decode(body, record.content_type) {
         Err(error) => vec![Violation::from(error)],
         Ok(hit) => {
-            // A file is no queue: how old its hits are says nothing of how old they would be when sent.
+            // A file is no queue: how old its hits are says nothing of how old they would be when
+            // sent.
             let default_site = options.site_id.as_deref();
-            let context = Context { first_seen: seen_at, default_site, sent_at: None, has_token: true, sender: Sender::Unchecked };
+            let context = Context {
+                first_seen: seen_at,
+                default_site,
+                sent_at: None,
+                has_token: true,
+                sender: Sender::Unchecked,
+            };
             let mut verdict = validate(plan, &hit, context);
             if let Some(checked) = &verdict.hit {
                 let sight = visits.sight(plan, checked);

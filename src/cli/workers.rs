@@ -1,4 +1,5 @@
-//! The running workers, as a command asks them: which addresses, and what each answers, within bounds.
+//! The running workers, as a command asks them: which addresses, and what each answers, within
+//! bounds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -23,8 +24,8 @@ const USUAL_PORT: u16 = 8080;
 /// Which workers to ask.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Workers {
-    /// Address of a worker, once for each; or a name that has one address per worker, as a headless Service of Kubernetes
-    /// [default: this machine, port of HTTP_LISTEN]
+    /// Address of a worker, once for each; or a name that has one address per worker, as a
+    /// headless Service of Kubernetes [default: this machine, port of HTTP_LISTEN]
     #[arg(long = "url", value_name = "URL", value_parser = address)]
     pub urls: Vec<Url>,
 }
@@ -38,8 +39,8 @@ pub struct Answer {
     pub said: Result<Vec<u8>, String>,
 }
 
-/// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at once, for at most 5 s. The order is that of the command line; one
-/// answer for each address.
+/// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at once, for at most 5
+/// s. The order is that of the command line; one answer for each address.
 ///
 /// # Errors
 /// A configuration mistake, when no address was given and `HTTP_LISTEN` is none.
@@ -49,8 +50,13 @@ pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> 
     let urls = if workers.urls.is_empty() { vec![here()?] } else { workers.urls.clone() };
     let answers = urls.into_iter().map(|url| async move {
         match resolve(&url).await {
-            Ok(addresses) => join_all(addresses.into_iter().map(|address| ask(&url, address, path))).await,
-            Err(reason) => vec![Answer { address: url.host_str().unwrap_or_default().to_owned(), said: Err(reason) }],
+            Ok(addresses) => {
+                join_all(addresses.into_iter().map(|address| ask(&url, address, path))).await
+            }
+            Err(reason) => vec![Answer {
+                address: url.host_str().unwrap_or_default().to_owned(),
+                said: Err(reason),
+            }],
         }
     });
     Ok(join_all(answers).await.into_iter().flatten().collect())
@@ -75,15 +81,22 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
 fn address(text: &str) -> Result<Url, String> {
     let is_short = !text.contains("://");
     let whole = if is_short { format!("http://{text}") } else { text.to_owned() };
-    let mut url = Url::parse(&whole).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let mut url = Url::parse(&whole)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if let Some(url) = url.as_mut().filter(|url| is_short && url.port().is_none()) {
         url.set_port(Some(USUAL_PORT)).map_err(|()| "no port can be added".to_owned())?;
     }
     let url = url.ok_or("not an address like http://dnma-relay:8080")?;
-    if url.username().is_empty() && url.password().is_none() { Ok(url) } else { Err("a user and password have no use here".to_owned()) }
+    if url.username().is_empty() && url.password().is_none() {
+        Ok(url)
+    } else {
+        Err("a user and password have no use here".to_owned())
+    }
 }
 
-/// Every address of the name. Where a worker has one of each kind, it is asked once: by IPv4, on which it listens by default.
+/// Every address of the name. Where a worker has one of each kind, it is asked once: by IPv4, on
+/// which it listens by default.
 async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     let port = url.port_or_known_default().unwrap_or(80);
     let name = match url.host() {
@@ -93,8 +106,10 @@ async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
         None => return Err("no host".to_owned()),
     };
     let found = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name, port))).await;
-    let found = found.map_err(|_| format!("the name is not resolved within {} s", TIMEOUT.as_secs()))?;
-    let mut addresses: Vec<SocketAddr> = found.map_err(|error| format!("the name cannot be resolved: {error}"))?.collect();
+    let found =
+        found.map_err(|_| format!("the name is not resolved within {} s", TIMEOUT.as_secs()))?;
+    let mut addresses: Vec<SocketAddr> =
+        found.map_err(|error| format!("the name cannot be resolved: {error}"))?.collect();
     if addresses.iter().any(SocketAddr::is_ipv4) {
         addresses.retain(SocketAddr::is_ipv4);
     }
@@ -106,7 +121,8 @@ async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
 async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
     let asking = async {
         // No proxy: these addresses are of the inside.
-        let client = Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
+        let client =
+            Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
         // The name stays in the request, for a certificate or a gateway that asks for it.
         let client = client.resolve(url.host_str().unwrap_or_default(), address).build()?;
         client.get(under(url, path)).send().await
@@ -119,7 +135,8 @@ async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
 }
 
 fn under(url: &Url, path: &str) -> Url {
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (path, query) =
+        path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let mut whole = url.clone();
     whole.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
     whole.set_query(query);
@@ -136,7 +153,12 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= MOST => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(format!("answers with more than {} MiB: not a dnma-relay", MOST / 1024 / 1024)),
+            Ok(Some(_)) => {
+                return Err(format!(
+                    "answers with more than {} MiB: not a dnma-relay",
+                    MOST / 1024 / 1024
+                ));
+            }
             Ok(None) => return Ok(bytes),
             Err(error) => return Err(reason(&error)),
         }
@@ -144,7 +166,11 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
 }
 
 fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() { format!("no answer within {} s", TIMEOUT.as_secs()) } else { cause(error) }
+    if error.is_timeout() {
+        format!("no answer within {} s", TIMEOUT.as_secs())
+    } else {
+        cause(error)
+    }
 }
 
 #[cfg(test)]
@@ -155,10 +181,17 @@ mod tests {
 
     #[test]
     fn what_is_listened_on_everywhere_is_asked_on_loopback() {
-        for (listen, asked) in
-            [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:9", "[::1]:9"), ("127.0.0.1:1", "127.0.0.1:1"), ("10.0.0.7:1", "10.0.0.7:1")]
-        {
-            assert_eq!(reachable(listen.parse().expect("listen")), asked.parse().expect("asked"), "{listen}");
+        for (listen, asked) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:9", "[::1]:9"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.0.0.7:1", "10.0.0.7:1"),
+        ] {
+            assert_eq!(
+                reachable(listen.parse().expect("listen")),
+                asked.parse().expect("asked"),
+                "{listen}"
+            );
         }
     }
 
@@ -197,13 +230,25 @@ mod tests {
 
     #[tokio::test]
     async fn each_address_has_its_answer_or_the_reason_why_not() {
-        let (fine, missing, endless) = (answers("200 OK", 3).await, answers("404 Not Found", 0).await, answers("200 OK", MOST + 1).await);
-        let nobody = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
-        let urls = [fine, missing, endless, nobody].into_iter().map(|to| address(&format!("http://localhost:{}", to.port())).expect("url"));
+        let (fine, missing, endless) = (
+            answers("200 OK", 3).await,
+            answers("404 Not Found", 0).await,
+            answers("200 OK", MOST + 1).await,
+        );
+        let nobody = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a port")
+            .local_addr()
+            .expect("an address");
+        let urls = [fine, missing, endless, nobody]
+            .into_iter()
+            .map(|to| address(&format!("http://localhost:{}", to.port())).expect("url"));
         let workers = Workers { urls: urls.collect() };
         let answers = each(&workers, "books.json").await.expect("addresses");
-        let said: Vec<_> =
-            answers.into_iter().map(|answer| answer.said.map_err(|reason| reason.chars().take(18).collect::<String>())).collect();
+        let said: Vec<_> = answers
+            .into_iter()
+            .map(|answer| answer.said.map_err(|reason| reason.chars().take(18).collect::<String>()))
+            .collect();
         assert_eq!(
             said,
             [

@@ -1,8 +1,8 @@
 //! What came back from a request → what it means for the hits that it carried.
 //!
-//! Matomo answers 200 or 204 to hits that it did not store, 400 to good hits while its database is away, and 500 to a whole
-//! bulk for the sake of one hit. [`read`] knows all that; what becomes of the hits is decided in
-//! [`settle`](super::settle).
+//! Matomo answers 200 or 204 to hits that it did not store, 400 to good hits while its database is
+//! away, and 500 to a whole bulk for the sake of one hit. [`read`] knows all that; what becomes of
+//! the hits is decided in [`settle`](super::settle).
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ pub enum Answer {
     },
     /// No connection: nothing was sent.
     Unreachable,
-    /// No answer in time. Matomo goes on with a request whose client left, so the hits may be stored.
+    /// No answer in time. Matomo goes on with a request whose client left, so the hits may be
+    /// stored.
     TimedOut,
     /// The connection broke after the request was under way: the hits may be stored.
     Broken,
@@ -125,7 +126,8 @@ pub struct Failure {
 /// What an answer means for the hits of its request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
-    /// All stored; `queued`: taken by the QueuedTracking plugin, which stores later and tells nobody.
+    /// All stored; `queued`: taken by the QueuedTracking plugin, which stores later and tells
+    /// nobody.
     Stored {
         /// By the plugin.
         queued: bool,
@@ -151,7 +153,10 @@ impl Reading {
     /// What went wrong, if it was the whole request.
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Suspect(failure) | Self::Down(failure) | Self::DownInDoubt(failure) | Self::Doubt(failure) => Some(*failure),
+            Self::Suspect(failure)
+            | Self::Down(failure)
+            | Self::DownInDoubt(failure)
+            | Self::Doubt(failure) => Some(*failure),
             Self::Stored { .. } | Self::Refused { .. } => None,
         }
     }
@@ -160,9 +165,15 @@ impl Reading {
 /// Reads the answer to a request of `sent` hits.
 pub fn read(api: Api, answer: &Answer, sent: usize) -> Reading {
     let (status, body) = match answer {
-        Answer::Unreachable => return Reading::Down(Failure { reason: Reason::Unreachable, status: None }),
-        Answer::TimedOut => return Reading::DownInDoubt(Failure { reason: Reason::Timeout, status: None }),
-        Answer::Broken => return Reading::DownInDoubt(Failure { reason: Reason::ConnectionLost, status: None }),
+        Answer::Unreachable => {
+            return Reading::Down(Failure { reason: Reason::Unreachable, status: None });
+        }
+        Answer::TimedOut => {
+            return Reading::DownInDoubt(Failure { reason: Reason::Timeout, status: None });
+        }
+        Answer::Broken => {
+            return Reading::DownInDoubt(Failure { reason: Reason::ConnectionLost, status: None });
+        }
         Answer::Response { status, body, .. } => (*status, body),
     };
     let failure = |reason| Failure { reason, status: Some(status) };
@@ -187,7 +198,8 @@ pub fn read(api: Api, answer: &Answer, sent: usize) -> Reading {
 
 fn counted(counts: &Counts, sent: usize, status: u16) -> Reading {
     let failure = |reason| Failure { reason, status: Some(status) };
-    let total = counts.tracked.checked_add(counts.invalid).and_then(|total| usize::try_from(total).ok());
+    let total =
+        counts.tracked.checked_add(counts.invalid).and_then(|total| usize::try_from(total).ok());
     if counts.status != "success" {
         return Reading::Down(failure(Reason::NotMatomo));
     }
@@ -213,7 +225,9 @@ fn credible(places: &[usize], invalid: u64, sent: usize) -> bool {
     let mut seen = places.to_vec();
     seen.sort_unstable();
     seen.dedup();
-    u64::try_from(seen.len()) == Ok(invalid) && places.len() == seen.len() && seen.iter().all(|place| *place < sent)
+    u64::try_from(seen.len()) == Ok(invalid)
+        && places.len() == seen.len()
+        && seen.iter().all(|place| *place < sent)
 }
 
 #[cfg(test)]
@@ -221,7 +235,11 @@ mod tests {
     use super::*;
 
     fn response(status: u16, content_type: &str, body: &str) -> Answer {
-        Answer::Response { status, body: Body::read(content_type, body.as_bytes()), retry_after: None }
+        Answer::Response {
+            status,
+            body: Body::read(content_type, body.as_bytes()),
+            retry_after: None,
+        }
     }
     fn json(body: &str) -> Answer {
         response(200, "application/json", body)
@@ -235,25 +253,46 @@ mod tests {
 
     #[test]
     fn a_200_is_delivered_only_if_the_count_adds_up() {
-        assert_eq!(read(Api::Bulk, &json(r#"{"status":"success","tracked":3,"invalid":0}"#), 3), Reading::Stored { queued: false });
+        assert_eq!(
+            read(Api::Bulk, &json(r#"{"status":"success","tracked":3,"invalid":0}"#), 3),
+            Reading::Stored { queued: false }
+        );
         let cases = [
             (json(r#"{"status":"success","tracked":0,"invalid":0}"#), Reason::TrackerOff),
             (json(r#"{"status":"success","tracked":2,"invalid":0}"#), Reason::CountMismatch),
             (json(r#"{"status":"success","tracked":4,"invalid":0}"#), Reason::CountMismatch),
-            (json(r#"{"status":"success","tracked":18446744073709551615,"invalid":4}"#), Reason::CountMismatch),
+            (
+                json(r#"{"status":"success","tracked":18446744073709551615,"invalid":4}"#),
+                Reason::CountMismatch,
+            ),
             (json(r#"{"status":"error","tracked":3,"invalid":0}"#), Reason::NotMatomo),
             (json("[]"), Reason::NotMatomo),
-            (response(200, "text/html", "Error:SQLSTATE[HY000]: General error: 2006"), Reason::NotMatomo),
-            (response(200, "text/html", r#"{"status":"success","tracked":3,"invalid":0}"#), Reason::NotMatomo),
+            (
+                response(200, "text/html", "Error:SQLSTATE[HY000]: General error: 2006"),
+                Reason::NotMatomo,
+            ),
+            (
+                response(200, "text/html", r#"{"status":"success","tracked":3,"invalid":0}"#),
+                Reason::NotMatomo,
+            ),
             (response(200, "text/html", ""), Reason::NotMatomo),
             (response(200, "image/gif", "GIF too short"), Reason::NotMatomo),
         ];
         for (answer, expected) in cases {
             assert_eq!(reason(&read(Api::Bulk, &answer, 3)), Some(expected), "{answer:?}");
         }
-        assert_eq!(read(Api::Bulk, &response(200, "image/gif", &gif()), 3), Reading::Stored { queued: true });
-        assert_eq!(read(Api::Single, &response(200, "image/gif", &gif()), 1), Reading::Stored { queued: false });
-        assert_eq!(reason(&read(Api::Single, &json(r#"{"status":"success","tracked":0,"invalid":0}"#), 1)), Some(Reason::NotMatomo));
+        assert_eq!(
+            read(Api::Bulk, &response(200, "image/gif", &gif()), 3),
+            Reading::Stored { queued: true }
+        );
+        assert_eq!(
+            read(Api::Single, &response(200, "image/gif", &gif()), 1),
+            Reading::Stored { queued: false }
+        );
+        assert_eq!(
+            reason(&read(Api::Single, &json(r#"{"status":"success","tracked":0,"invalid":0}"#), 1)),
+            Some(Reason::NotMatomo)
+        );
     }
 
     #[test]
@@ -262,10 +301,19 @@ mod tests {
             Reading::Refused { places, .. } => places,
             other => panic!("{other:?}"),
         };
-        assert_eq!(refused(r#"{"status":"success","tracked":2,"invalid":1,"invalid_indices":[1]}"#), Some(vec![1]));
+        assert_eq!(
+            refused(r#"{"status":"success","tracked":2,"invalid":1,"invalid_indices":[1]}"#),
+            Some(vec![1])
+        );
         assert_eq!(refused(r#"{"status":"success","tracked":2,"invalid":1}"#), None);
-        assert_eq!(refused(r#"{"status":"success","tracked":2,"invalid":1,"invalid_indices":[3]}"#), None);
-        assert_eq!(refused(r#"{"status":"success","tracked":1,"invalid":2,"invalid_indices":[1,1]}"#), None);
+        assert_eq!(
+            refused(r#"{"status":"success","tracked":2,"invalid":1,"invalid_indices":[3]}"#),
+            None
+        );
+        assert_eq!(
+            refused(r#"{"status":"success","tracked":1,"invalid":2,"invalid_indices":[1,1]}"#),
+            None
+        );
         assert_eq!(refused(r#"{"status":"success","tracked":0,"invalid":3}"#), Some(vec![0, 1, 2]));
     }
 }

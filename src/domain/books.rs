@@ -1,7 +1,8 @@
-//! The daily balance: what became of the hits of each account (exploitant, plateforme, site), as one worker counts it.
+//! The daily balance: what became of the hits of each account (exploitant, plateforme, site), as
+//! one worker counts it.
 //!
-//! Within a worker every hit that was received has exactly one fate or is in flight: an account closes. What several workers
-//! add up to, and what the broker says to it, is the [`Statement`].
+//! Within a worker every hit that was received has exactly one fate or is in flight: an account
+//! closes. What several workers add up to, and what the broker says to it, is the [`Statement`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,7 +25,8 @@ pub use statement::{Line, Looks, Queues, Record, Row, Since, Statement};
 /// What stands for every value that is not in the reference lists.
 pub const OTHER: &str = "other";
 
-/// Longest idsite that has an account of its own: more digits than Matomo's column holds are nobody's site.
+/// Longest idsite that has an account of its own: more digits than Matomo's column holds are
+/// nobody's site.
 const MAX_SITE_DIGITS: usize = 10;
 
 /// Whose hits.
@@ -79,7 +81,8 @@ pub struct Figures {
     pub returned: u64,
     /// Taken from the broker, and without a fate yet.
     pub in_flight: u64,
-    /// How often a hit was sent again although Matomo may have stored it. No fate: such a hit has one beside.
+    /// How often a hit was sent again although Matomo may have stored it. No fate: such a hit has
+    /// one beside.
     pub doubtful: u64,
 }
 
@@ -109,7 +112,10 @@ pub struct Books {
 
 /// The site, if it may name an account: a plain number.
 pub fn site(value: Option<&str>) -> Option<&str> {
-    value.filter(|value| (1..=MAX_SITE_DIGITS).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit()))
+    value.filter(|value| {
+        (1..=MAX_SITE_DIGITS).contains(&value.len())
+            && value.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 impl Figures {
@@ -137,7 +143,8 @@ impl Figures {
             Settlement::Retry { .. } => self.retried += 1,
             Settlement::Park { .. } => self.parked += 1,
             Settlement::Reject { violations } => {
-                *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() += 1;
+                *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() +=
+                    1;
             }
             Settlement::Return => self.returned += 1,
         }
@@ -150,13 +157,20 @@ impl Figures {
 
     /// Hits that have a fate, and those in flight. The same as `received`, or hits are missing.
     pub fn accounted(&self) -> u64 {
-        self.delivered + self.rejected() + self.retried + self.parked + self.returned + self.in_flight
+        self.delivered
+            + self.rejected()
+            + self.retried
+            + self.parked
+            + self.returned
+            + self.in_flight
     }
 }
 
 impl AddAssign<&Figures> for Figures {
     fn add_assign(&mut self, other: &Figures) {
-        let Figures { received, came_back, redelivered, delivered, delivered_before, rejected, .. } = other;
+        let Figures {
+            received, came_back, redelivered, delivered, delivered_before, rejected, ..
+        } = other;
         self.received += received;
         self.came_back += came_back;
         self.redelivered += redelivered;
@@ -201,8 +215,15 @@ mod tests {
             Settlement::Return,
         ];
         let mut figures = Figures::default();
-        for arrival in
-            [Arrival::First, Arrival::CameBack, Arrival::Redelivered, Arrival::Replayed(Grave::Parked)].iter().cycle().take(fates.len() + 1)
+        for arrival in [
+            Arrival::First,
+            Arrival::CameBack,
+            Arrival::Redelivered,
+            Arrival::Replayed(Grave::Parked),
+        ]
+        .iter()
+        .cycle()
+        .take(fates.len() + 1)
         {
             figures.receive(*arrival);
             assert_eq!(figures.accounted(), figures.received);
@@ -220,23 +241,46 @@ mod tests {
 
     #[test]
     fn a_site_is_a_plain_number() {
-        for (value, named) in
-            [("1", true), ("1234567890", true), ("12345678901", false), ("", false), ("-1", false), ("1 ", false), ("１", false)]
-        {
+        for (value, named) in [
+            ("1", true),
+            ("1234567890", true),
+            ("12345678901", false),
+            ("", false),
+            ("-1", false),
+            ("1 ", false),
+            ("１", false),
+        ] {
             assert_eq!(site(Some(value)).is_some(), named, "{value}");
         }
     }
 
     #[test]
     fn what_a_worker_answers_is_read_again() {
-        let figures = Figures { received: 3, delivered: 2, rejected: BTreeMap::from([("malformed".into(), 1)]), ..Figures::default() };
-        let name = Name { exploitant: "A".to_owned(), plateforme: OTHER.to_owned(), idsite: "1".to_owned() };
+        let figures = Figures {
+            received: 3,
+            delivered: 2,
+            rejected: BTreeMap::from([("malformed".into(), 1)]),
+            ..Figures::default()
+        };
+        let name = Name {
+            exploitant: "A".to_owned(),
+            plateforme: OTHER.to_owned(),
+            idsite: "1".to_owned(),
+        };
         let at = "2026-11-24T06:00:00Z".parse().expect("a time");
-        let books = Books { worker: "relay-0-1".to_owned(), started_at: at, at, accounts: vec![Account { name, figures }] };
+        let books = Books {
+            worker: "relay-0-1".to_owned(),
+            started_at: at,
+            at,
+            accounts: vec![Account { name, figures }],
+        };
         let json = serde_json::to_string(&books).expect("writes");
         assert_eq!(serde_json::from_str::<Books>(&json).expect("reads"), books);
         let older = r#"{"worker":"w","started_at":"2026-11-24T06:00:00Z","at":"2026-11-24T06:00:00Z","accounts":[
             {"exploitant":"A","plateforme":"B","idsite":"1","received":1,"delivered":1,"from_the_future":7}]}"#;
-        assert_eq!(serde_json::from_str::<Books>(older).expect("reads").accounts[0].figures.received, 1);
+        assert_eq!(
+            serde_json::from_str::<Books>(older).expect("reads").accounts[0].figures.received,
+            1
+        );
     }
 }

@@ -1,14 +1,14 @@
 //! Closed / open / half-open, fed with what an answer said and when.
 //!
-//! While the breaker is open the backlog waits in the shards and nothing is sent but single real hits as probes, so an
-//! outage spends the retries of the hits that met it and of no others.
+//! While the breaker is open the backlog waits in the shards and nothing is sent but single real
+//! hits as probes, so an outage spends the retries of the hits that met it and of no others.
 
 use std::time::{Duration, Instant};
 
 use super::answer::Reading;
 
-/// So many failures in a row, each of which could be one hit's fault, are Matomo's fault: a database that is away answers
-/// 400 or 500 to every single hit.
+/// So many failures in a row, each of which could be one hit's fault, are Matomo's fault: a
+/// database that is away answers 400 or 500 to every single hit.
 pub const SUSPECT_RUN: u32 = 5;
 
 /// A `Retry-After` beyond this is not believed: in 24 h the hits need a token.
@@ -43,7 +43,8 @@ impl From<&Reading> for Signal {
 pub enum Permission {
     /// Yes.
     Go,
-    /// Yes, with one hit, whose answer must be [`Breaker::record`]ed (or the probe [`Breaker::abandon`]ed).
+    /// Yes, with one hit, whose answer must be [`Breaker::record`]ed (or the probe
+    /// [`Breaker::abandon`]ed).
     Probe,
     /// Not before this time.
     WaitUntil(Instant),
@@ -88,7 +89,8 @@ struct Outage {
     probing: bool,
 }
 
-/// After an outage the requests come back one by one: a Matomo that can answer one may not stand all lanes at once.
+/// After an outage the requests come back one by one: a Matomo that can answer one may not stand
+/// all lanes at once.
 #[derive(Debug)]
 struct Recovery {
     room: u32,
@@ -106,11 +108,14 @@ impl Breaker {
         Self { pause, run: 0, outage: None, recovery: None }
     }
 
-    /// May a request go out now? Whoever gets a yes answers with [`Breaker::record`] or [`Breaker::abandon`].
+    /// May a request go out now? Whoever gets a yes answers with [`Breaker::record`] or
+    /// [`Breaker::abandon`].
     pub fn ask(&mut self, now: Instant) -> Permission {
         match (&mut self.outage, &mut self.recovery) {
             (None, None) => Permission::Go,
-            (None, Some(recovery)) if recovery.under_way >= recovery.room => Permission::WaitForAnswer,
+            (None, Some(recovery)) if recovery.under_way >= recovery.room => {
+                Permission::WaitForAnswer
+            }
             (None, Some(recovery)) => {
                 recovery.under_way += 1;
                 Permission::Go
@@ -124,15 +129,30 @@ impl Breaker {
         }
     }
 
-    /// Takes in the answer to a request. While the breaker is open only a probe's answer counts: others left before.
-    pub fn record(&mut self, signal: Signal, probe: bool, retry_after: Option<Duration>, now: Instant) -> Option<Change> {
+    /// Takes in the answer to a request. While the breaker is open only a probe's answer counts:
+    /// others left before.
+    pub fn record(
+        &mut self,
+        signal: Signal,
+        probe: bool,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Change> {
         let pause = self.pause;
-        let wait = |failures| retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).max(pause(failures));
+        let wait = |failures| {
+            retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).max(pause(failures))
+        };
         let Some(outage) = &mut self.outage else {
             self.answered(signal);
             if signal == Signal::Down || self.run >= SUSPECT_RUN {
-                let failures = self.recovery.take().map_or(0, |recovery| recovery.failures.saturating_add(1));
-                self.outage = Some(Outage { since: now, failures, until: now + wait(failures), probing: false });
+                let failures =
+                    self.recovery.take().map_or(0, |recovery| recovery.failures.saturating_add(1));
+                self.outage = Some(Outage {
+                    since: now,
+                    failures,
+                    until: now + wait(failures),
+                    probing: false,
+                });
                 return Some(Change::Opened);
             }
             return None;
@@ -180,7 +200,9 @@ impl Breaker {
     pub fn abandon(&mut self, probe: bool) {
         match (&mut self.outage, &mut self.recovery) {
             (Some(outage), _) if probe => outage.probing = false,
-            (None, Some(recovery)) if !probe => recovery.under_way = recovery.under_way.saturating_sub(1),
+            (None, Some(recovery)) if !probe => {
+                recovery.under_way = recovery.under_way.saturating_sub(1)
+            }
             _ => {}
         }
     }
@@ -220,14 +242,25 @@ mod tests {
         let (mut breaker, t) = breaker();
         assert_eq!(breaker.ask(t), Permission::Go);
         assert_eq!(breaker.record(Signal::Down, false, None, t), Some(Change::Opened));
-        assert_eq!(breaker.record(Signal::Works, false, None, t), None, "an answer from before the outage closes nothing");
+        assert_eq!(
+            breaker.record(Signal::Works, false, None, t),
+            None,
+            "an answer from before the outage closes nothing"
+        );
         assert_eq!(breaker.ask(t), Permission::WaitUntil(t + SECOND));
         assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
         assert_eq!(breaker.ask(t + SECOND), Permission::WaitForAnswer, "one probe at a time");
         assert_eq!(breaker.record(Signal::Down, true, None, t + SECOND), None);
-        assert_eq!(breaker.ask(t + SECOND), Permission::WaitUntil(t + SECOND * 3), "the wait grows");
+        assert_eq!(
+            breaker.ask(t + SECOND),
+            Permission::WaitUntil(t + SECOND * 3),
+            "the wait grows"
+        );
         assert_eq!(breaker.ask(t + SECOND * 3), Permission::Probe);
-        assert_eq!(breaker.record(Signal::Works, true, None, t + SECOND * 4), Some(Change::Closed(SECOND * 4)));
+        assert_eq!(
+            breaker.record(Signal::Works, true, None, t + SECOND * 4),
+            Some(Change::Closed(SECOND * 4))
+        );
         assert_eq!(breaker.ask(t + SECOND * 4), Permission::Go);
     }
 
@@ -236,13 +269,19 @@ mod tests {
         let (mut breaker, t) = breaker();
         assert_eq!(breaker.record(Signal::Down, false, None, t), Some(Change::Opened));
         assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
-        assert!(matches!(breaker.record(Signal::Works, true, None, t + SECOND), Some(Change::Closed(_))));
+        assert!(matches!(
+            breaker.record(Signal::Works, true, None, t + SECOND),
+            Some(Change::Closed(_))
+        ));
         assert_eq!(breaker.ask(t + SECOND), Permission::Go);
         assert_eq!(breaker.ask(t + SECOND), Permission::WaitForAnswer);
         breaker.abandon(false);
         assert_eq!(breaker.ask(t + SECOND), Permission::Go);
         assert_eq!(breaker.record(Signal::Works, false, None, t + SECOND), None);
-        assert_eq!([breaker.ask(t), breaker.ask(t), breaker.ask(t)], [Permission::Go, Permission::Go, Permission::WaitForAnswer]);
+        assert_eq!(
+            [breaker.ask(t), breaker.ask(t), breaker.ask(t)],
+            [Permission::Go, Permission::Go, Permission::WaitForAnswer]
+        );
         // It falls over again: the pause is longer than the first time.
         assert_eq!(breaker.record(Signal::Down, false, None, t + SECOND), Some(Change::Opened));
         assert_eq!(breaker.ask(t + SECOND), Permission::WaitUntil(t + SECOND * 3));
@@ -264,7 +303,10 @@ mod tests {
     #[test]
     fn retry_after_is_honoured_within_reason() {
         let (mut breaker, t) = breaker();
-        assert_eq!(breaker.record(Signal::Down, false, Some(SECOND * 120), t), Some(Change::Opened));
+        assert_eq!(
+            breaker.record(Signal::Down, false, Some(SECOND * 120), t),
+            Some(Change::Opened)
+        );
         assert_eq!(breaker.ask(t), Permission::WaitUntil(t + SECOND * 120));
         assert_eq!(breaker.ask(t + SECOND * 120), Permission::Probe);
         assert_eq!(breaker.record(Signal::Down, true, Some(SECOND * 1_000_000), t), None);

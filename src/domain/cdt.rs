@@ -1,18 +1,21 @@
 //! `cdt`, the time of a hit: UNIX seconds or a datetime → UTC (RFTI §3.2.1, §4.2).
 //!
-//! Matomo is silent about most faults here: a time in the future (even by a second), in milliseconds, or unreadable is
-//! replaced by its own "now" and answered with 2xx, so a hit that was retried would move to another day. So the relay sends
-//! whole UNIX seconds, never in the future, and reports what it found.
+//! Matomo is silent about most faults here: a time in the future (even by a second), in
+//! milliseconds, or unreadable is replaced by its own "now" and answered with 2xx, so a hit that
+//! was retried would move to another day. So the relay sends whole UNIX seconds, never in the
+//! future, and reports what it found.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use thiserror::Error;
 
-/// Matomo refuses a hit whose `cdt` is this old, in seconds, unless the request carries a token with write access.
+/// Matomo refuses a hit whose `cdt` is this old, in seconds, unless the request carries a token
+/// with write access.
 pub const NEEDS_TOKEN_AFTER: i64 = 86_400;
 
-/// A hit that comes this close to [`NEEDS_TOKEN_AFTER`] may cross it while the request is under way, in seconds.
+/// A hit that comes this close to [`NEEDS_TOKEN_AFTER`] may cross it while the request is under
+/// way, in seconds.
 pub const NEAR_LIMIT: i64 = 120;
 
 /// From this age on, in seconds, the operator has little time left before hits need a token (20 h).
@@ -24,7 +27,8 @@ pub enum CdtError {
     /// Neither a number nor a date and time; or zero, negative, or before 2000.
     #[error("neither a UNIX timestamp nor a date and time")]
     Unreadable,
-    /// A UNIX time in milliseconds, which Matomo takes for the far future. The same time in seconds.
+    /// A UNIX time in milliseconds, which Matomo takes for the far future. The same time in
+    /// seconds.
     #[error("milliseconds; in seconds it is {0}")]
     Milliseconds(i64),
 }
@@ -43,7 +47,9 @@ pub fn parse(text: &str) -> Result<Timestamp, CdtError> {
     if let Some(seconds) = unix(text) {
         return match seconds {
             FIRST..LAST => Timestamp::from_second(seconds).map_err(|_| CdtError::Unreadable),
-            _ if (FIRST..LAST).contains(&(seconds / 1000)) => Err(CdtError::Milliseconds(seconds / 1000)),
+            _ if (FIRST..LAST).contains(&(seconds / 1000)) => {
+                Err(CdtError::Milliseconds(seconds / 1000))
+            }
             _ => Err(CdtError::Unreadable),
         };
     }
@@ -81,8 +87,8 @@ pub enum Lag {
     LocalTime(i64),
 }
 
-/// How much network and clock may have eaten of a whole hour, in seconds: a local time that was sent at once is seen with
-/// a lead of a little under 3600 or 7200 s.
+/// How much network and clock may have eaten of a whole hour, in seconds: a local time that was
+/// sent at once is seen with a lead of a little under 3600 or 7200 s.
 const LOCAL_TIME_TOLERANCE: i64 = 90;
 
 /// Compares a hit's time with when it was first seen.
@@ -112,13 +118,27 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(|t| t.as_second()), Ok(1_732_551_102), "{text}");
         }
-        assert_eq!(parse("2024-11-25").map(|t| t.as_second()), Ok(1_732_492_800), "a date alone is its first second");
+        assert_eq!(
+            parse("2024-11-25").map(|t| t.as_second()),
+            Ok(1_732_492_800),
+            "a date alone is its first second"
+        );
     }
 
     #[test]
     fn what_matomo_would_replace_by_now_is_an_error() {
         assert_eq!(parse("1732551102000"), Err(CdtError::Milliseconds(1_732_551_102)));
-        for text in ["", "0", "-5", "now", "25/11/2024 16:11", "17325511020000000000000", "1e9", "1732551102s", "12"] {
+        for text in [
+            "",
+            "0",
+            "-5",
+            "now",
+            "25/11/2024 16:11",
+            "17325511020000000000000",
+            "1e9",
+            "1732551102s",
+            "12",
+        ] {
             assert_eq!(parse(text), Err(CdtError::Unreadable), "{text}");
         }
     }
@@ -126,7 +146,8 @@ mod tests {
     #[test]
     fn a_lead_of_an_hour_is_a_local_time() {
         let now = Timestamp::from_second(1_732_551_102).expect("in range");
-        let at = |lead: i64| lag(Timestamp::from_second(now.as_second() + lead).expect("in range"), now);
+        let at =
+            |lead: i64| lag(Timestamp::from_second(now.as_second() + lead).expect("in range"), now);
         assert_eq!(at(0), Lag::Past(0));
         assert_eq!(at(-30), Lag::Past(30));
         assert_eq!(at(1), Lag::Future(1));

@@ -1,4 +1,5 @@
-//! Closed sets of stable codes: what stands in headers, metrics and reports, and may be counted and grouped by.
+//! Closed sets of stable codes: what stands in headers, metrics and reports, and may be counted and
+//! grouped by.
 
 /// An enum whose variants have a code each. The code is also the variant's name in data.
 macro_rules! codes {

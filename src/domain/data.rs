@@ -1,5 +1,5 @@
-//! Data of people's making (TOML) → typed values. What is wrong with it is told without quoting it: a file of hits that is
-//! given by mistake would show its visitors.
+//! Data of people's making (TOML) → typed values. What is wrong with it is told without quoting it:
+//! a file of hits that is given by mistake would show its visitors.
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;

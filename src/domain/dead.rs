@@ -1,7 +1,7 @@
 //! Dead hits: what lies in *parked* and *rejected*, as far as its message tells.
 //!
-//! The queues are the only store. So everything that is known of a dead hit is read from its body and from the headers that
-//! the relay wrote when it moved the hit ([`envelope`]).
+//! The queues are the only store. So everything that is known of a dead hit is read from its body
+//! and from the headers that the relay wrote when it moved the hit ([`envelope`]).
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -28,7 +28,8 @@ codes! {
     }
 }
 
-/// Reason of a hit that the broker itself parked, after too many deliveries: it may have crashed workers.
+/// Reason of a hit that the broker itself parked, after too many deliveries: it may have crashed
+/// workers.
 pub const DELIVERY_LIMIT: &str = "delivery-limit";
 /// Reason of a message that says nothing of how it came here.
 pub const UNKNOWN: &str = "unknown";
@@ -125,25 +126,36 @@ impl<'m> Dead<'m> {
         self.hit.as_ref().ok()?.text(place.code())
     }
 
-    /// The value of a field with a closed list: what a rejected hit has instead of a legal one. Nothing of what people write freely.
+    /// The value of a field with a closed list: what a rejected hit has instead of a legal one.
+    /// Nothing of what people write freely.
     pub fn listed(&self, plan: &Plan, field: Option<&str>) -> Option<&str> {
-        let field = plan.index(field?).and_then(|index| plan.fields().get(index)).filter(|field| field.list.is_some())?;
+        let field = plan
+            .index(field?)
+            .and_then(|index| plan.fields().get(index))
+            .filter(|field| field.list.is_some())?;
         self.hit.as_ref().ok()?.text(&field.name)
     }
 }
 
-/// Rejected hits carry every violation; of these, errors are what rejected them, or else, under strict validation, warnings.
+/// Rejected hits carry every violation; of these, errors are what rejected them, or else, under
+/// strict validation, warnings.
 fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<Cause> {
-    let alone = |code: String| vec![Cause { code, field: None, severity: Severity::Error, message: None }];
+    let alone =
+        |code: String| vec![Cause { code, field: None, severity: Severity::Error, message: None }];
     match text(envelope::REASON) {
         Some(reason) if reason == envelope::REASON_PLAN => {
-            let violations: Vec<Cause> = text(envelope::VIOLATIONS).and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default();
+            let violations: Vec<Cause> = text(envelope::VIOLATIONS)
+                .and_then(|list| serde_json::from_str(&list).ok())
+                .unwrap_or_default();
             let gravest = violations.iter().map(|cause| cause.severity).max();
-            let causes: Vec<Cause> = violations.into_iter().filter(|cause| Some(cause.severity) == gravest).collect();
+            let causes: Vec<Cause> =
+                violations.into_iter().filter(|cause| Some(cause.severity) == gravest).collect();
             if causes.is_empty() { alone(reason) } else { causes }
         }
         Some(reason) => alone(reason),
-        None if text(FIRST_DEATH).as_deref() == Some("delivery_limit") => alone(DELIVERY_LIMIT.to_owned()),
+        None if text(FIRST_DEATH).as_deref() == Some("delivery_limit") => {
+            alone(DELIVERY_LIMIT.to_owned())
+        }
         None => alone(UNKNOWN.to_owned()),
     }
 }
@@ -163,7 +175,13 @@ pub(super) mod tests {
             envelope::ATTEMPT => Some(Header::Number(0)),
             _ => None,
         };
-        Dead::read(&Message { grave: Grave::Rejected, body: BODY.as_bytes(), content_type: None, sent_at: None, header: &header })
+        Dead::read(&Message {
+            grave: Grave::Rejected,
+            body: BODY.as_bytes(),
+            content_type: None,
+            sent_at: None,
+            header: &header,
+        })
     }
 
     pub(in crate::domain) fn parked(reason: &'static str, status: i64) -> Dead<'static> {
@@ -175,7 +193,13 @@ pub(super) mod tests {
             envelope::FAILED_AT => Some(Header::Text("2026-11-24T07:30:00.000Z".into())),
             _ => None,
         };
-        Dead::read(&Message { grave: Grave::Parked, body: BODY.as_bytes(), content_type: None, sent_at: None, header: &header })
+        Dead::read(&Message {
+            grave: Grave::Parked,
+            body: BODY.as_bytes(),
+            content_type: None,
+            sent_at: None,
+            header: &header,
+        })
     }
 
     #[test]
@@ -183,8 +207,13 @@ pub(super) mod tests {
         let dead = rejected(
             r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"},{"code":"not-in-list","severity":"error","field":"dimension8","message":"m"}]"#,
         );
-        assert_eq!(dead.causes.iter().map(|cause| cause.code.as_str()).collect::<Vec<_>>(), ["not-in-list"]);
-        let strict = rejected(r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"}]"#);
+        assert_eq!(
+            dead.causes.iter().map(|cause| cause.code.as_str()).collect::<Vec<_>>(),
+            ["not-in-list"]
+        );
+        let strict = rejected(
+            r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"}]"#,
+        );
         assert_eq!(strict.causes[0].code, "long-value");
         assert_eq!(rejected("no JSON").causes[0].code, "plan");
         assert_eq!(dead.value(Place::Exploitant), Some("ALPHA"));
@@ -193,8 +222,16 @@ pub(super) mod tests {
     #[test]
     fn a_message_without_our_headers_has_a_reason_too() {
         let of = |death: Option<&'static str>| {
-            let header = move |name: &str| death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()));
-            let message = Message { grave: Grave::Parked, body: b"\xff", content_type: None, sent_at: None, header: &header };
+            let header = move |name: &str| {
+                death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()))
+            };
+            let message = Message {
+                grave: Grave::Parked,
+                body: b"\xff",
+                content_type: None,
+                sent_at: None,
+                header: &header,
+            };
             Dead::read(&message)
         };
         assert_eq!(of(Some("delivery_limit")).causes[0].code, DELIVERY_LIMIT);

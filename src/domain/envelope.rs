@@ -1,5 +1,5 @@
-//! Our headers ↔ attempt, reason, first failure: all that the relay knows of a hit travels with it, and its body stays as
-//! the ENT wrote it.
+//! Our headers ↔ attempt, reason, first failure: all that the relay knows of a hit travels with it,
+//! and its body stays as the ENT wrote it.
 
 use jiff::Timestamp;
 
@@ -24,10 +24,12 @@ pub const WORKER: &str = "x-dnma-worker";
 /// The AMQP user who sent the hit, as the broker had verified it before the relay moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
-/// The replay that took the hit out of its queue, and the name of that: `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
+/// The replay that took the hit out of its queue, and the name of that:
+/// `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
 pub const REPLAY: &str = "x-dnma-replay";
 
-const OURS: [&str; 9] = [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
+const OURS: [&str; 9] =
+    [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
 
 /// `x-dnma-reason` of a rejected hit; its violations say the rest.
 pub const REASON_PLAN: &str = "plan";
@@ -76,8 +78,8 @@ pub struct Label<'l> {
     pub tenant: Option<&'l str>,
 }
 
-/// Reads a message's past from its headers. What cannot be read counts as not there: a sender's mistake in a header of
-/// ours must not stop the line.
+/// Reads a message's past from its headers. What cannot be read counts as not there: a sender's
+/// mistake in a header of ours must not stop the line.
 pub fn past(number: impl Fn(&str) -> Option<i64>, text: impl Fn(&str) -> Option<String>) -> Past {
     Past {
         attempts: number(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
@@ -89,10 +91,13 @@ pub fn past(number: impl Fn(&str) -> Option<i64>, text: impl Fn(&str) -> Option<
     }
 }
 
-/// Whether a header of the incoming message may go on to the next queue. Ours are written anew; the broker's death history
-/// would be taken for a client's claim; and `CC`/`BCC` would multiply the hit when it comes back from a retry queue.
+/// Whether a header of the incoming message may go on to the next queue. Ours are written anew; the
+/// broker's death history would be taken for a client's claim; and `CC`/`BCC` would multiply the
+/// hit when it comes back from a retry queue.
 pub fn keeps(name: &str) -> bool {
-    let death = name == "x-death" || name.starts_with("x-first-death-") || name.starts_with("x-last-death-");
+    let death = name == "x-death"
+        || name.starts_with("x-first-death-")
+        || name.starts_with("x-last-death-");
     let count = name == "x-delivery-count" || name == "x-acquired-count";
     !death && !count && name != "CC" && name != "BCC" && !OURS.contains(&name)
 }
@@ -116,7 +121,9 @@ impl Label<'_> {
         ];
         headers.extend(self.status.map(|status| (STATUS, Header::Number(i64::from(status)))));
         headers.extend(self.tenant.map(|tenant| (TENANT, Header::Text(tenant.to_owned()))));
-        headers.extend(self.violations.clone().map(|violations| (VIOLATIONS, Header::Text(violations))));
+        headers.extend(
+            self.violations.clone().map(|violations| (VIOLATIONS, Header::Text(violations))),
+        );
         headers
     }
 }
@@ -146,7 +153,10 @@ mod tests {
             tenant: None,
         };
         let headers = label.headers();
-        assert!(headers.contains(&(FIRST_FAILED_AT, Header::Text("2024-11-25T16:11:42.123Z".into()))), "{headers:?}");
+        assert!(
+            headers.contains(&(FIRST_FAILED_AT, Header::Text("2024-11-25T16:11:42.123Z".into()))),
+            "{headers:?}"
+        );
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, h)| h.clone());
         let past = past(
             |name| match find(name) {
@@ -187,7 +197,16 @@ mod tests {
 
     #[test]
     fn death_history_and_carbon_copies_stay_behind() {
-        for name in ["x-death", "x-first-death-queue", "x-last-death-reason", "x-delivery-count", "CC", "BCC", ATTEMPT, WORKER] {
+        for name in [
+            "x-death",
+            "x-first-death-queue",
+            "x-last-death-reason",
+            "x-delivery-count",
+            "CC",
+            "BCC",
+            ATTEMPT,
+            WORKER,
+        ] {
             assert!(!keeps(name), "{name}");
         }
         assert!(keeps("x-ent-version"));

@@ -1,7 +1,9 @@
-//! From the bytes of an AMQP message to a [`RawHit`]: both message forms, with bounds on size and keys.
+//! From the bytes of an AMQP message to a [`RawHit`]: both message forms, with bounds on size and
+//! keys.
 //!
-//! A message is a JSON object of Matomo parameters, or a Matomo query string or URL. Nothing is judged here but the form:
-//! a field that is neither text nor number is kept as such, so that validation can name it beside all other faults.
+//! A message is a JSON object of Matomo parameters, or a Matomo query string or URL. Nothing is
+//! judged here but the form: a field that is neither text nor number is kept as such, so that
+//! validation can name it beside all other faults.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,11 +24,13 @@ pub(super) const USUAL_FIELDS: usize = 24;
 /// Longest parameter name, in bytes.
 pub const MAX_NAME: usize = 100;
 
-/// A hit as it was written: parameter names and values in their order, borrowed from the message where possible.
+/// A hit as it was written: parameter names and values in their order, borrowed from the message
+/// where possible.
 #[derive(Debug, Clone)]
 pub struct RawHit<'a> {
     fields: SmallVec<[(Cow<'a, str>, Value<'a>); USUAL_FIELDS]>,
-    /// No value holds a control character, a quote or a backslash; where this is not so, nobody has looked.
+    /// No value holds a control character, a quote or a backslash; where this is not so, nobody
+    /// has looked.
     is_plain: bool,
 }
 
@@ -73,7 +77,8 @@ pub enum DecodeError {
     NameTooLong,
 }
 
-/// Reads one message. `content_type` is the AMQP property; where it says nothing, the first byte decides.
+/// Reads one message. `content_type` is the AMQP property; where it says nothing, the first byte
+/// decides.
 ///
 /// # Errors
 /// [`DecodeError`] when the message has no readable form. Values are never part of the error.
@@ -85,7 +90,11 @@ pub fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<RawHit<'
     match form(first, content_type.unwrap_or_default()) {
         Form::Json => decode_json(body),
         Form::Query => decode_query(body),
-        Form::Unknown => Err(if std::str::from_utf8(body).is_err() { DecodeError::NotUtf8 } else { DecodeError::UnknownForm }),
+        Form::Unknown => Err(if std::str::from_utf8(body).is_err() {
+            DecodeError::NotUtf8
+        } else {
+            DecodeError::UnknownForm
+        }),
     }
 }
 
@@ -124,7 +133,8 @@ impl<'a> RawHit<'a> {
         })
     }
 
-    /// The visitor whose hits must stay in order: `uid`, which is also the routing key of the message.
+    /// The visitor whose hits must stay in order: `uid`, which is also the routing key of the
+    /// message.
     pub fn visitor(&self) -> Option<&str> {
         self.text("uid").filter(|uid| !uid.is_empty())
     }
@@ -172,11 +182,16 @@ fn decode_any_json(text: &str) -> Result<RawHit<'_>, DecodeError> {
 
 impl From<(bool, serde_json::Error)> for DecodeError {
     fn from((wrong_shape, error): (bool, serde_json::Error)) -> Self {
-        if wrong_shape { Self::NotAnObject } else { Self::Json { line: error.line(), column: error.column() } }
+        if wrong_shape {
+            Self::NotAnObject
+        } else {
+            Self::Json { line: error.line(), column: error.column() }
+        }
     }
 }
 
-/// Reads an object; the bounds are checked while reading, so a hostile message cannot make us allocate more than it is long.
+/// Reads an object; the bounds are checked while reading, so a hostile message cannot make us
+/// allocate more than it is long.
 struct HitVisitor;
 
 impl<'de> Visitor<'de> for HitVisitor {
@@ -189,7 +204,8 @@ impl<'de> Visitor<'de> for HitVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut hit = RawHit::new();
         let mut outcome = Ok(());
-        // After a bound is passed the rest is still read, and dropped: what follows must be JSON all the same.
+        // After a bound is passed the rest is still read, and dropped: what follows must be JSON
+        // all the same.
         while let Some(TextSeed(name)) = map.next_key()? {
             let value: Value = map.next_value()?;
             if outcome.is_ok() {
@@ -292,13 +308,15 @@ fn decode_query(body: &[u8]) -> Result<RawHit<'_>, DecodeError> {
     if hit.fields.is_empty() { Err(DecodeError::UnknownForm) } else { Ok(hit) }
 }
 
-/// `application/x-www-form-urlencoded`, except that bytes which are not UTF-8 are an error rather than a `�`.
+/// `application/x-www-form-urlencoded`, except that bytes which are not UTF-8 are an error rather
+/// than a `�`.
 fn unescape(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     if !text.contains(['%', '+']) {
         return Ok(Cow::Borrowed(text));
     }
     let spaced = text.replace('+', " ");
-    let decoded = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| DecodeError::NotUtf8)?;
+    let decoded =
+        percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| DecodeError::NotUtf8)?;
     Ok(Cow::Owned(decoded.into_owned()))
 }
 
@@ -313,9 +331,15 @@ mod tests {
 
     #[test]
     fn a_json_object_and_a_query_string_read_the_same() {
-        let json = decode(br#"{"idsite":1,"uid":"a\u00e9 b","cdt":"1732549235"}"#, None).expect("json");
-        let query = decode("?idsite=1&uid=a%C3%A9+b&cdt=1732549235#frag".as_bytes(), None).expect("query");
-        let url = decode("https://matomo.example/matomo.php?idsite=1&uid=a%C3%A9%20b&cdt=1732549235".as_bytes(), None).expect("url");
+        let json =
+            decode(br#"{"idsite":1,"uid":"a\u00e9 b","cdt":"1732549235"}"#, None).expect("json");
+        let query =
+            decode("?idsite=1&uid=a%C3%A9+b&cdt=1732549235#frag".as_bytes(), None).expect("query");
+        let url = decode(
+            "https://matomo.example/matomo.php?idsite=1&uid=a%C3%A9%20b&cdt=1732549235".as_bytes(),
+            None,
+        )
+        .expect("url");
         assert_eq!(json, query);
         assert_eq!(json, url);
         assert_eq!(json.visitor(), Some("aé b"));
@@ -325,14 +349,21 @@ mod tests {
     fn the_content_type_decides_before_the_first_byte() {
         let body = b"idsite=1&uid=x";
         assert_eq!(decode(body, None), Err(DecodeError::UnknownForm));
-        let hit = decode(body, Some("application/x-www-form-urlencoded; charset=utf-8")).expect("form");
+        let hit =
+            decode(body, Some("application/x-www-form-urlencoded; charset=utf-8")).expect("form");
         assert_eq!(hit.text("uid"), Some("x"));
-        assert!(matches!(decode(b"?a=1", Some("application/json")), Err(DecodeError::Json { line: 1, column: 1 })));
+        assert!(matches!(
+            decode(b"?a=1", Some("application/json")),
+            Err(DecodeError::Json { line: 1, column: 1 })
+        ));
     }
 
     #[test]
     fn numbers_keep_the_form_they_were_written_in_or_are_refused() {
-        assert_eq!(texts(r#"{"a":18446744073709551615,"b":-3,"c":1732549235.5}"#)[0].1, r#"Text("18446744073709551615")"#);
+        assert_eq!(
+            texts(r#"{"a":18446744073709551615,"b":-3,"c":1732549235.5}"#)[0].1,
+            r#"Text("18446744073709551615")"#
+        );
         let hit = decode(br#"{"uid":123456789012345678901}"#, None).expect("decodes");
         assert!(matches!(hit.fields().next(), Some(("uid", Value::Wrong(_)))));
     }
@@ -356,17 +387,27 @@ mod tests {
             (b"hello".to_vec(), DecodeError::UnknownForm),
             (b"https://example.org/".to_vec(), DecodeError::UnknownForm),
             (format!("{{{}\"z\":1}}", keys).into_bytes(), DecodeError::TooManyFields),
-            (format!("{{\"{}\":1}}", "n".repeat(MAX_NAME + 1)).into_bytes(), DecodeError::NameTooLong),
+            (
+                format!("{{\"{}\":1}}", "n".repeat(MAX_NAME + 1)).into_bytes(),
+                DecodeError::NameTooLong,
+            ),
         ];
         for (body, expected) in cases {
-            assert_eq!(decode(&body, None), Err(expected), "{:?}", String::from_utf8_lossy(&body).get(..20));
+            assert_eq!(
+                decode(&body, None),
+                Err(expected),
+                "{:?}",
+                String::from_utf8_lossy(&body).get(..20)
+            );
         }
     }
 
     #[test]
     fn nested_values_are_kept_as_wrong_at_any_depth() {
-        let hit = decode(br#"{"a":[1,{"b":2}],"c":{"d":[]},"e":true,"f":null,"g":"ok"}"#, None).expect("decodes");
-        let wrong: Vec<_> = hit.fields().filter(|(_, v)| matches!(v, Value::Wrong(_))).map(|(n, _)| n).collect();
+        let hit = decode(br#"{"a":[1,{"b":2}],"c":{"d":[]},"e":true,"f":null,"g":"ok"}"#, None)
+            .expect("decodes");
+        let wrong: Vec<_> =
+            hit.fields().filter(|(_, v)| matches!(v, Value::Wrong(_))).map(|(n, _)| n).collect();
         assert_eq!(wrong, ["a", "c", "e", "f"]);
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000));
         let hit = decode(deep.as_bytes(), None).expect("skipped without recursion");

@@ -1,8 +1,8 @@
 //! The national tagging plan as a typed value, parsed from data.
 //!
-//! `plan/rfti-2.01.toml` is the plan that the ministry published on 2 December 2024. When the ministry changes a list, a
-//! limit or a mandatory flag, that file changes and nothing else. The lists that the DNMA keeps outside the plan are laid
-//! over it ([`Plan::load`]).
+//! `plan/rfti-2.01.toml` is the plan that the ministry published on 2 December 2024. When the
+//! ministry changes a list, a limit or a mandatory flag, that file changes and nothing else. The
+//! lists that the DNMA keeps outside the plan are laid over it ([`Plan::load`]).
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,8 @@ pub struct Field {
     /// The technologies (values of `dimension11`) for which the field is mandatory.
     #[serde(default)]
     pub mandatory: Vec<String>,
-    /// The list of tools and services whose hits may leave the field out (`dimension9`, `dimension10`).
+    /// The list of tools and services whose hits may leave the field out (`dimension9`,
+    /// `dimension10`).
     #[serde(default)]
     pub exceptions: Option<String>,
     /// The relay supplies the value: `rec`, `apiv`, `rand`.
@@ -175,17 +176,24 @@ impl Plan {
         read::plan(text)
     }
 
-    /// Puts a reference list in force. The GAR's tool is the plan's own (RFTI §2.2.2), so it is legal whatever a list of tools
-    /// says.
+    /// Puts a reference list in force. The GAR's tool is the plan's own (RFTI §2.2.2), so it is
+    /// legal whatever a list of tools says.
     ///
     /// # Errors
     /// [`PlanError::ListMissing`] when the plan has no list of that name.
     pub fn load(&mut self, list: &str, mut values: Vec<String>) -> Result<(), PlanError> {
-        let tools = self.place(Place::Tool).and_then(|index| self.fields.get(index)).and_then(|field| field.list.as_deref());
+        let tools = self
+            .place(Place::Tool)
+            .and_then(|index| self.fields.get(index))
+            .and_then(|field| field.list.as_deref());
         if tools == Some(list) && !values.contains(&self.gar_tool) {
             values.push(self.gar_tool.clone());
         }
-        let list = self.lists.iter_mut().find(|l| l.name == list).ok_or_else(|| PlanError::ListMissing(list.to_owned()))?;
+        let list = self
+            .lists
+            .iter_mut()
+            .find(|l| l.name == list)
+            .ok_or_else(|| PlanError::ListMissing(list.to_owned()))?;
         list.load(values);
         Ok(())
     }
@@ -195,7 +203,8 @@ impl Plan {
         &self.fields
     }
 
-    /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name are known.
+    /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name
+    /// are known.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.names.get(name)
     }
@@ -205,7 +214,8 @@ impl Plan {
         self.places.get(place as usize).copied().flatten()
     }
 
-    /// The fields that a hit of this technology must carry, by their place. An unknown technology is held to the strictest.
+    /// The fields that a hit of this technology must carry, by their place. An unknown technology
+    /// is held to the strictest.
     pub fn mandatory(&self, technology: Option<&str>) -> &[usize] {
         technology.and_then(|technology| self.mandatory.get(technology)).unwrap_or(&self.strictest)
     }
@@ -222,7 +232,9 @@ impl Plan {
 
     /// Whether hits are checked against this list.
     pub fn is_checked(&self, list: &List) -> bool {
-        self.fields.iter().any(|field| [&field.list, &field.exceptions].into_iter().flatten().any(|name| *name == list.name))
+        self.fields.iter().any(|field| {
+            [&field.list, &field.exceptions].into_iter().flatten().any(|name| *name == list.name)
+        })
     }
 
     /// The list of this name.
@@ -252,7 +264,10 @@ impl Plan {
 
     /// The aliases of a list, each with the value that it stands for.
     pub fn aliases<'p>(&'p self, list: &'p str) -> impl Iterator<Item = (&'p str, &'p str)> {
-        self.aliases.iter().filter(move |alias| alias.list == list).map(|alias| (alias.alias.as_str(), alias.value.as_str()))
+        self.aliases
+            .iter()
+            .filter(move |alias| alias.list == list)
+            .map(|alias| (alias.alias.as_str(), alias.value.as_str()))
     }
 
     /// The value that the plan means by an alias.
@@ -281,7 +296,10 @@ impl Plan {
 
     /// The DNMA's profile for one of the directory's.
     pub fn national_profile(&self, name: &str) -> Option<&str> {
-        self.national.iter().find(|national| national.name.eq_ignore_ascii_case(name)).map(|national| national.profile.as_str())
+        self.national
+            .iter()
+            .find(|national| national.name.eq_ignore_ascii_case(name))
+            .map(|national| national.profile.as_str())
     }
 
     /// How grave a violation of this rule is.
@@ -289,9 +307,13 @@ impl Plan {
         self.rules.get(&rule).map_or(Severity::Error, |text| text.severity)
     }
 
-    /// The rule that rejects a hit, of all that it breaks: the first error, or else the first warning.
+    /// The rule that rejects a hit, of all that it breaks: the first error, or else the first
+    /// warning.
     pub fn cause(&self, violations: &[Violation]) -> Rule {
-        let first = violations.iter().find(|v| self.severity(v.rule) == Severity::Error).or(violations.first());
+        let first = violations
+            .iter()
+            .find(|v| self.severity(v.rule) == Severity::Error)
+            .or(violations.first());
         first.map_or(Rule::Malformed, |v| v.rule)
     }
 
@@ -302,7 +324,9 @@ impl Plan {
 
     /// What a rule says where there is nothing to suggest.
     pub(super) fn text_alone(&self, rule: Rule, language: Language) -> &str {
-        let alone = self.rules.get(&rule).and_then(|text| Some(language.of(text.en_alone.as_deref()?, text.fr_alone.as_deref()?)));
+        let alone = self.rules.get(&rule).and_then(|text| {
+            Some(language.of(text.en_alone.as_deref()?, text.fr_alone.as_deref()?))
+        });
         alone.unwrap_or_else(|| self.text(rule, language))
     }
 
@@ -344,12 +368,19 @@ mod tests {
         let plan = Plan::built_in().expect("the built-in plan parses");
         assert_eq!(plan.version, "2.01");
         let values = |list| plan.list(list).expect("a list").values();
-        assert_eq!(values("services").len(), 27, "26 services and the second spelling of the dictionaries");
+        assert_eq!(
+            values("services").len(),
+            27,
+            "26 services and the second spelling of the dictionaries"
+        );
         assert_eq!(values("profils").len(), 6);
         assert_eq!(plan.fields()[plan.index("urlref").expect("urlref")].name, "url_ref");
         assert!(values("exploitants").is_empty(), "external lists are not guessed");
         for service in values("services") {
-            assert!(plan.list("services").and_then(|list| list.description(service)).is_some(), "{service}");
+            assert!(
+                plan.list("services").and_then(|list| list.description(service)).is_some(),
+                "{service}"
+            );
         }
     }
 

@@ -91,7 +91,14 @@ mod tests {
 
     #[test]
     fn a_length_of_time_has_two_units() {
-        for (seconds, english) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (725, "12 min"), (7_500, "2 h 05 min"), (273_600, "3 d 4 h")] {
+        for (seconds, english) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (725, "12 min"),
+            (7_500, "2 h 05 min"),
+            (273_600, "3 d 4 h"),
+        ] {
             assert_eq!(lasting(seconds, Language::English).replace('\u{a0}', " "), english);
         }
         assert_eq!(lasting(90_000, Language::French), "1\u{a0}j\u{a0}1\u{a0}h");

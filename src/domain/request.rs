@@ -1,8 +1,8 @@
 //! A valid hit → what Matomo's Tracking API takes: one object of a bulk, or one query string.
 //!
-//! The relay supplies `rec=1`, `apiv=1`, a fresh `rand` per attempt, and `cdt` in whole seconds. Only fields of the plan
-//! leave: an unknown parameter could change what Matomo stores. Empty values are left out, since Matomo would take an
-//! empty dimension for "clear it".
+//! The relay supplies `rec=1`, `apiv=1`, a fresh `rand` per attempt, and `cdt` in whole seconds.
+//! Only fields of the plan leave: an unknown parameter could change what Matomo stores. Empty
+//! values are left out, since Matomo would take an empty dimension for "clear it".
 
 use std::borrow::Cow;
 
@@ -71,9 +71,12 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     out
 }
 
-/// The values that leave as they are, but for those that every hit has; and whether it is known that JSON needs no escape for
-/// them.
-fn sent<'s>(plan: &'s Plan, hit: &'s CheckedHit<'_>) -> impl Iterator<Item = (&'s Field, &'s str, bool)> {
+/// The values that leave as they are, but for those that every hit has; and whether it is known
+/// that JSON needs no escape for them.
+fn sent<'s>(
+    plan: &'s Plan,
+    hit: &'s CheckedHit<'_>,
+) -> impl Iterator<Item = (&'s Field, &'s str, bool)> {
     let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
     plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
         let supplied = field.relay || site == Some(index) || time == Some(index);
@@ -99,7 +102,11 @@ fn decimal(out: &mut Vec<u8>, number: i64) {
 
 /// `is_plain`: it is known that there is nothing to escape.
 fn json_string(out: &mut Vec<u8>, text: &str, is_plain: bool) {
-    if !is_plain && scan::any(text.as_bytes(), |byte| scan::is_control(byte) | (byte == b'"') | (byte == b'\\')) {
+    if !is_plain
+        && scan::any(text.as_bytes(), |byte| {
+            scan::is_control(byte) | (byte == b'"') | (byte == b'\\')
+        })
+    {
         // Writing into a Vec cannot fail, so neither can this.
         let _infallible = serde_json::to_writer(out, text);
         return;
@@ -114,7 +121,8 @@ fn json_string(out: &mut Vec<u8>, text: &str, is_plain: bool) {
 const AROUND_ALL: usize = 32;
 const AROUND_A_HIT: usize = 20;
 
-/// The body of a bulk request: objects in visitor order, each with a `rand` of its own, and the token only where a hit needs it.
+/// The body of a bulk request: objects in visitor order, each with a `rand` of its own, and the
+/// token only where a hit needs it.
 pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&str>) -> Vec<u8> {
     // Room for all at once: with too little, what is there would be copied again and again.
     let length: usize = hits.iter().map(|encoded| encoded.len() + AROUND_A_HIT).sum();
@@ -138,7 +146,8 @@ pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&
     body
 }
 
-/// The query string of a single request. A token never goes here: it is added to a POST form by [`with_token`].
+/// The query string of a single request. A token never goes here: it is added to a POST form by
+/// [`with_token`].
 pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
     let mut query = encoded.to_vec();
     query.extend_from_slice(b"&rand=");
@@ -183,7 +192,8 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
         let hit = decode(message.as_bytes(), None).expect("decodes");
-        let verdict = validate(&plan, &hit, Context { default_site: Some("7"), ..Context::at(first_seen) });
+        let verdict =
+            validate(&plan, &hit, Context { default_site: Some("7"), ..Context::at(first_seen) });
         String::from_utf8(encode(api, &plan, &verdict.hit.expect("can be sent"))).expect("UTF-8")
     }
 
@@ -196,7 +206,8 @@ mod tests {
         );
         assert_eq!(
             encoded(Api::Single, message),
-            "idsite=7&rec=1&apiv=1&uid=u%221&urlref=https%3A%2F%2F%C3%A9.fr%2F%3Fa%3Db%26c&dimension8=NOTES&cdt=1732549235"
+            "idsite=7&rec=1&apiv=1&uid=u%221&urlref=https%3A%2F%2F%C3%A9.fr%2F%3Fa%3Db%26c&\
+             dimension8=NOTES&cdt=1732549235"
         );
     }
 
@@ -231,8 +242,14 @@ mod tests {
 
     #[test]
     fn a_future_time_leaves_as_the_time_of_receipt() {
-        assert!(encoded(Api::Bulk, r#"{"uid":"u","cdt":1732549301}"#).ends_with(r#""cdt":"1732549300""#));
-        assert!(encoded(Api::Bulk, r#"{"uid":"u","cdt":"1732549235000"}"#).ends_with(r#""cdt":"1732549300""#));
+        assert!(
+            encoded(Api::Bulk, r#"{"uid":"u","cdt":1732549301}"#)
+                .ends_with(r#""cdt":"1732549300""#)
+        );
+        assert!(
+            encoded(Api::Bulk, r#"{"uid":"u","cdt":"1732549235000"}"#)
+                .ends_with(r#""cdt":"1732549300""#)
+        );
     }
 
     #[test]
@@ -255,7 +272,9 @@ mod tests {
     #[test]
     fn the_24_hour_line_is_matomos() {
         let now = Timestamp::from_second(1_800_000_000).expect("in range");
-        let at = |seconds: i64| age(Timestamp::from_second(1_800_000_000 - seconds).expect("in range"), now);
+        let at = |seconds: i64| {
+            age(Timestamp::from_second(1_800_000_000 - seconds).expect("in range"), now)
+        };
         assert_eq!(at(86_400), Age::NeedsToken);
         assert_eq!(at(86_399), Age::Crossing);
         assert_eq!(at(86_400 - NEAR_LIMIT), Age::Crossing);

@@ -8,8 +8,8 @@ pub(super) fn is_control(byte: u8) -> bool {
     (byte < b' ') | (byte == 0x7f)
 }
 
-/// Whether any byte is of a kind. Every block is laid over the ones before it, and looked at in the end: without a way out
-/// the compiler makes a handful of instructions of a block.
+/// Whether any byte is of a kind. Every block is laid over the ones before it, and looked at in the
+/// end: without a way out the compiler makes a handful of instructions of a block.
 pub(super) fn any(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
     let mut short = [0; BLOCK];
     let (blocks, last) = match bytes.last_chunk() {

@@ -1,4 +1,5 @@
-//! Reading of an answer + attempts + schedule → [`Settlement`]: the only place where a fate is decided.
+//! Reading of an answer + attempts + schedule → [`Settlement`]: the only place where a fate is
+//! decided.
 
 use super::answer::{Failure, Reading, Reason};
 use super::validate::Violation;
@@ -53,7 +54,8 @@ pub enum Decision {
     Settle(Vec<Settlement>),
     /// Send both halves again: one hit in them may be the cause.
     Halve,
-    /// Send one by one: some were refused, and only single requests tell which. The others are stored twice.
+    /// Send one by one: some were refused, and only single requests tell which. The others are
+    /// stored twice.
     Singly,
 }
 
@@ -66,9 +68,11 @@ pub struct Terms {
     pub probe: bool,
 }
 
-/// Decides for the hits of one request. `attempts` has one entry per hit: how many it had spent before this request.
+/// Decides for the hits of one request. `attempts` has one entry per hit: how many it had spent
+/// before this request.
 pub fn decide(reading: &Reading, attempts: &[u32], terms: Terms) -> Decision {
-    let each = |fate: &dyn Fn(u32) -> Settlement| attempts.iter().map(|spent| fate(*spent)).collect();
+    let each =
+        |fate: &dyn Fn(u32) -> Settlement| attempts.iter().map(|spent| fate(*spent)).collect();
     Decision::Settle(match reading {
         Reading::Stored { queued } => {
             let how = if *queued { Delivered::Queued } else { Delivered::Stored };
@@ -78,20 +82,27 @@ pub fn decide(reading: &Reading, attempts: &[u32], terms: Terms) -> Decision {
         Reading::Refused { places: Some(places), status } => {
             let failure = Failure { reason: Reason::Refused, status: Some(*status) };
             let fate = |(place, spent): (usize, &u32)| {
-                if places.contains(&place) { failed(failure, *spent, terms.steps) } else { Settlement::Delivered(Delivered::Stored) }
+                if places.contains(&place) {
+                    failed(failure, *spent, terms.steps)
+                } else {
+                    Settlement::Delivered(Delivered::Stored)
+                }
             };
             attempts.iter().enumerate().map(fate).collect()
         }
         Reading::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
-        Reading::Suspect(failure) | Reading::Down(failure) if terms.probe => each(&|spent| postponed(*failure, spent)),
-        Reading::Suspect(failure) | Reading::Down(failure) | Reading::DownInDoubt(failure) | Reading::Doubt(failure) => {
-            each(&|spent| failed(*failure, spent, terms.steps))
+        Reading::Suspect(failure) | Reading::Down(failure) if terms.probe => {
+            each(&|spent| postponed(*failure, spent))
         }
+        Reading::Suspect(failure)
+        | Reading::Down(failure)
+        | Reading::DownInDoubt(failure)
+        | Reading::Doubt(failure) => each(&|spent| failed(*failure, spent, terms.steps)),
     })
 }
 
-/// The dead-letter side: the next step of the schedule, or *parked* when the schedule is spent (RFTI §4.2). `spent` is how
-/// many attempts the hit had spent before the one that failed.
+/// The dead-letter side: the next step of the schedule, or *parked* when the schedule is spent
+/// (RFTI §4.2). `spent` is how many attempts the hit had spent before the one that failed.
 pub fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
     let attempts = spent.saturating_add(1);
     match usize::try_from(spent) {
@@ -100,7 +111,8 @@ pub fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
     }
 }
 
-/// A probe that failed, and was surely not stored, says nothing of its hit: it waits out the first delay, and an outage of any length parks nothing.
+/// A probe that failed, and was surely not stored, says nothing of its hit: it waits out the first
+/// delay, and an outage of any length parks nothing.
 fn postponed(failure: Failure, spent: u32) -> Settlement {
     Settlement::Retry { step: 0, attempts: spent, failure }
 }
@@ -114,7 +126,11 @@ mod tests {
     #[test]
     fn fates_follow_the_schedule() {
         let failure = Failure { reason: Reason::Timeout, status: None };
-        let Decision::Settle(fates) = decide(&Reading::DownInDoubt(failure), &[0, 1, 2, u32::MAX], TERMS) else { panic!("settled") };
+        let Decision::Settle(fates) =
+            decide(&Reading::DownInDoubt(failure), &[0, 1, 2, u32::MAX], TERMS)
+        else {
+            panic!("settled")
+        };
         assert_eq!(
             fates,
             [
@@ -131,11 +147,20 @@ mod tests {
         let failure = Failure { reason: Reason::Unavailable, status: Some(503) };
         let probe = Terms { probe: true, ..TERMS };
         for reading in [Reading::Suspect(failure), Reading::Down(failure)] {
-            assert_eq!(decide(&reading, &[2], probe), Decision::Settle(vec![Settlement::Retry { step: 0, attempts: 2, failure }]));
+            assert_eq!(
+                decide(&reading, &[2], probe),
+                Decision::Settle(vec![Settlement::Retry { step: 0, attempts: 2, failure }])
+            );
         }
         let in_doubt = decide(&Reading::DownInDoubt(failure), &[2], probe);
-        assert_eq!(in_doubt, Decision::Settle(vec![Settlement::Park { attempts: 3, failure }]), "no hit is stored without bound");
-        let Decision::Settle(fates) = decide(&Reading::Refused { places: Some(vec![0]), status: 200 }, &[2], probe) else {
+        assert_eq!(
+            in_doubt,
+            Decision::Settle(vec![Settlement::Park { attempts: 3, failure }]),
+            "no hit is stored without bound"
+        );
+        let Decision::Settle(fates) =
+            decide(&Reading::Refused { places: Some(vec![0]), status: 200 }, &[2], probe)
+        else {
             panic!("settled")
         };
         assert!(matches!(fates[..], [Settlement::Park { attempts: 3, .. }]));
@@ -147,6 +172,9 @@ mod tests {
         assert_eq!(decide(&Reading::Suspect(failure), &[0, 0], TERMS), Decision::Halve);
         let alone = Settlement::Retry { step: 0, attempts: 1, failure };
         assert_eq!(decide(&Reading::Suspect(failure), &[0], TERMS), Decision::Settle(vec![alone]));
-        assert_eq!(decide(&Reading::Refused { places: None, status: 200 }, &[0, 0], TERMS), Decision::Singly);
+        assert_eq!(
+            decide(&Reading::Refused { places: None, status: 200 }, &[0, 0], TERMS),
+            Decision::Singly
+        );
     }
 }

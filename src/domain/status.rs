@@ -1,6 +1,8 @@
-//! What a worker knows of itself, of its queues and of Matomo: the facts of the status page, of `/status.json` and of `top`.
+//! What a worker knows of itself, of its queues and of Matomo: the facts of the status page, of
+//! `/status.json` and of `top`.
 //!
-//! [`Status::told`] says in words what the facts mean; [`merge`](Status::merge) makes one of several workers'.
+//! [`Status::told`] says in words what the facts mean; [`merge`](Status::merge) makes one of
+//! several workers'.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -136,10 +138,12 @@ pub struct Shard {
     pub queue: Queue,
     /// Readers: 1 as soon as one worker or several are subscribed, of whom the broker serves one.
     pub consumers: u32,
-    /// Who that is, where it is known: AMQP does not tell, so it is who was given a hit in the last minute.
+    /// Who that is, where it is known: AMQP does not tell, so it is who was given a hit in the
+    /// last minute.
     pub holder: Option<String>,
-    /// Age of the hit that was last taken out, while others wait: those behind it are younger. Where none was taken, the time
-    /// since hits were first seen here. None where nothing waits, and where another worker knows better.
+    /// Age of the hit that was last taken out, while others wait: those behind it are younger.
+    /// Where none was taken, the time since hits were first seen here. None where nothing
+    /// waits, and where another worker knows better.
     pub oldest_seconds: Option<u64>,
     /// How long hits have lain here without any reader.
     pub unread_seconds: Option<u64>,

@@ -1,7 +1,7 @@
 //! Who may send for whom: which AMQP user stands for which exploitants, platforms and sites.
 //!
-//! The broker itself verifies a message's `user_id` (RabbitMQ refuses a publish that claims another user), so an ENT cannot
-//! write into another's figures. Without this data nothing is checked.
+//! The broker itself verifies a message's `user_id` (RabbitMQ refuses a publish that claims another
+//! user), so an ENT cannot write into another's figures. Without this data nothing is checked.
 
 use std::collections::BTreeMap;
 
@@ -148,7 +148,9 @@ impl Tenant {
         for (field, value) in &self.defaults {
             let error = || (user(), field.clone());
             // A visitor or a time that many hits share would be wrong figures.
-            let index = plan.index(field).filter(|index| ![Place::User, Place::Time].iter().any(|p| plan.place(*p) == Some(*index)));
+            let index = plan.index(field).filter(|index| {
+                ![Place::User, Place::Time].iter().any(|p| plan.place(*p) == Some(*index))
+            });
             let Some(index) = index else {
                 let (user, field) = error();
                 return Err(TenantsError::Default { user, field });
@@ -206,9 +208,16 @@ mod tests {
     fn a_tenant_may_send_what_is_listed() {
         let tenants = parse(ALPHA).expect("parses");
         let Sender::Tenant(alpha) = tenants.sender(Some("ent-alpha")) else { panic!("not found") };
-        assert!(alpha.may_send(Place::Exploitant, "ALPHA") && !alpha.may_send(Place::Exploitant, "BETA"));
+        assert!(
+            alpha.may_send(Place::Exploitant, "ALPHA")
+                && !alpha.may_send(Place::Exploitant, "BETA")
+        );
         assert!(alpha.may_send(Place::Plateforme, "anything"));
-        assert!(alpha.may_send(Place::Site, "1") && alpha.may_send(Place::Site, "2") && !alpha.may_send(Place::Site, "3"));
+        assert!(
+            alpha.may_send(Place::Site, "1")
+                && alpha.may_send(Place::Site, "2")
+                && !alpha.may_send(Place::Site, "3")
+        );
         assert!(matches!(tenants.sender(Some("ent-beta")), Sender::Unknown));
         assert!(matches!(tenants.sender(None), Sender::Unknown));
     }
@@ -218,7 +227,11 @@ mod tests {
         for (from, to, expected) in [
             ("exploitants = [\"ALPHA\"]", "exploitant = [\"ALPHA\"]", "unknown field `exploitant`"),
             ("exploitants = [\"ALPHA\"]", "exploitants = []", "exploitants is empty"),
-            ("dimension3 = \"ALPHA\"", "dimension3 = \"BETA\"", "the default of dimension3 is not among"),
+            (
+                "dimension3 = \"ALPHA\"",
+                "dimension3 = \"BETA\"",
+                "the default of dimension3 is not among",
+            ),
             ("dimension3 = \"ALPHA\"", "uid = \"x\"", "uid cannot have a default"),
             ("dimension3 = \"ALPHA\"", "dimension33 = \"x\"", "dimension33 cannot have a default"),
             ("user = \"ent-alpha\"", "user = \"relay\"", "the relay's own"),

@@ -1,4 +1,5 @@
-//! Plan + hit + time → [`Verdict`]: every violation of a hit, not the first, each with a stable code.
+//! Plan + hit + time → [`Verdict`]: every violation of a hit, not the first, each with a stable
+//! code.
 
 use std::borrow::Cow;
 
@@ -35,7 +36,13 @@ pub struct Context<'c> {
 impl Context<'_> {
     /// A hit seen at this time, of which nothing else is known.
     pub fn at(first_seen: Timestamp) -> Self {
-        Self { first_seen, default_site: None, sent_at: None, has_token: false, sender: Sender::Unchecked }
+        Self {
+            first_seen,
+            default_site: None,
+            sent_at: None,
+            has_token: false,
+            sender: Sender::Unchecked,
+        }
     }
 }
 
@@ -44,8 +51,9 @@ impl Context<'_> {
 pub struct Verdict<'h> {
     /// Every violation, in the order of the plan's fields.
     pub violations: Vec<Violation>,
-    /// What Matomo can be sent, errors or not: none when the hit has no visitor or no site, because Matomo would merge such
-    /// a hit into somebody else's visit, or refuse it; and none when its sender may not send it.
+    /// What Matomo can be sent, errors or not: none when the hit has no visitor or no site,
+    /// because Matomo would merge such a hit into somebody else's visit, or refuse it; and
+    /// none when its sender may not send it.
     pub hit: Option<CheckedHit<'h>>,
 }
 
@@ -55,7 +63,8 @@ pub type Values<'h> = SmallVec<[Option<Cow<'h, str>>; hit::USUAL_FIELDS]>;
 /// A hit in the plan's order, mended where its meaning is certain.
 #[derive(Debug)]
 pub struct CheckedHit<'h> {
-    /// One place per field of the plan, in the plan's order; `rec`, `apiv`, `rand` and `cdt` are left to the request.
+    /// One place per field of the plan, in the plan's order; `rec`, `apiv`, `rand` and `cdt` are
+    /// left to the request.
     pub values: Values<'h>,
     /// Matomo's site.
     pub idsite: Cow<'h, str>,
@@ -63,11 +72,13 @@ pub struct CheckedHit<'h> {
     pub uid: Cow<'h, str>,
     /// The time to send: never later than when the hit was first seen.
     pub cdt: Timestamp,
-    /// Values that are borrowed from the message hold nothing that JSON would escape; where this is not so, nobody has looked.
+    /// Values that are borrowed from the message hold nothing that JSON would escape; where this
+    /// is not so, nobody has looked.
     pub(super) is_plain: bool,
 }
 
-/// One broken rule. It carries no personal data: values only where they are meant to come from a list.
+/// One broken rule. It carries no personal data: values only where they are meant to come from a
+/// list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The rule.
@@ -114,7 +125,9 @@ impl Validation {
     pub fn passes(self, plan: &Plan, violations: &[Violation]) -> bool {
         match self {
             // An ENT cannot write into another's figures, whatever else is let through.
-            Self::Observe => violations.iter().all(|v| !matches!(v.rule, Rule::WrongTenant | Rule::UnknownTenant)),
+            Self::Observe => violations
+                .iter()
+                .all(|v| !matches!(v.rule, Rule::WrongTenant | Rule::UnknownTenant)),
             Self::Filter => violations.iter().all(|v| plan.severity(v.rule) < Severity::Error),
             Self::Strict => violations.is_empty(),
         }
@@ -164,12 +177,19 @@ impl Violation {
     /// The sentence for people, from the plan's texts.
     pub fn message(&self, plan: &Plan, language: Language) -> String {
         // These rules tell in the code's own words what was found; all others in the sender's.
-        let own = matches!(self.rule, Rule::Malformed | Rule::WrongType | Rule::PersonalData | Rule::UidNotPseudonymised);
+        let own = matches!(
+            self.rule,
+            Rule::Malformed | Rule::WrongType | Rule::PersonalData | Rule::UidNotPseudonymised
+        );
         let told = |words: &Option<String>| match words.as_deref() {
             Some(words) if own => Some(plan.translate(words, language)),
             words => words.map(str::to_owned),
         };
-        let text = if self.suggestion.is_some() { plan.text(self.rule, language) } else { plan.text_alone(self.rule, language) };
+        let text = if self.suggestion.is_some() {
+            plan.text(self.rule, language)
+        } else {
+            plan.text_alone(self.rule, language)
+        };
         text.replace("{{", "\u{1}")
             .replace("}}", "\u{2}")
             .replace("{field}", self.field.as_deref().unwrap_or_default())
@@ -195,13 +215,22 @@ impl Violation {
 impl From<DecodeError> for Violation {
     fn from(error: DecodeError) -> Self {
         match error {
-            DecodeError::TooLarge(length) => {
-                Self { max: Some(hit::MAX_BYTES), length: i64::try_from(length).ok(), ..Self::of_message(Rule::TooLarge) }
-            }
+            DecodeError::TooLarge(length) => Self {
+                max: Some(hit::MAX_BYTES),
+                length: i64::try_from(length).ok(),
+                ..Self::of_message(Rule::TooLarge)
+            },
             DecodeError::NotAnObject => Self::of_message(Rule::NotAnObject),
-            DecodeError::TooManyFields => Self { max: Some(hit::MAX_FIELDS), ..Self::of_message(Rule::TooManyFields) },
-            DecodeError::NameTooLong => Self { max: Some(hit::MAX_NAME), ..Self::of_message(Rule::NameTooLong) },
-            DecodeError::Empty | DecodeError::NotUtf8 | DecodeError::Json { .. } | DecodeError::UnknownForm => {
+            DecodeError::TooManyFields => {
+                Self { max: Some(hit::MAX_FIELDS), ..Self::of_message(Rule::TooManyFields) }
+            }
+            DecodeError::NameTooLong => {
+                Self { max: Some(hit::MAX_NAME), ..Self::of_message(Rule::NameTooLong) }
+            }
+            DecodeError::Empty
+            | DecodeError::NotUtf8
+            | DecodeError::Json { .. }
+            | DecodeError::UnknownForm => {
                 Self { value: Some(error.to_string()), ..Self::of_message(Rule::Malformed) }
             }
         }

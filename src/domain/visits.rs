@@ -1,7 +1,8 @@
-//! Watches for visit dimensions that change within a visit (RFTI §3.2.2: "doivent porter la même valeur du début à la fin de
-//! la visite").
+//! Watches for visit dimensions that change within a visit (RFTI §3.2.2: "doivent porter la même
+//! valeur du début à la fin de la visite").
 //!
-//! What is kept of a visitor is a keyed hash, and the memory is bounded: when it is full, those not seen for longest go.
+//! What is kept of a visitor is a keyed hash, and the memory is bounded: when it is full, those not
+//! seen for longest go.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -40,8 +41,8 @@ struct Visit {
 }
 
 impl Visits {
-    /// Remembers at least `most` visitors, and at most twice as many; one takes about 100 bytes. `key` makes the hashes
-    /// useless outside.
+    /// Remembers at least `most` visitors, and at most twice as many; one takes about 100 bytes.
+    /// `key` makes the hashes useless outside.
     pub fn new(most: usize, key: RandomState) -> Self {
         Self { key, most: most.max(1), recent: FxHashMap::default(), before: FxHashMap::default() }
     }
@@ -49,26 +50,35 @@ impl Visits {
     /// What a hit says of its visit.
     pub fn sight(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Sight {
         let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
-        let values = values.map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32).collect();
-        Sight { visitor: self.key.hash_one((&hit.idsite, &hit.uid)), visit: Visit { at: hit.cdt.as_second(), values } }
+        let values = values
+            .map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32)
+            .collect();
+        Sight {
+            visitor: self.key.hash_one((&hit.idsite, &hit.uid)),
+            visit: Visit { at: hit.cdt.as_second(), values },
+        }
     }
 
-    /// The visit dimensions of this hit that had another value less than 30 minutes of event time ago.
+    /// The visit dimensions of this hit that had another value less than 30 minutes of event time
+    /// ago.
     pub fn changed(&self, plan: &Plan, sight: &Sight) -> Vec<Violation> {
         let Sight { visitor, visit: Visit { at, values } } = sight;
         let known = self.recent.get(visitor).or_else(|| self.before.get(visitor));
-        let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT) else { return Vec::new() };
+        let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT) else {
+            return Vec::new();
+        };
         // Another plan may have come since, with other fields.
         if values.len() != visit.values.len() {
             return Vec::new();
         }
         let fields = plan.fields().iter().filter(|field| field.visit);
-        let changed = fields.zip(visit.values.iter().zip(values)).filter(|(_, (before, now))| before != now);
+        let changed =
+            fields.zip(visit.values.iter().zip(values)).filter(|(_, (before, now))| before != now);
         changed.map(|(field, _)| Violation::of(Rule::VisitDimensionChanged, &field.name)).collect()
     }
 
-    /// This hit is the visit's latest: what comes next is held against it. For hits that are sent; what is rejected says
-    /// nothing of a visit.
+    /// This hit is the visit's latest: what comes next is held against it. For hits that are sent;
+    /// what is rejected says nothing of a visit.
     pub fn keep(&mut self, sight: Sight) {
         let Sight { visitor, visit } = sight;
         let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
@@ -92,7 +102,9 @@ mod tests {
     use crate::domain::validate::{Context, validate};
 
     fn watch(visits: &mut Visits, plan: &Plan, uid: &str, profile: &str, cdt: i64) -> Vec<String> {
-        let message = format!(r#"{{"idsite":1,"uid":"{uid}","dimension2":"{profile}","dimension11":"WEB-PWA","cdt":{cdt}}}"#);
+        let message = format!(
+            r#"{{"idsite":1,"uid":"{uid}","dimension2":"{profile}","dimension11":"WEB-PWA","cdt":{cdt}}}"#
+        );
         let hit = decode(message.as_bytes(), None).expect("decodes");
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
         let verdict = validate(plan, &hit, Context::at(first_seen));
@@ -113,7 +125,10 @@ mod tests {
         assert!(watch(&mut visits, &plan, "b", "PARENT", t + 60).is_empty(), "another visitor");
         assert_eq!(watch(&mut visits, &plan, "a", "PARENT", t + 120), ["dimension2"]);
         assert!(watch(&mut visits, &plan, "a", "PARENT", t + 180).is_empty(), "told once");
-        assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT).is_empty(), "the next visit");
+        assert!(
+            watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT).is_empty(),
+            "the next visit"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The worker's side of the daily balance: an [`Account`] for whom each hit counts, looked up once and carried with the hit.
+//! The worker's side of the daily balance: an [`Account`] for whom each hit counts, looked up once
+//! and carried with the hit.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -11,8 +12,9 @@ use crate::domain::books::{self, Arrival, Books, Figures, Name, OTHER};
 use crate::domain::plan::Plan;
 use crate::domain::settle::Settlement;
 
-/// Accounts with a site of their own. A sender that makes up more is counted under the site `other`, and so bounded again by
-/// the reference lists; beyond twice as many in all, everything new is `other`.
+/// Accounts with a site of their own. A sender that makes up more is counted under the site
+/// `other`, and so bounded again by the reference lists; beyond twice as many in all, everything
+/// new is `other`.
 const MOST: usize = 1_000;
 
 /// Whose hits, at hand for those that count them.
@@ -41,11 +43,21 @@ pub struct Ledger {
 impl Ledger {
     /// Empty books of this worker.
     pub fn new(worker: String, metrics: Arc<Metrics>) -> Self {
-        let name = Name { exploitant: OTHER.to_owned(), plateforme: OTHER.to_owned(), idsite: OTHER.to_owned() };
+        let name = Name {
+            exploitant: OTHER.to_owned(),
+            plateforme: OTHER.to_owned(),
+            idsite: OTHER.to_owned(),
+        };
         let nobodys = Arc::new(Account::new(name, &metrics));
         let mut accounts = (ByName::default(), 0);
         put(&mut accounts, nobodys.clone());
-        Self { worker, started_at: whole_second(Timestamp::now()), metrics, nobodys, accounts: RwLock::new(accounts) }
+        Self {
+            worker,
+            started_at: whole_second(Timestamp::now()),
+            metrics,
+            nobodys,
+            accounts: RwLock::new(accounts),
+        }
     }
 
     /// The account of hits that nobody can read.
@@ -54,9 +66,20 @@ impl Ledger {
     }
 
     /// The account of these names, which come from closed lists; none stands for `other`.
-    pub fn account(&self, exploitant: Option<&str>, plateforme: Option<&str>, idsite: Option<&str>) -> Arc<Account> {
-        let [exploitant, plateforme, idsite] = [exploitant, plateforme, idsite].map(|name| name.unwrap_or(OTHER));
-        if let Some(known) = get(&self.accounts.read().unwrap_or_else(PoisonError::into_inner).0, exploitant, plateforme, idsite) {
+    pub fn account(
+        &self,
+        exploitant: Option<&str>,
+        plateforme: Option<&str>,
+        idsite: Option<&str>,
+    ) -> Arc<Account> {
+        let [exploitant, plateforme, idsite] =
+            [exploitant, plateforme, idsite].map(|name| name.unwrap_or(OTHER));
+        if let Some(known) = get(
+            &self.accounts.read().unwrap_or_else(PoisonError::into_inner).0,
+            exploitant,
+            plateforme,
+            idsite,
+        ) {
             return known;
         }
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +90,11 @@ impl Ledger {
         if accounts.1 >= 2 * MOST {
             return self.nobodys();
         }
-        let name = Name { exploitant: exploitant.to_owned(), plateforme: plateforme.to_owned(), idsite: idsite.to_owned() };
+        let name = Name {
+            exploitant: exploitant.to_owned(),
+            plateforme: plateforme.to_owned(),
+            idsite: idsite.to_owned(),
+        };
         let account = Arc::new(Account::new(name, &self.metrics));
         put(&mut accounts, account.clone());
         account
@@ -77,15 +104,27 @@ impl Ledger {
     pub fn books(&self) -> Books {
         let accounts: Vec<Arc<Account>> = {
             let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-            accounts.0.values().flat_map(FxHashMap::values).flat_map(FxHashMap::values).cloned().collect()
+            accounts
+                .0
+                .values()
+                .flat_map(FxHashMap::values)
+                .flat_map(FxHashMap::values)
+                .cloned()
+                .collect()
         };
         let look = |account: Arc<Account>| {
             let figures = account.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
             books::Account { name: account.name.clone(), figures }
         };
-        let mut accounts: Vec<_> = accounts.into_iter().map(look).filter(|account| account.figures.received > 0).collect();
+        let mut accounts: Vec<_> =
+            accounts.into_iter().map(look).filter(|account| account.figures.received > 0).collect();
         accounts.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Books { worker: self.worker.clone(), started_at: self.started_at, at: whole_second(Timestamp::now()), accounts }
+        Books {
+            worker: self.worker.clone(),
+            started_at: self.started_at,
+            at: whole_second(Timestamp::now()),
+            accounts,
+        }
     }
 }
 
@@ -119,14 +158,22 @@ impl Account {
     }
 }
 
-fn get(accounts: &ByName, exploitant: &str, plateforme: &str, idsite: &str) -> Option<Arc<Account>> {
+fn get(
+    accounts: &ByName,
+    exploitant: &str,
+    plateforme: &str,
+    idsite: &str,
+) -> Option<Arc<Account>> {
     accounts.get(exploitant)?.get(plateforme)?.get(idsite).cloned()
 }
 
 fn put((accounts, count): &mut (ByName, usize), account: Arc<Account>) {
     let Name { exploitant, plateforme, idsite } = &account.name;
     let of_exploitant = accounts.entry(exploitant.as_str().into()).or_default();
-    of_exploitant.entry(plateforme.as_str().into()).or_default().insert(idsite.as_str().into(), account.clone());
+    of_exploitant
+        .entry(plateforme.as_str().into())
+        .or_default()
+        .insert(idsite.as_str().into(), account.clone());
     *count += 1;
 }
 
@@ -150,7 +197,8 @@ mod tests {
         assert!(Arc::ptr_eq(&account, &ledger.account(Some("A"), Some("P"), Some("1"))));
         assert!(Arc::ptr_eq(&ledger.nobodys(), &ledger.account(None, None, None)));
         account.received(Arrival::First);
-        let names: Vec<_> = ledger.books().accounts.into_iter().map(|account| account.name.to_string()).collect();
+        let names: Vec<_> =
+            ledger.books().accounts.into_iter().map(|account| account.name.to_string()).collect();
         assert_eq!(names, ["A/P/1"]);
     }
 
@@ -167,13 +215,18 @@ mod tests {
         assert_eq!(ledger.account(Some("new"), None, None).name.to_string(), "other/other/other");
         let books = ledger.books();
         assert_eq!(books.accounts.len(), 2 * MOST);
-        assert_eq!(books.accounts.iter().map(|account| account.figures.received).sum::<u64>(), 6 * MOST as u64, "none is lost");
+        assert_eq!(
+            books.accounts.iter().map(|account| account.figures.received).sum::<u64>(),
+            6 * MOST as u64,
+            "none is lost"
+        );
     }
 
     #[test]
     fn every_look_at_a_busy_account_closes() {
         let ledger = Arc::new(ledger());
-        let (account, plan) = (ledger.account(Some("A"), None, None), Plan::built_in().expect("plan"));
+        let (account, plan) =
+            (ledger.account(Some("A"), None, None), Plan::built_in().expect("plan"));
         let busy = std::thread::spawn(move || {
             for _ in 0..100_000 {
                 account.received(Arrival::First);
@@ -182,7 +235,12 @@ mod tests {
         });
         while !busy.is_finished() {
             let books = ledger.books();
-            assert!(books.accounts.iter().all(|account| account.figures.accounted() == account.figures.received));
+            assert!(
+                books
+                    .accounts
+                    .iter()
+                    .all(|account| account.figures.accounted() == account.figures.received)
+            );
         }
         busy.join().expect("counted");
         assert_eq!(ledger.books().accounts[0].figures.returned, 100_000);

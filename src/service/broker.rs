@@ -1,7 +1,7 @@
 //! A supervised session with RabbitMQ: two connections, rebuilt from nothing on any loss.
 //!
-//! Consuming and publishing have a connection each: on a memory or disk alarm the broker stops reading from connections that
-//! publish, and acks must not wait behind that.
+//! Consuming and publishing have a connection each: on a memory or disk alarm the broker stops
+//! reading from connections that publish, and acks must not wait behind that.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
+};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
@@ -41,8 +43,8 @@ const SET_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Seconds; a peer that is silent for this long is gone. RabbitMQ advises 5 to 20.
 const HEARTBEAT: u16 = 20;
 
-/// Bytes of a frame that we send. The client library keeps buffers of 64 frames per connection, and our headers, which must
-/// fit into one, stay below 48 KiB.
+/// Bytes of a frame that we send. The client library keeps buffers of 64 frames per connection, and
+/// our headers, which must fit into one, stay below 48 KiB.
 const PUBLISH_FRAME: u32 = 65_536;
 
 /// Closing is a courtesy; a broker that is away does not answer it.
@@ -62,7 +64,8 @@ pub struct Session {
     office: Arc<Office>,
 }
 
-/// A subscription to one shard. Dropping it would cancel the consumer with hits in flight: close it.
+/// A subscription to one shard. Dropping it would cancel the consumer with hits in flight: close
+/// it.
 #[derive(Debug)]
 pub struct Shard {
     /// Its number.
@@ -82,51 +85,96 @@ impl Session {
     /// [`BrokerError`], whose text names the setting and the remedy.
     pub async fn open(settings: &Broker, office: Arc<Office>) -> Result<Self, BrokerError> {
         let tls = tls(settings).await?;
-        let (consume, shown) = connect_any(&settings.urls, &tls, &format!("{} consume", office.worker), None).await?;
-        let (publish, _) = connect_any(&settings.urls, &tls, &format!("{} publish", office.worker), Some(PUBLISH_FRAME)).await?;
+        let (consume, shown) =
+            connect_any(&settings.urls, &tls, &format!("{} consume", office.worker), None).await?;
+        let (publish, _) = connect_any(
+            &settings.urls,
+            &tls,
+            &format!("{} publish", office.worker),
+            Some(PUBLISH_FRAME),
+        )
+        .await?;
         let lost = Lost::default();
         watch(&consume, "consuming", office.clone(), lost.clone());
         watch(&publish, "publishing", office.clone(), lost.clone());
-        // A question after something that does not exist closes its channel, and the client library is slow to forget such
-        // channels: they get a connection of their own.
+        // A question after something that does not exist closes its channel, and the client library
+        // is slow to forget such channels: they get a connection of their own.
         let extra_shards = {
-            let (asking, _) = connect_any(&settings.urls, &tls, &format!("{} setup", office.worker), Some(PUBLISH_FRAME)).await?;
-            let ensured = tokio::time::timeout(SET_UP_TIMEOUT, office.topology.ensure(&asking, settings.topology)).await;
+            let (asking, _) = connect_any(
+                &settings.urls,
+                &tls,
+                &format!("{} setup", office.worker),
+                Some(PUBLISH_FRAME),
+            )
+            .await?;
+            let ensured = tokio::time::timeout(
+                SET_UP_TIMEOUT,
+                office.topology.ensure(&asking, settings.topology),
+            )
+            .await;
             close(&asking).await;
-            ensured.map_err(|_| Over(format!("the broker did not set up the topology within {} s", SET_UP_TIMEOUT.as_secs())))??
+            ensured.map_err(|_| {
+                Over(format!(
+                    "the broker did not set up the topology within {} s",
+                    SET_UP_TIMEOUT.as_secs()
+                ))
+            })??
         };
         let settler = lost.or(confirming(&office, &publish, &lost)).await??;
-        tracing::info!(broker = shown, shards = settings.shards, prefetch = settings.prefetch, "connected to RabbitMQ");
+        tracing::info!(
+            broker = shown,
+            shards = settings.shards,
+            prefetch = settings.prefetch,
+            "connected to RabbitMQ"
+        );
         if settings.shards > 1 {
             // The client library does not tell the broker's version, so the line holds for both.
             tracing::info!(
-                "replicas share out the shards: on RabbitMQ 4 at once when one joins or leaves; on 3.x one that joins later is a \
-                 hot standby until another leaves"
+                "replicas share out the shards: on RabbitMQ 4 at once when one joins or leaves; \
+                 on 3.x one that joins later is a hot standby until another leaves"
             );
         }
         Ok(Self { consume, publish, extra_shards, settler, lost, office })
     }
 
-    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its hits are unacked at a time, and
-    /// `acks` sends their acks.
+    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its hits are
+    /// unacked at a time, and `acks` sends their acks.
     ///
     /// # Errors
     /// When the session is lost.
-    pub async fn subscribe(&self, index: u16, prefetch: u16, acks: &mut Acks) -> Result<Shard, BrokerError> {
+    pub async fn subscribe(
+        &self,
+        index: u16,
+        prefetch: u16,
+        acks: &mut Acks,
+    ) -> Result<Shard, BrokerError> {
         self.lost.or(self.consume_shard(index, prefetch, acks)).await?
     }
 
-    async fn consume_shard(&self, index: u16, prefetch: u16, acks: &mut Acks) -> Result<Shard, BrokerError> {
+    async fn consume_shard(
+        &self,
+        index: u16,
+        prefetch: u16,
+        acks: &mut Acks,
+    ) -> Result<Shard, BrokerError> {
         let channel = self.consume.create_channel().await?;
         // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
         channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
         let mut arguments = FieldTable::default();
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(&self.office.worker, index)));
+        arguments
+            .insert("x-priority".into(), AMQPValue::LongInt(priority(&self.office.worker, index)));
         let queue = self.office.topology.shard(index);
         let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
         let window = acks.window(channel.clone(), prefetch);
-        Ok(Shard { index, in_flight: Arc::default(), office: self.office.clone(), window, channel, consumer })
+        Ok(Shard {
+            index,
+            in_flight: Arc::default(),
+            office: self.office.clone(),
+            window,
+            channel,
+            consumer,
+        })
     }
 
     /// Settles on a channel of its own.
@@ -149,7 +197,10 @@ impl Session {
     /// # Errors
     /// When the session is lost.
     pub async fn depth(&self, index: u16) -> Result<Option<Depth>, BrokerError> {
-        Ok(self.lost.or(self.office.topology.depth(&self.consume, &self.office.topology.shard(index))).await??)
+        Ok(self
+            .lost
+            .or(self.office.topology.depth(&self.consume, &self.office.topology.shard(index)))
+            .await??)
     }
 
     /// What is in every queue; `extra` are the shards beyond `QUEUE_SHARDS`.
@@ -181,7 +232,12 @@ impl Shard {
     /// The next hit; none when the subscription is over.
     pub async fn next(&mut self) -> Option<Held> {
         match self.consumer.next().await {
-            Some(Ok(delivery)) => Some(Held::new(delivery, self.office.clone(), self.in_flight.clone(), self.window.clone())),
+            Some(Ok(delivery)) => Some(Held::new(
+                delivery,
+                self.office.clone(),
+                self.in_flight.clone(),
+                self.window.clone(),
+            )),
             Some(Err(error)) => {
                 tracing::debug!(%error, shard = self.index, "a subscription ended");
                 None
@@ -190,12 +246,13 @@ impl Shard {
         }
     }
 
-    /// Gives everything unacked back. To be called when nothing of the shard is in flight and its acks are sent. Tells whether the broker agreed,
-    /// which it does after every ack has taken effect.
+    /// Gives everything unacked back. To be called when nothing of the shard is in flight and its
+    /// acks are sent. Tells whether the broker agreed, which it does after every ack has taken
+    /// effect.
     pub async fn close(self) -> bool {
         let closing = async {
-            // Of a busy quorum queue the broker stashes acks that it has read, and forgets them with their channel. It answers
-            // a cancel after all of them.
+            // Of a busy quorum queue the broker stashes acks that it has read, and forgets them
+            // with their channel. It answers a cancel after all of them.
             self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
             self.channel.close(200, "handing over".into()).await
         };
@@ -218,7 +275,11 @@ pub async fn close(connection: &Connection) {
     }
 }
 
-async fn confirming(office: &Arc<Office>, publish: &Connection, lost: &Lost) -> Result<Settler, BrokerError> {
+async fn confirming(
+    office: &Arc<Office>,
+    publish: &Connection,
+    lost: &Lost,
+) -> Result<Settler, BrokerError> {
     let channel = publish.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(Settler::new(office.clone(), channel, lost.clone(), publish.status().username().into()))
@@ -234,7 +295,8 @@ pub async fn connect_any(
     name: &str,
     frame: Option<u32>,
 ) -> Result<(Connection, String), BrokerError> {
-    let mut last = BrokerError::Connect { shown: String::new(), reason: "AMQP_URL is empty".to_owned() };
+    let mut last =
+        BrokerError::Connect { shown: String::new(), reason: "AMQP_URL is empty".to_owned() };
     for url in urls {
         let shown = url.to_string();
         let outcome = tokio::time::timeout(CONNECT_TIMEOUT, connect(url, tls, name, frame)).await;
@@ -248,13 +310,24 @@ pub async fn connect_any(
     Err(last)
 }
 
-async fn connect(url: &BrokerUrl, tls: &OwnedTLSConfig, name: &str, frame: Option<u32>) -> Result<Connection, String> {
-    let mut uri: AMQPUri = url.expose().parse().map_err(|_| "AMQP_URL is not an AMQP address".to_owned())?;
+async fn connect(
+    url: &BrokerUrl,
+    tls: &OwnedTLSConfig,
+    name: &str,
+    frame: Option<u32>,
+) -> Result<Connection, String> {
+    let mut uri: AMQPUri =
+        url.expose().parse().map_err(|_| "AMQP_URL is not an AMQP address".to_owned())?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     uri.query.frame_max = uri.query.frame_max.or(frame);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let builder = ConnectionBuilder::new().map_err(|e| e.to_string())?;
-    let connected = builder.with_uri(uri).with_properties(properties).with_tls_config(tls.clone()).connect().await;
+    let connected = builder
+        .with_uri(uri)
+        .with_properties(properties)
+        .with_tls_config(tls.clone())
+        .connect()
+        .await;
     connected.map_err(|error| error.to_string())
 }
 
@@ -272,7 +345,9 @@ pub async fn tls(settings: &Broker) -> Result<OwnedTLSConfig, BrokerError> {
         None => None,
     };
     let identity = match &settings.client_identity {
-        Some((certificate, key)) => Some(OwnedIdentity::PKCS8 { pem: read(certificate).await?, key: read(key).await? }),
+        Some((certificate, key)) => {
+            Some(OwnedIdentity::PKCS8 { pem: read(certificate).await?, key: read(key).await? })
+        }
         None => None,
     };
     Ok(OwnedTLSConfig { identity, cert_chain })
@@ -297,16 +372,20 @@ fn watch(connection: &Connection, role: &'static str, office: Arc<Office>, lost:
                     office.metrics.broker_blocked.set(1);
                     tracing::warn!(
                         reason,
-                        "the broker lets nobody publish (memory or disk alarm): hits for other queues wait, delivery goes on"
+                        "the broker lets nobody publish (memory or disk alarm): hits for other \
+                         queues wait, delivery goes on"
                     );
                 }
                 Some(Event::ConnectionUnblocked) => {
                     office.metrics.broker_blocked.set(0);
                     tracing::info!("the broker lets us publish again");
                 }
-                // A channel's own error (a passive check that finds nothing, say) is told to those who use the channel.
+                // A channel's own error (a passive check that finds nothing, say) is told to those
+                // who use the channel.
                 Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
-                Some(Event::Error(error)) => return lost.because(format!("the {role} connection broke: {error}")),
+                Some(Event::Error(error)) => {
+                    return lost.because(format!("the {role} connection broke: {error}"));
+                }
                 None => return lost.because(format!("the {role} connection is closed")),
                 Some(_) => {}
             }
@@ -314,7 +393,8 @@ fn watch(connection: &Connection, role: &'static str, office: Arc<Office>, lost:
     });
 }
 
-/// Rendezvous hashing: each replica ranks every shard by itself, and the broker gives a shard to the highest.
+/// Rendezvous hashing: each replica ranks every shard by itself, and the broker gives a shard to
+/// the highest.
 fn priority(worker: &str, shard: u16) -> i32 {
     let mut hasher = DefaultHasher::new();
     (worker, shard).hash(&mut hasher);
@@ -327,7 +407,9 @@ mod tests {
 
     #[test]
     fn three_replicas_share_out_the_shards_and_one_leaving_moves_only_its_own() {
-        let owner = |workers: &[&str], shard| workers.iter().max_by_key(|w| priority(w, shard)).map(|w| (*w).to_owned());
+        let owner = |workers: &[&str], shard| {
+            workers.iter().max_by_key(|w| priority(w, shard)).map(|w| (*w).to_owned())
+        };
         let all = ["relay-0", "relay-1", "relay-2"];
         let before: Vec<_> = (0..64).map(|s| owner(&all, s)).collect();
         for worker in all {

@@ -1,6 +1,7 @@
 //! Environment → [`Settings`]: every mistake in one message, secrets masked.
 //!
-//! Strings come in through one seam (any iterator of pairs), so a test never touches the process environment.
+//! Strings come in through one seam (any iterator of pairs), so a test never touches the process
+//! environment.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -97,8 +98,9 @@ pub struct Matomo {
     pub timeout: Duration,
     /// Most hits per second.
     pub max_rate: Option<u32>,
-    /// How long prefetched hits wait in memory for Matomo to come back, before they are given back to the broker. No
-    /// variable: it must stay well inside the broker's consumer timeout of 30 min.
+    /// How long prefetched hits wait in memory for Matomo to come back, before they are given back
+    /// to the broker. No variable: it must stay well inside the broker's consumer timeout of
+    /// 30 min.
     pub hold: Duration,
 }
 
@@ -131,7 +133,8 @@ impl ConfigError {
     }
 
     fn in_order(mut self) -> Self {
-        self.0.sort_by_key(|(name, _)| VARIABLES.iter().position(|variable| variable.name == *name));
+        self.0
+            .sort_by_key(|(name, _)| VARIABLES.iter().position(|variable| variable.name == *name));
         self
     }
 }
@@ -179,14 +182,19 @@ impl Settings {
     pub fn from_env() -> Result<Self, ConfigError> {
         read::settings(process_environment()).map_err(|mut error| {
             for (name, meant) in Self::misspelt_in_env() {
-                error.0.push((meant, format!("is {name}, which is set, meant for it? The relay does not read that one")));
+                error.0.push((
+                    meant,
+                    format!(
+                        "is {name}, which is set, meant for it? The relay does not read that one"
+                    ),
+                ));
             }
             error.in_order()
         })
     }
 
-    /// Where a relay with this environment answers. Nothing else is read: a relay works on with a file that has been broken
-    /// since it started, and must not be taken for dead.
+    /// Where a relay with this environment answers. Nothing else is read: a relay works on with a
+    /// file that has been broken since it started, and must not be taken for dead.
     ///
     /// # Errors
     /// [`ConfigError`] when `HTTP_LISTEN` is no address.
@@ -198,21 +206,29 @@ impl Settings {
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake.
-    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         read::settings(vars)
     }
 
-    /// Variables of the process environment that are none of the relay's, but look like one: each with the one that was
-    /// probably meant. An environment is full of others' names, so this is a hint and no error.
+    /// Variables of the process environment that are none of the relay's, but look like one: each
+    /// with the one that was probably meant. An environment is full of others' names, so this
+    /// is a hint and no error.
     pub fn misspelt_in_env() -> Vec<(String, &'static str)> {
-        process_environment().filter_map(|(name, _)| variables::meant(&name).map(|meant| (name, meant))).collect()
+        process_environment()
+            .filter_map(|(name, _)| variables::meant(&name).map(|meant| (name, meant)))
+            .collect()
     }
 
     /// What is in force, by variable, secrets masked.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let Self { broker, matomo, validation, rules, allow_plaintext, http_listen, log } = self;
-        let path = |path: Option<&PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
-        let duration = |duration: &Duration| humantime::format_duration(*duration).to_string().replace(' ', "");
+        let path =
+            |path: Option<&PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
+        let duration = |duration: &Duration| {
+            humantime::format_duration(*duration).to_string().replace(' ', "")
+        };
         let join = |items: Vec<String>| items.join(",");
         let identity = broker.client_identity.as_ref();
         vec![
@@ -224,10 +240,16 @@ impl Settings {
             ("QUEUE_PREFIX", broker.prefix.clone()),
             ("QUEUE_SHARDS", broker.shards.to_string()),
             ("QUEUE_PREFETCH", broker.prefetch.to_string()),
-            ("TOPOLOGY", if broker.topology == Topology::Declare { "declare" } else { "verify" }.to_owned()),
+            (
+                "TOPOLOGY",
+                if broker.topology == Topology::Declare { "declare" } else { "verify" }.to_owned(),
+            ),
             ("MATOMO_URL", matomo.url.to_string()),
             ("MATOMO_SITE_ID", matomo.site_id.clone().unwrap_or_default()),
-            ("MATOMO_TOKEN_AUTH", matomo.token.as_ref().map(|_| "********".to_owned()).unwrap_or_default()),
+            (
+                "MATOMO_TOKEN_AUTH",
+                matomo.token.as_ref().map(|_| "********".to_owned()).unwrap_or_default(),
+            ),
             ("MATOMO_API", if matomo.api == Api::Bulk { "bulk" } else { "single" }.to_owned()),
             ("MATOMO_CONCURRENCY", matomo.concurrency.to_string()),
             ("MATOMO_BULK_SIZE", matomo.bulk_size.to_string()),
@@ -238,7 +260,10 @@ impl Settings {
             ("REFERENCE_LISTS", path(rules.lists.as_ref())),
             ("TENANTS", path(rules.tenants.as_ref())),
             ("HTTP_LISTEN", http_listen.to_string()),
-            ("LOG_FORMAT", log.format.map(|format| format!("{format:?}").to_lowercase()).unwrap_or_default()),
+            (
+                "LOG_FORMAT",
+                log.format.map(|format| format!("{format:?}").to_lowercase()).unwrap_or_default(),
+            ),
             ("RUST_LOG", log.filter.clone()),
         ]
     }
@@ -272,7 +297,10 @@ mod tests {
         let settings = read(&[("MATOMO_URL", "https://matomo.example.fr")]).expect("complete");
         assert_eq!(settings.matomo.url.as_str(), "https://matomo.example.fr/matomo.php");
         assert_eq!(settings.broker.prefetch, 800);
-        assert_eq!(settings.broker.retry_delays, [Duration::from_secs(600), Duration::from_secs(1_200)]);
+        assert_eq!(
+            settings.broker.retry_delays,
+            [Duration::from_secs(600), Duration::from_secs(1_200)]
+        );
         assert_eq!(settings.broker.urls[0].to_string(), "amqp://127.0.0.1:5672/%2f");
         assert_eq!(settings.matomo.timeout, Duration::from_secs(65));
         assert_eq!(read(&[]).expect_err("nothing").variables(), ["MATOMO_URL"]);
@@ -342,15 +370,26 @@ mod tests {
     #[test]
     fn plaintext_is_for_loopback_or_on_request() {
         for url in ["amqp://127.0.0.1", "amqp://localhost:1", "amqp://[::1]/x"] {
-            assert!(read(&[("MATOMO_URL", "http://localhost/"), ("AMQP_URL", url)]).is_ok(), "{url}");
+            assert!(
+                read(&[("MATOMO_URL", "http://localhost/"), ("AMQP_URL", url)]).is_ok(),
+                "{url}"
+            );
         }
-        assert!(read(&[("MATOMO_URL", "http://m/"), ("AMQP_URL", "amqp://r"), ("ALLOW_PLAINTEXT", "true")]).is_ok());
+        assert!(
+            read(&[
+                ("MATOMO_URL", "http://m/"),
+                ("AMQP_URL", "amqp://r"),
+                ("ALLOW_PLAINTEXT", "true")
+            ])
+            .is_ok()
+        );
         assert!(read(&[("MATOMO_URL", "https://m/"), ("AMQP_URL", "amqps://r")]).is_ok());
     }
 
     #[test]
     fn a_virtual_host_without_a_name_is_a_trap() {
-        let error = read(&[("MATOMO_URL", "https://m/"), ("AMQP_URL", "amqp://localhost/")]).expect_err("a trap");
+        let error = read(&[("MATOMO_URL", "https://m/"), ("AMQP_URL", "amqp://localhost/")])
+            .expect_err("a trap");
         assert!(error.to_string().contains("/%2f"), "{error}");
     }
 
@@ -361,7 +400,10 @@ mod tests {
             ("https://m/sub/", "https://m/sub/matomo.php"),
             ("https://m/piwik.php", "https://m/piwik.php"),
         ] {
-            assert_eq!(read(&[("MATOMO_URL", given)]).expect("complete").matomo.url.as_str(), expected);
+            assert_eq!(
+                read(&[("MATOMO_URL", given)]).expect("complete").matomo.url.as_str(),
+                expected
+            );
         }
     }
 
@@ -370,9 +412,16 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "s3cret-token\n").expect("written");
         let path = file.path().to_string_lossy().into_owned();
-        let settings =
-            read(&[("MATOMO_URL", "https://m/"), ("MATOMO_TOKEN_AUTH_FILE", &path), ("AMQP_URL", "amqps://u:pa55@h")]).expect("complete");
-        assert_eq!(settings.matomo.token.as_ref().map(|t| t.expose_secret().to_owned()).as_deref(), Some("s3cret-token"));
+        let settings = read(&[
+            ("MATOMO_URL", "https://m/"),
+            ("MATOMO_TOKEN_AUTH_FILE", &path),
+            ("AMQP_URL", "amqps://u:pa55@h"),
+        ])
+        .expect("complete");
+        assert_eq!(
+            settings.matomo.token.as_ref().map(|t| t.expose_secret().to_owned()).as_deref(),
+            Some("s3cret-token")
+        );
         let shown = format!("{settings:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("pa55"), "{shown}");
     }

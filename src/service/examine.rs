@@ -1,5 +1,6 @@
-//! What stands between this configuration and a relay that works: one [`Finding`] after the other, each with its remedy.
-//! Nothing here changes the broker, and Matomo stores nothing unless it is asked to.
+//! What stands between this configuration and a relay that works: one [`Finding`] after the other,
+//! each with its remedy. Nothing here changes the broker, and Matomo stores nothing unless it is
+//! asked to.
 
 use serde::Serialize;
 
@@ -45,16 +46,24 @@ impl Finding {
     }
 
     fn wrong(subject: &'static str, text: impl Into<String>, remedy: &str) -> Self {
-        Self { subject, outcome: Outcome::Wrong, text: text.into(), remedy: Some(remedy.to_owned()) }
+        Self {
+            subject,
+            outcome: Outcome::Wrong,
+            text: text.into(),
+            remedy: Some(remedy.to_owned()),
+        }
     }
 }
 
-/// Asks the broker and Matomo. With `test_site` two hits for that site are stored in Matomo: the second, a day old, only
-/// where there is a token.
+/// Asks the broker and Matomo. With `test_site` two hits for that site are stored in Matomo: the
+/// second, a day old, only where there is a token.
 pub async fn examine(settings: &Settings, test_site: Option<u32>) -> Vec<Finding> {
     // A second installation in one process is refused, and the first one serves both.
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
-    let (mut findings, matomo) = tokio::join!(broker::examine(&settings.broker), matomo::examine(&settings.matomo, test_site));
+    let (mut findings, matomo) = tokio::join!(
+        broker::examine(&settings.broker),
+        matomo::examine(&settings.matomo, test_site)
+    );
     findings.extend(matomo);
     findings
 }

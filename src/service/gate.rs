@@ -35,8 +35,15 @@ impl Gate {
     /// An open gate. A request never has more hits than `burst`.
     pub fn new(max_rate: Option<u32>, burst: u32, metrics: Arc<Metrics>) -> Self {
         let quota = max_rate.and_then(NonZeroU32::new).zip(NonZeroU32::new(burst));
-        let limiter = quota.map(|(rate, burst)| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)));
-        Self { breaker: Mutex::new(Breaker::new(backoff::probe)), changed: Notify::new(), limiter, told: Mutex::default(), metrics }
+        let limiter = quota
+            .map(|(rate, burst)| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)));
+        Self {
+            breaker: Mutex::new(Breaker::new(backoff::probe)),
+            changed: Notify::new(),
+            limiter,
+            told: Mutex::default(),
+            metrics,
+        }
     }
 
     /// Waits for the right to send.
@@ -99,7 +106,10 @@ impl Gate {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Change::Closed(away)) = change {
             *told = None;
-            tracing::info!(away_seconds = away.as_secs(), "Matomo takes hits again: sending resumes");
+            tracing::info!(
+                away_seconds = away.as_secs(),
+                "Matomo takes hits again: sending resumes"
+            );
             return;
         }
         if failure.is_none() || *told == failure {
@@ -110,10 +120,15 @@ impl Gate {
             tracing::warn!(
                 reason,
                 status,
-                "Matomo does not take hits: sending stops, single hits probe it, the others wait in their queues and nothing is lost"
+                "Matomo does not take hits: sending stops, single hits probe it, the others wait \
+                 in their queues and nothing is lost"
             );
         } else {
-            tracing::warn!(reason, status, "Matomo still does not take hits, now for another reason");
+            tracing::warn!(
+                reason,
+                status,
+                "Matomo still does not take hits, now for another reason"
+            );
         }
         *told = failure;
     }
@@ -131,7 +146,12 @@ impl Pass<'_> {
     }
 
     /// Tells the breaker what the answer said.
-    pub fn report(mut self, signal: Signal, retry_after: Option<Duration>, failure: Option<Failure>) {
+    pub fn report(
+        mut self,
+        signal: Signal,
+        retry_after: Option<Duration>,
+        failure: Option<Failure>,
+    ) {
         self.reported = true;
         let change = {
             let mut breaker = self.gate.breaker();

@@ -1,4 +1,5 @@
-//! What each shard last gave this worker: which shards are its own, and how old what waits in them is.
+//! What each shard last gave this worker: which shards are its own, and how old what waits in them
+//! is.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
-/// A shard that gave nothing for so long may be another worker's: AMQP tells how many are subscribed, not who is served.
+/// A shard that gave nothing for so long may be another worker's: AMQP tells how many are
+/// subscribed, not who is served.
 const OURS: Duration = Duration::from_secs(60);
 
 /// By shard.
@@ -42,7 +44,9 @@ impl Heard {
         let now = Instant::now();
         let mut lasts = self.lasts();
         match lasts.get_mut(&shard) {
-            Some(last) if Arc::ptr_eq(&last.in_flight, in_flight) => (last.at, last.cdt) = (now, cdt),
+            Some(last) if Arc::ptr_eq(&last.in_flight, in_flight) => {
+                (last.at, last.cdt) = (now, cdt)
+            }
             _ => drop(lasts.insert(shard, Last { at: now, cdt, in_flight: in_flight.clone() })),
         }
     }

@@ -1,4 +1,5 @@
-//! `/livez` (a deadline), `/readyz` (a latch), `/metrics`, `/books.json` and the status page, on `HTTP_LISTEN`.
+//! `/livez` (a deadline), `/readyz` (a latch), `/metrics`, `/books.json` and the status page, on
+//! `HTTP_LISTEN`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +40,8 @@ impl Health {
         self.alive_at.store(self.elapsed(), Ordering::Relaxed);
     }
 
-    /// The first session with the broker stands. It stays ready: a broker that goes away is not cured by a restart.
+    /// The first session with the broker stands. It stays ready: a broker that goes away is not
+    /// cured by a restart.
     pub fn latch_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
@@ -58,12 +60,19 @@ type Shared = (Arc<Health>, Arc<Metrics>);
 
 /// All routes.
 pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, lookout: Arc<Lookout>) -> Router {
-    let probes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(scrape));
+    let probes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape));
     probes.with_state((health, metrics)).merge(status::routes(lookout))
 }
 
 async fn livez(State((health, _)): State<Shared>) -> Response {
-    if health.is_alive() { "alive\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, "stalled\n").into_response() }
+    if health.is_alive() {
+        "alive\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stalled\n").into_response()
+    }
 }
 
 async fn readyz(State((health, _)): State<Shared>) -> Response {
@@ -81,7 +90,8 @@ async fn scrape(State((_, metrics)): State<Shared>) -> Response {
 
 /// `/books.json`: what `dnma-relay books` adds up.
 pub fn books(ledger: Arc<Ledger>) -> Router {
-    let answer = async |State(ledger): State<Arc<Ledger>>| match serde_json::to_vec(&ledger.books()) {
+    let answer = async |State(ledger): State<Arc<Ledger>>| match serde_json::to_vec(&ledger.books())
+    {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };

@@ -87,7 +87,12 @@ impl Intake {
     }
 
     /// Whose hit it is, and what becomes of it.
-    fn judge(&self, book: &Book, raw: &RawHit<'_>, held: &Held) -> (Arc<Account>, Result<Prepared, Vec<Violation>>) {
+    fn judge(
+        &self,
+        book: &Book,
+        raw: &RawHit<'_>,
+        held: &Held,
+    ) -> (Arc<Account>, Result<Prepared, Vec<Violation>>) {
         let plan = &book.plan;
         let context = Context {
             first_seen: held.past().first_failed_at.unwrap_or_else(Timestamp::now),
@@ -104,8 +109,15 @@ impl Intake {
         }
         self.office.metrics.violated(&verdict.violations);
         // What a sender that may not send it claims is nobody's.
-        let forged = verdict.violations.iter().any(|v| matches!(v.rule, Rule::WrongTenant | Rule::UnknownTenant));
-        let account = if forged { self.office.ledger.nobodys() } else { self.account(book, raw, verdict.hit.as_ref()) };
+        let forged = verdict
+            .violations
+            .iter()
+            .any(|v| matches!(v.rule, Rule::WrongTenant | Rule::UnknownTenant));
+        let account = if forged {
+            self.office.ledger.nobodys()
+        } else {
+            self.account(book, raw, verdict.hit.as_ref())
+        };
         let outcome = match verdict.hit {
             Some(hit) if self.validation.passes(plan, &verdict.violations) => {
                 if let Some(sight) = sight {
@@ -126,11 +138,19 @@ impl Intake {
     /// Looked up by the values as they were checked, or else as they were sent.
     fn account(&self, book: &Book, raw: &RawHit<'_>, hit: Option<&CheckedHit<'_>>) -> Arc<Account> {
         let named = |place: Place| match hit {
-            Some(hit) => book.plan.place(place).and_then(|index| hit.values.get(index)).and_then(|value| value.as_deref()),
+            Some(hit) => book
+                .plan
+                .place(place)
+                .and_then(|index| hit.values.get(index))
+                .and_then(|value| value.as_deref()),
             None => raw.text(place.code()),
         };
-        let site = hit.map(|hit| hit.idsite.as_ref()).or_else(|| named(Place::Site)).or(self.default_site.as_deref());
-        let [exploitant, plateforme] = [Place::Exploitant, Place::Plateforme].map(|place| book.listed(place, named(place)));
+        let site = hit
+            .map(|hit| hit.idsite.as_ref())
+            .or_else(|| named(Place::Site))
+            .or(self.default_site.as_deref());
+        let [exploitant, plateforme] =
+            [Place::Exploitant, Place::Plateforme].map(|place| book.listed(place, named(place)));
         self.office.ledger.account(exploitant, plateforme, books::site(site))
     }
 }

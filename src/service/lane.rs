@@ -1,4 +1,5 @@
-//! From the lane to Matomo: what waits → requests → answers → settlements; and what a worker learns of Matomo on the way.
+//! From the lane to Matomo: what waits → requests → answers → settlements; and what a worker learns
+//! of Matomo on the way.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +22,9 @@ use crate::domain::settle::{self, Decision, Settlement, Terms};
 /// After so many refusals in a row the token is taken for bad, rather than the hits.
 const TOKEN_TRIES: u32 = 3;
 
-/// A bad token is not sent for this long: more than 20 failed checks an hour from one address make Matomo answer 500 to
-/// every bulk that carries a token. Six an hour leave room for three replicas behind one address.
+/// A bad token is not sent for this long: more than 20 failed checks an hour from one address make
+/// Matomo answer 500 to every bulk that carries a token. Six an hour leave room for three replicas
+/// behind one address.
 const TOKEN_REST: Duration = Duration::from_secs(1_800);
 
 /// What was cut into requests this long ago is cut anew.
@@ -77,7 +79,11 @@ impl Courier {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(settings: &config::Matomo, bulk_size: u16, office: Arc<Office>) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: &config::Matomo,
+        bulk_size: u16,
+        office: Arc<Office>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             gate: Gate::new(settings.max_rate, bulk_size.into(), office.metrics.clone()),
             matomo: Matomo::new(settings)?,
@@ -91,16 +97,24 @@ impl Courier {
     }
 
     /// One request in flight at a time, so one visitor is.
-    pub(super) async fn lane(self: Arc<Self>, mut hits: mpsc::Receiver<Ready>, stop: CancellationToken, settler: Settler) {
+    pub(super) async fn lane(
+        self: Arc<Self>,
+        mut hits: mpsc::Receiver<Ready>,
+        stop: CancellationToken,
+        settler: Settler,
+    ) {
         let mut waiting = Vec::new();
         // To be sent as they are, before what waits.
         let mut pieces: VecDeque<Vec<Ready>> = VecDeque::new();
         while !stop.is_cancelled() {
             if pieces.is_empty() {
                 if waiting.is_empty() {
-                    let Some(first) = stop.run_until_cancelled(hits.recv()).await.flatten() else { break };
+                    let Some(first) = stop.run_until_cancelled(hits.recv()).await.flatten() else {
+                        break;
+                    };
                     waiting.push(first);
-                    // What has been read from the broker already gets in too: each request costs Matomo more than a hit in it.
+                    // What has been read from the broker already gets in too: each request costs
+                    // Matomo more than a hit in it.
                     tokio::task::yield_now().await;
                 }
                 let piece;
@@ -125,7 +139,8 @@ impl Courier {
                 pieces.push_front(again);
             }
         }
-        // Unsent: they go back with their channel. A feeder may still be putting one in, so this waits for the last.
+        // Unsent: they go back with their channel. A feeder may still be putting one in, so this
+        // waits for the last.
         hits.close();
         let mut left: Vec<Ready> = pieces.into_iter().flatten().chain(waiting).collect();
         while let Some(late) = hits.recv().await {
@@ -139,7 +154,8 @@ impl Courier {
         self.gate.pass().await
     }
 
-    /// What waits goes along, without lingering for more: full bulks out of a backlog, single hits in a quiet hour.
+    /// What waits goes along, without lingering for more: full bulks out of a backlog, single hits
+    /// in a quiet hour.
     fn top_up(&self, mut waiting: Vec<Ready>, hits: &mut mpsc::Receiver<Ready>) -> Vec<Ready> {
         waiting.reserve(self.bulk_size.saturating_sub(waiting.len()).min(hits.len()));
         while waiting.len() < self.bulk_size {
@@ -149,26 +165,35 @@ impl Courier {
         waiting
     }
 
-    /// Cuts the next request off what waits, in order, and settles what cannot be sent. The rest is cut when it is its turn: by
-    /// then more is known of its sites, and more may wait.
-    async fn cut(&self, mut waiting: Vec<Ready>, settler: &Settler) -> (Option<Vec<Ready>>, Vec<Ready>) {
+    /// Cuts the next request off what waits, in order, and settles what cannot be sent. The rest is
+    /// cut when it is its turn: by then more is known of its sites, and more may wait.
+    async fn cut(
+        &self,
+        mut waiting: Vec<Ready>,
+        settler: &Settler,
+    ) -> (Option<Vec<Ready>>, Vec<Ready>) {
         let now = Timestamp::now();
-        let is_too_old = |ready: &mut Ready| !self.has_token && request::age(ready.cdt, now) == Age::NeedsToken;
+        let is_too_old =
+            |ready: &mut Ready| !self.has_token && request::age(ready.cdt, now) == Age::NeedsToken;
         let too_old = waiting.extract_if(.., is_too_old).map(|ready| {
             let attempts = ready.held.past().attempts;
             (ready.held, Settlement::Park { attempts, failure: local(Reason::TooOld) })
         });
         settler.settle(too_old).await;
-        let Some(way) = waiting.first().map(|ready| self.way(ready, now)) else { return (None, waiting) };
+        let Some(way) = waiting.first().map(|ready| self.way(ready, now)) else {
+            return (None, waiting);
+        };
         let most = if way == Way::Alone { 1 } else { self.bulk_size };
-        let size = waiting.iter().take(most).take_while(|ready| self.way(ready, now) == way).count();
+        let size =
+            waiting.iter().take(most).take_while(|ready| self.way(ready, now) == way).count();
         let rest = waiting.split_off(size);
         (Some(waiting), rest)
     }
 
     fn way(&self, ready: &Ready, now: Timestamp) -> Way {
         match request::age(ready.cdt, now) {
-            // A bulk with one unknown site would be sent again one by one, and its other hits stored twice.
+            // A bulk with one unknown site would be sent again one by one, and its other hits
+            // stored twice.
             _ if !self.accepts(&ready.idsite) => Way::Alone,
             Age::NeedsToken => Way::WithToken,
             Age::Crossing => Way::Alone,
@@ -177,13 +202,20 @@ impl Courier {
     }
 
     /// Sends one request and settles its hits. Returns those to send again, in smaller requests.
-    async fn deliver(&self, pass: Pass<'_>, piece: Vec<Ready>, settler: &Settler) -> Vec<Vec<Ready>> {
+    async fn deliver(
+        &self,
+        pass: Pass<'_>,
+        piece: Vec<Ready>,
+        settler: &Settler,
+    ) -> Vec<Vec<Ready>> {
         let now = Timestamp::now();
-        let with_token = self.has_token && piece.iter().any(|ready| request::age(ready.cdt, now) == Age::NeedsToken);
+        let with_token = self.has_token
+            && piece.iter().any(|ready| request::age(ready.cdt, now) == Age::NeedsToken);
         if !with_token {
             return self.send(pass, piece, None, settler).await;
         }
-        // One request with the token at a time, so that a bad one is noticed before it was used often.
+        // One request with the token at a time, so that a bad one is noticed before it was used
+        // often.
         let mut token = self.token.lock().await;
         if token.rests(Instant::now()) {
             drop(pass);
@@ -198,7 +230,13 @@ impl Courier {
         self.send(pass, piece, Some(&mut token), settler).await
     }
 
-    async fn send(&self, pass: Pass<'_>, piece: Vec<Ready>, token: Option<&mut TokenUse>, settler: &Settler) -> Vec<Vec<Ready>> {
+    async fn send(
+        &self,
+        pass: Pass<'_>,
+        piece: Vec<Ready>,
+        token: Option<&mut TokenUse>,
+        settler: &Settler,
+    ) -> Vec<Vec<Ready>> {
         let bodies: Vec<&[u8]> = piece.iter().map(|ready| ready.encoded.as_slice()).collect();
         let started = Instant::now();
         let answer = self.matomo.send(&bodies, token.is_some()).await;
@@ -211,7 +249,8 @@ impl Courier {
         let attempts: Vec<u32> = piece.iter().map(|ready| ready.held.past().attempts).collect();
         let decision = settle::decide(&reading, &attempts, terms);
         // What is halved next says nothing yet: only a hit that stands alone does.
-        let signal = if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
+        let signal =
+            if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
         let retry_after = match &answer {
             Answer::Response { retry_after, .. } => *retry_after,
             _ => None,
@@ -251,7 +290,9 @@ impl Courier {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         for ready in piece {
             match reading {
-                Reading::Stored { .. } if sites.len() < MOST_SITES && !sites.contains(&ready.idsite) => {
+                Reading::Stored { .. }
+                    if sites.len() < MOST_SITES && !sites.contains(&ready.idsite) =>
+                {
                     sites.insert(ready.idsite.clone());
                 }
                 Reading::Refused { .. } => {
@@ -276,9 +317,10 @@ impl TokenUse {
                 self.refused_in_a_row += 1;
                 if self.refused_in_a_row >= TOKEN_TRIES {
                     tracing::warn!(
-                        "Matomo refuses hits that are over 24 h old although they come with MATOMO_TOKEN_AUTH: does the token have write \
-                         access to their site, and is it not restricted to secure requests? It rests for {} min, so that Matomo does not \
-                         lock this address out",
+                        "Matomo refuses hits that are over 24 h old although they come with \
+                         MATOMO_TOKEN_AUTH: does the token have write access to their site, and \
+                         is it not restricted to secure requests? It rests for {} min, so that \
+                         Matomo does not lock this address out",
                         TOKEN_REST.as_secs() / 60
                     );
                     *self = Self { refused_in_a_row: 0, rests_until: Some(now + TOKEN_REST) };

@@ -29,7 +29,8 @@ impl Lost {
         self.0.0.cancelled().await;
     }
 
-    /// Waits for the client library, but not beyond the end: it leaves some promises of a broken connection open for good.
+    /// Waits for the client library, but not beyond the end: it leaves some promises of a broken
+    /// connection open for good.
     ///
     /// # Errors
     /// [`Over`] when the session ended first.

@@ -1,4 +1,5 @@
-//! One request to Matomo → [`Answer`]. A timeout is an answer, not an error: nothing here decides a fate.
+//! One request to Matomo → [`Answer`]. A timeout is an answer, not an error: nothing here decides a
+//! fate.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -19,7 +20,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// A query longer than this goes as a POST form: nginx refuses a request line over 8 KiB with 414.
 const MAX_QUERY: usize = 7_000;
 
-/// Apache closes an idle connection after 5 s by default; a request sent just then would end in doubt.
+/// Apache closes an idle connection after 5 s by default; a request sent just then would end in
+/// doubt.
 const IDLE: Duration = Duration::from_secs(4);
 
 /// The Tracking API of one Matomo.
@@ -50,8 +52,9 @@ impl Matomo {
     /// # Errors
     /// When the trusted certificates of the system cannot be loaded.
     pub fn new(settings: &config::Matomo) -> anyhow::Result<Self> {
-        // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay is nobody's browser. No redirects:
-        // a 302 turns a bulk into an empty GET that answers 200.
+        // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay is
+        // nobody's browser. No redirects: a 302 turns a bulk into an empty GET that answers
+        // 200.
         let client = Client::builder()
             .timeout(settings.timeout)
             .redirect(redirect::Policy::none())
@@ -59,7 +62,12 @@ impl Matomo {
             .pool_max_idle_per_host(usize::from(settings.concurrency))
             .build()
             .context("the HTTP client for MATOMO_URL cannot be set up")?;
-        Ok(Self { client, url: settings.url.clone(), api: settings.api, token: settings.token.clone() })
+        Ok(Self {
+            client,
+            url: settings.url.clone(),
+            api: settings.api,
+            token: settings.token.clone(),
+        })
     }
 
     /// Sends encoded hits, in their order. In single mode there is one.
@@ -68,7 +76,10 @@ impl Matomo {
         let request = match self.api {
             Api::Bulk => {
                 let body = request::bulk_body(hits, fresh_rand, token);
-                self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body)
+                self.client
+                    .post(self.url.clone())
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body)
             }
             Api::Single => self.single(hits.first().copied().unwrap_or_default(), token),
         };
@@ -83,11 +94,19 @@ impl Matomo {
     /// # Errors
     /// Why nobody answers, in words and without the address.
     pub async fn greet(&self) -> Result<Greeting, String> {
-        let mut response = self.client.get(self.url.clone()).send().await.map_err(|error| cause(&error.without_url()))?;
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut response = self
+            .client
+            .get(self.url.clone())
+            .send()
+            .await
+            .map_err(|error| cause(&error.without_url()))?;
+        let header = |name| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         let (status, location) = (response.status().as_u16(), header(LOCATION));
         let date = header(DATE).and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
-        let ahead_of_us = date.map(|date| date.timestamp().as_second() - jiff::Timestamp::now().as_second());
+        let ahead_of_us =
+            date.map(|date| date.timestamp().as_second() - jiff::Timestamp::now().as_second());
         let mut bytes = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
             bytes.extend(chunk.iter().take(MAX_ANSWER - bytes.len()));
@@ -111,7 +130,10 @@ impl Matomo {
                 return self.client.get(url);
             }
         };
-        self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
+        self.client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form)
     }
 }
 
@@ -130,16 +152,26 @@ fn fresh_rand() -> Rand {
 
 async fn read(mut response: Response) -> Answer {
     let status = response.status().as_u16();
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = |name| {
+        response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    };
     let content_type = header(CONTENT_TYPE).to_owned();
     // The other form, a date, is not worth a clock: the breaker's own pauses are short.
     let retry_after = header(RETRY_AFTER).trim().parse().ok().map(Duration::from_secs);
     let mut bytes = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => {
+                bytes.extend_from_slice(&chunk)
+            }
             Ok(Some(_)) => return Answer::Response { status, body: Body::Other, retry_after },
-            Ok(None) => return Answer::Response { status, body: Body::read(&content_type, &bytes), retry_after },
+            Ok(None) => {
+                return Answer::Response {
+                    status,
+                    body: Body::read(&content_type, &bytes),
+                    retry_after,
+                };
+            }
             Err(error) if error.is_timeout() => return Answer::TimedOut,
             Err(_) => return Answer::Broken,
         }
@@ -147,7 +179,8 @@ async fn read(mut response: Response) -> Answer {
 }
 
 fn from_error(error: &reqwest::Error) -> Answer {
-    // The text of the error may hold the URL of a single request, which is a person's page view: only its kind is told.
+    // The text of the error may hold the URL of a single request, which is a person's page view:
+    // only its kind is told.
     let cause = error.source().map(|_| {
         if error.is_connect() {
             "connect"

@@ -1,9 +1,10 @@
-//! The path of a hit through a worker: shard → [`intake`](super::intake) → lane (by visitor); and the drain. From the lane
-//! on, [`lane`](super::lane) has it.
+//! The path of a hit through a worker: shard → [`intake`](super::intake) → lane (by visitor); and
+//! the drain. From the lane on, [`lane`](super::lane) has it.
 //!
-//! A *stretch* is the time between subscribing to shards and handing them over. Whatever ends a stretch (shutdown, a lost
-//! session, a long outage), the order is the same: stop feeding the lanes, let what is in flight settle, and only then
-//! close the channels. So no visitor is ever in two hands.
+//! A *stretch* is the time between subscribing to shards and handing them over. Whatever ends a
+//! stretch (shutdown, a lost session, a long outage), the order is the same: stop feeding the
+//! lanes, let what is in flight settle, and only then close the channels. So no visitor is ever in
+//! two hands.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ struct Shift {
 enum End {
     Shutdown,
     Lost,
-    /// Matomo has been away for long, or is back: everything is given back and taken anew, in the other way.
+    /// Matomo has been away for long, or is back: everything is given back and taken anew, in the
+    /// other way.
     Outage,
     /// The probing shard has nothing: try the next.
     Dry,
@@ -109,9 +111,13 @@ impl Relay {
         let mut turn = 0;
         loop {
             let shift = if self.courier.gate.open_for().is_some_and(|away| away > self.hold) {
-                // Not before the probe may go: a hit that is held runs into the broker's consumer timeout.
+                // Not before the probe may go: a hit that is held runs into the broker's consumer
+                // timeout.
                 let pause = tokio::time::sleep(self.courier.gate.pause_left().unwrap_or_default());
-                if !matches!(shutdown.run_until_cancelled(session.lost.or(pause)).await, Some(Ok(()))) {
+                if !matches!(
+                    shutdown.run_until_cancelled(session.lost.or(pause)).await,
+                    Some(Ok(()))
+                ) {
                     return;
                 }
                 self.probing_shift(session, turn)
@@ -121,7 +127,8 @@ impl Relay {
             match self.stretch(session, shutdown, &shift, &mut extra).await {
                 End::Shutdown | End::Lost => return,
                 End::Outage if !shift.probing => tracing::warn!(
-                    "Matomo has been away for {} min: prefetched hits go back to the broker, and one hit at a time probes",
+                    "Matomo has been away for {} min: prefetched hits go back to the broker, and \
+                     one hit at a time probes",
                     self.hold.as_secs() / 60
                 ),
                 End::Dry => turn += 1,
@@ -149,7 +156,13 @@ impl Relay {
         Shift { shards, extra: full, prefetch, lanes: self.lanes, probing: false }
     }
 
-    async fn stretch(self: &Arc<Self>, session: &Arc<Session>, shutdown: &CancellationToken, shift: &Shift, extra: &mut Vec<u16>) -> End {
+    async fn stretch(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        shutdown: &CancellationToken,
+        shift: &Shift,
+        extra: &mut Vec<u16>,
+    ) -> End {
         let stop = CancellationToken::new();
         let mut workers = JoinSet::new();
         let mut acks = Acks::new(self.office.clone());
@@ -158,7 +171,10 @@ impl Relay {
             for index in shift.shards.iter().chain(&shift.extra) {
                 subscriptions.push(session.subscribe(*index, shift.prefetch, &mut acks).await?);
             }
-            Ok::<_, BrokerError>((subscriptions, self.start_lanes(session, &stop, &mut workers, shift.lanes).await?))
+            Ok::<_, BrokerError>((
+                subscriptions,
+                self.start_lanes(session, &stop, &mut workers, shift.lanes).await?,
+            ))
         };
         let (subscriptions, lanes) = match opened.await {
             Ok(opened) => opened,
@@ -170,8 +186,12 @@ impl Relay {
         let settled = CancellationToken::new();
         let mut acking = JoinSet::new();
         acking.spawn(acks.write(session.lost.clone(), settled.clone()));
-        self.office.metrics.shards_subscribed.set(i64::try_from(subscriptions.len()).unwrap_or_default());
-        let held: HashMap<u16, Arc<AtomicUsize>> = subscriptions.iter().map(|shard| (shard.index, shard.in_flight.clone())).collect();
+        self.office
+            .metrics
+            .shards_subscribed
+            .set(i64::try_from(subscriptions.len()).unwrap_or_default());
+        let held: HashMap<u16, Arc<AtomicUsize>> =
+            subscriptions.iter().map(|shard| (shard.index, shard.in_flight.clone())).collect();
         let mut feeders = JoinSet::new();
         for shard in subscriptions {
             feeders.spawn(self.clone().feed(shard, lanes.clone(), stop.clone(), session.clone()));
@@ -208,7 +228,8 @@ impl Relay {
                 tracing::error!(%error, "acks failed: their hits stay on the broker");
             }
         }
-        let closed = futures_util::future::join_all(subscriptions.into_iter().map(Shard::close)).await;
+        let closed =
+            futures_util::future::join_all(subscriptions.into_iter().map(Shard::close)).await;
         if end != End::Lost && closed.iter().all(|in_order| *in_order) {
             self.office.stored.clear();
         }
@@ -253,9 +274,15 @@ impl Relay {
         }
     }
 
-    /// Shards beyond `QUEUE_SHARDS`: read while they hold hits, left when they are dry, and deleted when everybody has left.
-    /// Tells whether this worker reads the wrong ones.
-    async fn look_at_extra(&self, session: &Session, shift: &Shift, extra: &mut Vec<u16>, held: &HashMap<u16, Arc<AtomicUsize>>) -> bool {
+    /// Shards beyond `QUEUE_SHARDS`: read while they hold hits, left when they are dry, and deleted
+    /// when everybody has left. Tells whether this worker reads the wrong ones.
+    async fn look_at_extra(
+        &self,
+        session: &Session,
+        shift: &Shift,
+        extra: &mut Vec<u16>,
+        held: &HashMap<u16, Arc<AtomicUsize>>,
+    ) -> bool {
         let mut reshuffle = false;
         // The highest first, so that the numbers of those left have no gap.
         for index in extra.clone().into_iter().rev() {
@@ -268,9 +295,11 @@ impl Relay {
                 Err(_) => return false,
             };
             let here = shift.extra.contains(&index);
-            let in_flight = held.get(&index).is_some_and(|in_flight| in_flight.load(Ordering::Relaxed) > 0);
+            let in_flight =
+                held.get(&index).is_some_and(|in_flight| in_flight.load(Ordering::Relaxed) > 0);
             reshuffle |= if here { depth.ready == 0 && !in_flight } else { depth.ready > 0 };
-            let abandoned = !here && depth.ready == 0 && depth.consumers == 0 && extra.last() == Some(&index);
+            let abandoned =
+                !here && depth.ready == 0 && depth.consumers == 0 && extra.last() == Some(&index);
             if abandoned && self.may_delete {
                 match session.retire(index).await {
                     Ok(true) => {
@@ -297,7 +326,13 @@ impl Relay {
 
     // === From the shard to the lane ===
 
-    async fn feed(self: Arc<Self>, mut shard: Shard, lanes: Lanes, stop: CancellationToken, session: Arc<Session>) -> Shard {
+    async fn feed(
+        self: Arc<Self>,
+        mut shard: Shard,
+        lanes: Lanes,
+        stop: CancellationToken,
+        session: Arc<Session>,
+    ) -> Shard {
         loop {
             let held = tokio::select! {
                 biased;
@@ -305,7 +340,9 @@ impl Relay {
                 held = shard.next() => held,
             };
             let Some(held) = held else {
-                session.lost.because(format!("the broker ended the subscription to shard {}", shard.index));
+                session
+                    .lost
+                    .because(format!("the broker ended the subscription to shard {}", shard.index));
                 break;
             };
             let cdt = self.take(held, &lanes, &session).await.unwrap_or_else(Timestamp::now);
@@ -324,13 +361,15 @@ impl Relay {
         let prepared = self.intake.prepare(&mut held);
         let time = prepared.as_ref().ok().map(|prepared| prepared.cdt);
         let refused = match prepared {
-            Ok(Prepared { lane, encoded, idsite, cdt }) => match lanes.deliver.get(lane % lanes.deliver.len()) {
-                Some(lane) => {
-                    let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;
-                    sent.err().map(|unsent| (unsent.0.held, Settlement::Return))
+            Ok(Prepared { lane, encoded, idsite, cdt }) => {
+                match lanes.deliver.get(lane % lanes.deliver.len()) {
+                    Some(lane) => {
+                        let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;
+                        sent.err().map(|unsent| (unsent.0.held, Settlement::Return))
+                    }
+                    None => Some((held, Settlement::Return)),
                 }
-                None => Some((held, Settlement::Return)),
-            },
+            }
             Err(violations) => {
                 let rejected = lanes.reject.send((held, Settlement::Reject { violations })).await;
                 rejected.err().map(|unsent| (unsent.0.0, Settlement::Return))
@@ -356,7 +395,11 @@ impl Relay {
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(room);
             deliver.push(sender);
-            workers.spawn(self.courier.clone().lane(receiver, stop.clone(), session.new_settler().await?));
+            workers.spawn(self.courier.clone().lane(
+                receiver,
+                stop.clone(),
+                session.new_settler().await?,
+            ));
         }
         let (reject, mut receiver) = mpsc::channel(room);
         let (session, most) = (session.clone(), self.bulk_size);

@@ -1,5 +1,5 @@
-//! The rules in force. Their files are read again when they change, as a mounted ConfigMap does; a broken new version is
-//! refused loudly while the old one stays in force.
+//! The rules in force. Their files are read again when they change, as a mounted ConfigMap does; a
+//! broken new version is refused loudly while the old one stays in force.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,7 +11,8 @@ pub mod source;
 
 use source::{Book, RulesError, Source, Stamp};
 
-/// How often the files are looked at. A change counts when it has stood for as long, so that half a copy is not taken.
+/// How often the files are looked at. A change counts when it has stood for as long, so that half a
+/// copy is not taken.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The rules in force, shared by everybody who applies them.
@@ -39,9 +40,18 @@ impl Rules {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The user whose name the broker verified, or that a relay, whose name it verified, wrote down when it moved the hit.
-    pub fn verified<'u>(&self, user: Option<&'u str>, moved_for: Option<&'u str>) -> Option<&'u str> {
-        if user.is_some_and(|user| self.source.own_users.iter().any(|own| own == user)) { moved_for } else { user }
+    /// The user whose name the broker verified, or that a relay, whose name it verified, wrote down
+    /// when it moved the hit.
+    pub fn verified<'u>(
+        &self,
+        user: Option<&'u str>,
+        moved_for: Option<&'u str>,
+    ) -> Option<&'u str> {
+        if user.is_some_and(|user| self.source.own_users.iter().any(|own| own == user)) {
+            moved_for
+        } else {
+            user
+        }
     }
 
     /// Says what is in force, and what is not checked.
@@ -63,7 +73,9 @@ impl Rules {
             }
             taken = now;
             let source = self.source.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || source.read()).await else { continue };
+            let Ok(read) = tokio::task::spawn_blocking(move || source.read()).await else {
+                continue;
+            };
             match read {
                 Ok(book) => {
                     let book = Arc::new(book);
@@ -77,7 +89,9 @@ impl Rules {
                         // Nobody's version, but a hindrance: tried again.
                         (taken, seen) = (Stamp::new(), Stamp::new());
                     }
-                    tracing::error!("the new rules are refused, the old ones stay in force: {error}");
+                    tracing::error!(
+                        "the new rules are refused, the old ones stay in force: {error}"
+                    );
                 }
             }
         }
@@ -113,7 +127,11 @@ mod tests {
     fn a_name_is_believed_of_the_broker_or_of_a_relay() {
         let source = Source { own_users: vec!["relay".to_owned()], ..Source::default() };
         let rules = Rules::load(source).expect("loads");
-        assert_eq!(rules.verified(Some("ent"), Some("other")), Some("ent"), "a forged header counts for nothing");
+        assert_eq!(
+            rules.verified(Some("ent"), Some("other")),
+            Some("ent"),
+            "a forged header counts for nothing"
+        );
         assert_eq!(rules.verified(None, Some("other")), None);
         assert_eq!(rules.verified(Some("relay"), Some("ent")), Some("ent"));
         assert_eq!(rules.verified(Some("relay"), None), None);

@@ -1,4 +1,5 @@
-//! Carries out a [`Settlement`]: publish mandatory and confirmed, then ack. The only place where a hit changes queues.
+//! Carries out a [`Settlement`]: publish mandatory and confirmed, then ack. The only place where a
+//! hit changes queues.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -73,22 +74,31 @@ pub struct Settler {
 
 impl Held {
     /// Takes a delivery over.
-    pub(super) fn new(delivery: Delivery, office: Arc<Office>, of_shard: Arc<AtomicUsize>, window: Arc<Window>) -> Self {
+    pub(super) fn new(
+        delivery: Delivery,
+        office: Arc<Office>,
+        of_shard: Arc<AtomicUsize>,
+        window: Arc<Window>,
+    ) -> Self {
         window.hold(delivery.delivery_tag);
         let headers = delivery.properties.headers().as_ref();
         let value = |name: &str| headers.and_then(|table| table.inner().get(name));
-        let past = envelope::past(|name| value(name).and_then(as_number), |name| value(name).and_then(as_text));
+        let past = envelope::past(
+            |name| value(name).and_then(as_number),
+            |name| value(name).and_then(as_text),
+        );
         Self { delivery, past, tally: Tally::new(office, of_shard), window }
     }
 
     /// From here on it counts for this account: once per hit, before anything becomes of it.
     pub fn counts_for(&mut self, account: Arc<Account>) {
-        let arrival = match (self.delivery.redelivered, self.past.replayed, self.past.first_failed_at) {
-            (true, ..) => Arrival::Redelivered,
-            (false, Some(grave), _) => Arrival::Replayed(grave),
-            (false, None, Some(_)) => Arrival::CameBack,
-            (false, None, None) => Arrival::First,
-        };
+        let arrival =
+            match (self.delivery.redelivered, self.past.replayed, self.past.first_failed_at) {
+                (true, ..) => Arrival::Redelivered,
+                (false, Some(grave), _) => Arrival::Replayed(grave),
+                (false, None, Some(_)) => Arrival::CameBack,
+                (false, None, None) => Arrival::First,
+            };
         self.tally.counts_for(account, arrival);
     }
 
@@ -121,12 +131,16 @@ impl Held {
     /// The AMQP user who sent the hit, if the broker verified one.
     pub fn sender(&self) -> Option<&str> {
         let properties = &self.delivery.properties;
-        let header = properties.headers().as_ref().and_then(|table| table.inner().get(envelope::TENANT));
+        let header =
+            properties.headers().as_ref().and_then(|table| table.inner().get(envelope::TENANT));
         let moved_for = header.and_then(|value| match value {
             AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
             _ => None,
         });
-        self.tally.office().rules.verified(properties.user_id().as_ref().map(|user| user.as_str()), moved_for)
+        self.tally
+            .office()
+            .rules
+            .verified(properties.user_id().as_ref().map(|user| user.as_str()), moved_for)
     }
 
     /// Whether the broker gave this hit to somebody before.
@@ -142,12 +156,18 @@ impl Held {
 
 impl Settler {
     /// On a channel that confirms.
-    pub(super) fn new(office: Arc<Office>, channel: Channel, lost: Lost, user: ShortString) -> Self {
+    pub(super) fn new(
+        office: Arc<Office>,
+        channel: Channel,
+        lost: Lost,
+        user: ShortString,
+    ) -> Self {
         Self { office, channel, lost, user }
     }
 
-    /// Settles hits of one request, in order. Publishes are pipelined: all are sent, then all confirms awaited, then acked.
-    /// A hit whose settlement cannot be carried out stays on the broker, unacked. The acks themselves are [`Acks`]'s to send.
+    /// Settles hits of one request, in order. Publishes are pipelined: all are sent, then all
+    /// confirms awaited, then acked. A hit whose settlement cannot be carried out stays on the
+    /// broker, unacked. The acks themselves are [`Acks`]'s to send.
     pub async fn settle(&self, hits: impl IntoIterator<Item = (Held, Settlement)>) {
         let mut moving = Vec::new();
         let mut window = None;
@@ -159,13 +179,16 @@ impl Settler {
                 }
                 // Its channel will give it back.
                 Settlement::Return => drop(held),
-                Settlement::Retry { .. } | Settlement::Park { .. } | Settlement::Reject { .. } => moving.push((held, settlement)),
+                Settlement::Retry { .. } | Settlement::Park { .. } | Settlement::Reject { .. } => {
+                    moving.push((held, settlement))
+                }
             }
         }
         if let Some(window) = window {
             window.tell();
         }
-        // After a refusal those that were refused go once more, until none is left or the session is over.
+        // After a refusal those that were refused go once more, until none is left or the session
+        // is over.
         for attempt in 0.. {
             if moving.is_empty() {
                 return;
@@ -178,14 +201,18 @@ impl Settler {
             }
             let Some(refused) = self.move_on(moving).await else { return };
             if attempt == 0 && !refused.is_empty() {
-                tracing::warn!("the broker refuses to take hits (is a queue length limit set by policy?): trying again until it does");
+                tracing::warn!(
+                    "the broker refuses to take hits (is a queue length limit set by policy?): \
+                     trying again until it does"
+                );
             }
             moving = refused;
         }
     }
 
-    /// Publishes and confirms a batch, acks what the broker took, and gives back what it refused; none when the session is
-    /// over. One return makes the whole batch unconfirmed: the client library may pin it on the confirm of a neighbour.
+    /// Publishes and confirms a batch, acks what the broker took, and gives back what it refused;
+    /// none when the session is over. One return makes the whole batch unconfirmed: the client
+    /// library may pin it on the confirm of a neighbour.
     async fn move_on(&self, moving: Vec<(Held, Settlement)>) -> Option<Vec<(Held, Settlement)>> {
         // Started in order, and written together rather than each by itself.
         let publishes = moving.iter().map(|(held, settlement)| self.publish(held, settlement));
@@ -201,9 +228,14 @@ impl Settler {
             }
         }
         for confirmation in &confirmations {
-            if let Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) = confirmation {
+            if let Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) =
+                confirmation
+            {
                 self.office.metrics.unroutable();
-                self.lost.because(format!("exchange {} has no queue ({})", returned.delivery.exchange, returned.reply_text));
+                self.lost.because(format!(
+                    "exchange {} has no queue ({})",
+                    returned.delivery.exchange, returned.reply_text
+                ));
                 return None;
             }
         }
@@ -226,13 +258,19 @@ impl Settler {
     async fn publish(&self, held: &Held, settlement: &Settlement) -> Option<PublisherConfirm> {
         let (exchange, label) = self.address(held, settlement)?;
         let mut properties = properties(&held.delivery.properties, label);
-        // The broker verifies our name; by it the next relay knows that the tenant's name in the header is ours.
+        // The broker verifies our name; by it the next relay knows that the tenant's name in the
+        // header is ours.
         if self.office.rules.book().tenants.is_some() {
             properties = properties.with_user_id(self.user.clone());
         }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let key = held.delivery.routing_key.clone();
-        match self.lost.or(self.channel.basic_publish(exchange.into(), key, options, held.body(), properties)).await.ok()? {
+        match self
+            .lost
+            .or(self.channel.basic_publish(exchange.into(), key, options, held.body(), properties))
+            .await
+            .ok()?
+        {
             Ok(confirm) => Some(confirm),
             Err(error) => {
                 self.lost.because(format!("a publish failed: {error}"));
@@ -241,15 +279,28 @@ impl Settler {
         }
     }
 
-    fn address(&self, held: &Held, settlement: &Settlement) -> Option<(String, Vec<(&'static str, Header)>)> {
+    fn address(
+        &self,
+        held: &Held,
+        settlement: &Settlement,
+    ) -> Option<(String, Vec<(&'static str, Header)>)> {
         let topology = &self.office.topology;
-        let failed = |attempts: u32, failure: &Failure| self.label(held, failure.reason.code(), attempts, failure.status, None);
+        let failed = |attempts: u32, failure: &Failure| {
+            self.label(held, failure.reason.code(), attempts, failure.status, None)
+        };
         Some(match settlement {
-            Settlement::Retry { step, attempts, failure } => (topology.retry(*step), failed(*attempts, failure)),
-            Settlement::Park { attempts, failure } => (topology.parked(), failed(*attempts, failure)),
+            Settlement::Retry { step, attempts, failure } => {
+                (topology.retry(*step), failed(*attempts, failure))
+            }
+            Settlement::Park { attempts, failure } => {
+                (topology.parked(), failed(*attempts, failure))
+            }
             Settlement::Reject { violations } => {
                 let violations = Some(self.report(violations));
-                (topology.rejected(), self.label(held, envelope::REASON_PLAN, held.past.attempts, None, violations))
+                (
+                    topology.rejected(),
+                    self.label(held, envelope::REASON_PLAN, held.past.attempts, None, violations),
+                )
             }
             Settlement::Delivered(_) | Settlement::Return => return None,
         })

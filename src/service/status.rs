@@ -1,6 +1,8 @@
-//! Puts together what the status page shows: what this worker counts, and what the broker tells of the queues.
+//! Puts together what the status page shows: what this worker counts, and what the broker tells of
+//! the queues.
 //!
-//! Nothing of it is on a hit's way: counters are sampled, and the broker is asked every few seconds.
+//! Nothing of it is on a hit's way: counters are sampled, and the broker is asked every few
+//! seconds.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,8 @@ use super::topology::Depth;
 use crate::domain::answer::Reason;
 use crate::domain::rule::{Language, Rule};
 use crate::domain::status::{
-    Broker, Cause, Fate, Forecast, Matomo, Queue, Queues, Setting, Shard, State, Status, hint_of_reason, hint_of_rule,
+    Broker, Cause, Fate, Forecast, Matomo, Queue, Queues, Setting, Shard, State, Status,
+    hint_of_reason, hint_of_rule,
 };
 
 mod history;
@@ -59,7 +62,10 @@ impl Lookout {
             office.metrics.waiting(topology.suffix(&queue), 0);
         }
         let started = Instant::now();
-        let settings = settings.rows().into_iter().map(|(name, value)| Setting { name: name.to_owned(), value });
+        let settings = settings
+            .rows()
+            .into_iter()
+            .map(|(name, value)| Setting { name: name.to_owned(), value });
         let memory = Memory { history: History::new(started), reading: None, left: Some(started) };
         Self { settings: settings.collect(), office, relay, started, memory: Mutex::new(memory) }
     }
@@ -72,7 +78,8 @@ impl Lookout {
         let mut memory = self.memory();
         memory.left = if connected { None } else { memory.left.or(Some(now)) };
         memory.history.sample(now, counts);
-        let oldest = memory.reading.as_ref().and_then(|reading| self.queues(reading).oldest_seconds());
+        let oldest =
+            memory.reading.as_ref().and_then(|reading| self.queues(reading).oldest_seconds());
         drop(memory);
         #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^52")]
         self.office.metrics.oldest_hit_seconds.set(oldest.unwrap_or_default() as f64);
@@ -85,14 +92,20 @@ impl Lookout {
             match session.depths(&extra).await {
                 Ok(depths) => {
                     // One that was drained and deleted is not asked for again.
-                    extra.retain(|index| depths.shards.iter().any(|(shard, depth)| shard == index && depth.is_some()));
-                    let ready = |depth: &Option<Depth>| depth.map_or(0, |depth| u64::from(depth.ready));
-                    self.office.metrics.waiting(MAIN, depths.shards.iter().map(|(_, depth)| ready(depth)).sum());
+                    extra.retain(|index| {
+                        depths.shards.iter().any(|(shard, depth)| shard == index && depth.is_some())
+                    });
+                    let ready =
+                        |depth: &Option<Depth>| depth.map_or(0, |depth| u64::from(depth.ready));
+                    self.office
+                        .metrics
+                        .waiting(MAIN, depths.shards.iter().map(|(_, depth)| ready(depth)).sum());
                     for (queue, depth) in &depths.others {
                         self.office.metrics.waiting(queue, ready(depth));
                     }
                     let mut memory = self.memory();
-                    memory.reading = Some(Reading::after(memory.reading.take(), Instant::now(), depths));
+                    memory.reading =
+                        Some(Reading::after(memory.reading.take(), Instant::now(), depths));
                 }
                 Err(error) => tracing::debug!(%error, "the depths of the queues could not be read"),
             }
@@ -157,16 +170,30 @@ impl Lookout {
         let topology = &self.office.topology;
         let queue = |name: String| {
             let suffix = topology.suffix(&name);
-            let depth = reading.depths.others.iter().find(|(other, _)| other == suffix).and_then(|(_, depth)| *depth);
+            let depth = reading
+                .depths
+                .others
+                .iter()
+                .find(|(other, _)| other == suffix)
+                .and_then(|(_, depth)| *depth);
             Queue { hits: depth.map(|depth| depth.ready.into()), name }
         };
         let parked = topology.parked();
         let rejected = topology.rejected();
-        let retries = reading.depths.others.iter().map(|(suffix, _)| format!("{}.{suffix}", topology.main()));
+        let retries =
+            reading.depths.others.iter().map(|(suffix, _)| format!("{}.{suffix}", topology.main()));
         Queues {
             read_seconds_ago: reading.at.elapsed().as_secs(),
-            shards: reading.depths.shards.iter().map(|(index, depth)| self.shard(reading, *index, *depth)).collect(),
-            retries: retries.filter(|name| *name != parked && *name != rejected).map(queue).collect(),
+            shards: reading
+                .depths
+                .shards
+                .iter()
+                .map(|(index, depth)| self.shard(reading, *index, *depth))
+                .collect(),
+            retries: retries
+                .filter(|name| *name != parked && *name != rejected)
+                .map(queue)
+                .collect(),
             parked: queue(parked),
             rejected: queue(rejected),
         }
@@ -186,12 +213,17 @@ impl Lookout {
             Some(last) if !holds_hits && span.filled.is_some_and(|filled| filled > last.at) => {
                 span.filled.map(|filled| filled.elapsed().as_secs())
             }
-            Some(last) if holds_hits || ours || away => u64::try_from(Timestamp::now().duration_since(last.cdt).as_secs()).ok(),
+            Some(last) if holds_hits || ours || away => {
+                u64::try_from(Timestamp::now().duration_since(last.cdt).as_secs()).ok()
+            }
             _ if consumers == 0 => span.filled.map(|filled| filled.elapsed().as_secs()),
             _ => None,
         };
         Shard {
-            queue: Queue { name: self.office.topology.shard(index), hits: depth.map(|depth| depth.ready.into()) },
+            queue: Queue {
+                name: self.office.topology.shard(index),
+                hits: depth.map(|depth| depth.ready.into()),
+            },
             consumers,
             holder: ours.then(|| self.office.worker.clone()),
             oldest_seconds: oldest,
@@ -203,22 +235,38 @@ impl Lookout {
     fn causes(&self, counts: &Counts, then: Option<&Counts>, language: Language) -> Vec<Cause> {
         let book = self.office.rules.book();
         let since = |now: &[u64], then: Option<&[u64]>, place: usize| {
-            now.get(place).copied().unwrap_or_default() - then.and_then(|then| then.get(place)).copied().unwrap_or_default()
+            now.get(place).copied().unwrap_or_default()
+                - then.and_then(|then| then.get(place)).copied().unwrap_or_default()
         };
         let rejected = Rule::ALL.iter().enumerate().map(|(place, rule)| {
             let hits = since(&counts.rejected, then.map(|then| then.rejected.as_slice()), place);
-            Cause { fate: Fate::Rejected, code: rule.code().to_owned(), hits, hint: hint_of_rule(&book.plan, *rule, language) }
+            Cause {
+                fate: Fate::Rejected,
+                code: rule.code().to_owned(),
+                hits,
+                hint: hint_of_rule(&book.plan, *rule, language),
+            }
         });
         let failed = |fate, now: &Vec<u64>, then: Option<&Vec<u64>>| {
             let causes = Reason::ALL.iter().enumerate().map(|(place, reason)| {
                 let hits = since(now, then.map(Vec::as_slice), place);
-                Cause { fate, code: reason.code().to_owned(), hits, hint: hint_of_reason(*reason, language) }
+                Cause {
+                    fate,
+                    code: reason.code().to_owned(),
+                    hits,
+                    hint: hint_of_reason(*reason, language),
+                }
             });
             causes.collect::<Vec<_>>()
         };
         let parked = failed(Fate::Parked, &counts.parked, then.map(|then| &then.parked));
         let retried = failed(Fate::Retried, &counts.retried, then.map(|then| &then.retried));
-        let mut causes: Vec<Cause> = parked.into_iter().chain(rejected).chain(retried).filter(|cause| cause.hits > 0).collect();
+        let mut causes: Vec<Cause> = parked
+            .into_iter()
+            .chain(rejected)
+            .chain(retried)
+            .filter(|cause| cause.hits > 0)
+            .collect();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.hits));
         causes.truncate(MOST_CAUSES);
         causes

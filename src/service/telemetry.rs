@@ -1,6 +1,8 @@
-//! Log set-up, and every metric: name, help and labels in one place, label sets closed and initialised to zero.
+//! Log set-up, and every metric: name, help and labels in one place, label sets closed and
+//! initialised to zero.
 //!
-//! Nothing here may carry personal data: labels are codes from closed sets, and log lines name hits by nothing.
+//! Nothing here may carry personal data: labels are codes from closed sets, and log lines name hits
+//! by nothing.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -30,18 +32,33 @@ pub fn start_logging(log: &Log) {
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     // The filter was checked with the configuration; a default beats a crash all the same.
-    // The client library calls every closed channel an error, a question whether a queue exists included; the relay tells
-    // by itself what is lost.
-    let quiet = if log.filter.contains("lapin") { log.filter.clone() } else { format!("{},lapin=off", log.filter) };
+    // The client library calls every closed channel an error, a question whether a queue exists
+    // included; the relay tells by itself what is lost.
+    let quiet = if log.filter.contains("lapin") {
+        log.filter.clone()
+    } else {
+        format!("{},lapin=off", log.filter)
+    };
     // There it logs whole messages.
     let quiet = format!("{quiet},lapin::returned_messages=off");
     let filter = EnvFilter::try_new(quiet).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // It would tell of a log line that cannot be written by another one, and panic when that cannot be written either.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    // It would tell of a log line that cannot be written by another one, and panic when that cannot
+    // be written either.
     let subscriber = subscriber.log_internal_errors(false);
     let started = match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => subscriber.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init(),
+        LogFormat::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        LogFormat::Text => {
+            subscriber.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init()
+        }
     };
     if started.is_err() {
         tracing::debug!("logging was set up before");
@@ -88,9 +105,11 @@ pub struct Metrics {
     pub broker_blocked: Gauge,
     /// Sessions with the broker, the first included.
     pub broker_sessions: Counter,
-    /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was refused.
+    /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was
+    /// refused.
     pub rules_valid: Gauge,
-    /// Hits in queues, as the broker last told, by queue without its prefix; the shards together are `main`.
+    /// Hits in queues, as the broker last told, by queue without its prefix; the shards together
+    /// are `main`.
     waiting: Family<Labels, Gauge>,
     /// Age of the oldest hit that waits in the shards that this worker holds, 0 where none waits.
     pub oldest_hit_seconds: Gauge<f64, AtomicU64>,
@@ -100,7 +119,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero. `steps` is the number of `RETRY_DELAYS`, which closes the label set of attempts.
+    /// All metrics at zero. `steps` is the number of `RETRY_DELAYS`, which closes the label set of
+    /// attempts.
     pub fn new(steps: usize) -> Arc<Self> {
         let mut registry = Registry::with_prefix("dnma_relay");
         let delivered: Family<Labels, Counter> = Family::default();
@@ -118,9 +138,14 @@ impl Metrics {
             doubtful: Family::default(),
             unroutable: Counter::default(),
             near_limit: Counter::default(),
-            bulk_hits: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0]),
+            bulk_hits: Histogram::new([
+                1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0,
+            ]),
             request_seconds: Family::new_with_constructor(seconds_histogram),
-            hit_age: Histogram::new([0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 28_800.0, 72_000.0, 86_400.0]),
+            hit_age: Histogram::new([
+                0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 28_800.0, 72_000.0,
+                86_400.0,
+            ]),
             breaker: Family::default(),
             outage_seconds: Gauge::default(),
             shards_subscribed: Gauge::default(),
@@ -144,57 +169,138 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the relay", Info::new(version));
-        registry.register("received", "Hits taken from the broker; the sum of all settlements and in_flight", self.received.clone());
+        registry.register(
+            "received",
+            "Hits taken from the broker; the sum of all settlements and in_flight",
+            self.received.clone(),
+        );
         registry.register(
             "delivered",
-            "Hits in Matomo: stored, queued by its QueuedTracking plugin, or stored before an ack was lost",
+            "Hits in Matomo: stored, queued by its QueuedTracking plugin, or stored before an ack \
+             was lost",
             self.delivered.clone(),
         );
         registry.register(
             "retried",
-            "Hits sent to a retry queue, by attempts spent and reason; attempt 0 is a failed probe, which costs no retry",
+            "Hits sent to a retry queue, by attempts spent and reason; attempt 0 is a failed \
+             probe, which costs no retry",
             self.retried.clone(),
         );
-        registry.register("parked", "Hits parked with their retries spent, by reason", self.parked.clone());
-        registry.register("rejected", "Hits rejected for breaking the plan, by their first error", self.rejected.clone());
-        registry.register("returned", "Hits given back to the broker unsent", self.returned.clone());
-        registry.register("in_flight", "Hits taken from the broker and not settled", self.in_flight.clone());
-        registry.register("violations", "Violations of the plan, by rule, of hits rejected or delivered", self.violations.clone());
-        registry.register("doubtful", "Hits sent again although Matomo may have stored them, by reason", self.doubtful.clone());
-        registry.register("unroutable", "Publishes that the broker refused or could not route; the hit was kept", self.unroutable.clone());
-        registry.register("near_limit", "Hits delivered when over 20 h old: at 24 h Matomo wants a token", self.near_limit.clone());
+        registry.register(
+            "parked",
+            "Hits parked with their retries spent, by reason",
+            self.parked.clone(),
+        );
+        registry.register(
+            "rejected",
+            "Hits rejected for breaking the plan, by their first error",
+            self.rejected.clone(),
+        );
+        registry.register(
+            "returned",
+            "Hits given back to the broker unsent",
+            self.returned.clone(),
+        );
+        registry.register(
+            "in_flight",
+            "Hits taken from the broker and not settled",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "violations",
+            "Violations of the plan, by rule, of hits rejected or delivered",
+            self.violations.clone(),
+        );
+        registry.register(
+            "doubtful",
+            "Hits sent again although Matomo may have stored them, by reason",
+            self.doubtful.clone(),
+        );
+        registry.register(
+            "unroutable",
+            "Publishes that the broker refused or could not route; the hit was kept",
+            self.unroutable.clone(),
+        );
+        registry.register(
+            "near_limit",
+            "Hits delivered when over 20 h old: at 24 h Matomo wants a token",
+            self.near_limit.clone(),
+        );
         registry.register("bulk_hits", "Hits per request", self.bulk_hits.clone());
-        registry.register("request_seconds", "Time of one request to Matomo, by outcome", self.request_seconds.clone());
-        registry.register("hit_age_seconds", "Age of a hit (now - cdt) when Matomo stored it", self.hit_age.clone());
-        registry.register("breaker_state", "1 for the state the breaker is in", self.breaker.clone());
-        registry.register("outage_seconds", "Time since Matomo went away, 0 while it is there", self.outage_seconds.clone());
+        registry.register(
+            "request_seconds",
+            "Time of one request to Matomo, by outcome",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "hit_age_seconds",
+            "Age of a hit (now - cdt) when Matomo stored it",
+            self.hit_age.clone(),
+        );
+        registry.register(
+            "breaker_state",
+            "1 for the state the breaker is in",
+            self.breaker.clone(),
+        );
+        registry.register(
+            "outage_seconds",
+            "Time since Matomo went away, 0 while it is there",
+            self.outage_seconds.clone(),
+        );
         registry.register(
             "waiting_hits",
-            "Hits in queues, as the broker last told; main: all shards together, without what workers hold",
+            "Hits in queues, as the broker last told; main: all shards together, without what \
+             workers hold",
             self.waiting.clone(),
         );
         registry.register(
             "oldest_hit_seconds",
-            "Age (now - cdt) of the hit last taken from a shard of this worker's where hits wait; those behind it are younger",
+            "Age (now - cdt) of the hit last taken from a shard of this worker's where hits wait; \
+             those behind it are younger",
             self.oldest_hit_seconds.clone(),
         );
-        registry.register("shards_subscribed", "Shards this worker is subscribed to", self.shards_subscribed.clone());
-        registry.register("shards_held", "Shards that gave this worker a hit in the last minute", self.shards_held.clone());
+        registry.register(
+            "shards_subscribed",
+            "Shards this worker is subscribed to",
+            self.shards_subscribed.clone(),
+        );
+        registry.register(
+            "shards_held",
+            "Shards that gave this worker a hit in the last minute",
+            self.shards_held.clone(),
+        );
         registry.register("broker_up", "1 while connected to the broker", self.broker_up.clone());
-        registry.register("broker_blocked", "1 while the broker lets nobody publish", self.broker_blocked.clone());
+        registry.register(
+            "broker_blocked",
+            "1 while the broker lets nobody publish",
+            self.broker_blocked.clone(),
+        );
         registry.register(
             "rules_valid",
             "1 while the newest reference lists and tenants are in force, 0 when refused",
             self.rules_valid.clone(),
         );
-        registry.register("list_values", "Values of each list of the plan; 0: not loaded, so not checked", self.list_values.clone());
+        registry.register(
+            "list_values",
+            "Values of each list of the plan; 0: not loaded, so not checked",
+            self.list_values.clone(),
+        );
         registry.register(
             "exploitant_checked",
-            "Hits checked against the plan, by exploitant (dimension3); other: not in the list of exploitants, or no list is loaded",
+            "Hits checked against the plan, by exploitant (dimension3); other: not in the list of \
+             exploitants, or no list is loaded",
             self.checked_of.clone(),
         );
-        registry.register("exploitant_rejected", "Those of them that were rejected", self.rejected_of.clone());
-        registry.register("broker_sessions", "Sessions with the broker, the first included", self.broker_sessions.clone());
+        registry.register(
+            "exploitant_rejected",
+            "Those of them that were rejected",
+            self.rejected_of.clone(),
+        );
+        registry.register(
+            "broker_sessions",
+            "Sessions with the broker, the first included",
+            self.broker_sessions.clone(),
+        );
     }
 
     /// A counter that is not there until it first counts hides its first increment from every rate.
@@ -251,14 +357,21 @@ impl Metrics {
     pub fn settled(&self, plan: &Plan, settlement: &Settlement) {
         match settlement {
             Settlement::Delivered(Delivered::Stored) => self.stored.inc(),
-            Settlement::Delivered(how) => self.delivered.get_or_create(&delivered_labels(*how)).inc(),
+            Settlement::Delivered(how) => {
+                self.delivered.get_or_create(&delivered_labels(*how)).inc()
+            }
             Settlement::Retry { attempts, failure, .. } => {
                 // A header of a former schedule, or a forged one, opens no new label.
                 let attempt = usize::try_from(*attempts).unwrap_or(usize::MAX).min(self.steps);
                 self.retried.get_or_create(&retried_labels(attempt, failure.reason)).inc()
             }
-            Settlement::Park { failure, .. } => self.parked.get_or_create(&labels([("reason", failure.reason.code())])).inc(),
-            Settlement::Reject { violations } => self.rejected.get_or_create(&labels([("rule", plan.cause(violations).code())])).inc(),
+            Settlement::Park { failure, .. } => {
+                self.parked.get_or_create(&labels([("reason", failure.reason.code())])).inc()
+            }
+            Settlement::Reject { violations } => self
+                .rejected
+                .get_or_create(&labels([("rule", plan.cause(violations).code())]))
+                .inc(),
             Settlement::Return => self.returned.inc(),
         };
     }
@@ -270,7 +383,8 @@ impl Metrics {
         }
     }
 
-    /// A request was answered. Tells whether its hits go again although Matomo may have stored them.
+    /// A request was answered. Tells whether its hits go again although Matomo may have stored
+    /// them.
     pub fn answered(&self, reading: &Reading, hits: usize, took: Duration) -> bool {
         self.bulk_hits.observe(count(hits));
         let outcome = match reading {
@@ -280,7 +394,9 @@ impl Metrics {
             Reading::Down(_) | Reading::DownInDoubt(_) => "down",
             Reading::Doubt(_) => "doubt",
         };
-        self.request_seconds.get_or_create(&labels([("outcome", outcome)])).observe(took.as_secs_f64());
+        self.request_seconds
+            .get_or_create(&labels([("outcome", outcome)]))
+            .observe(took.as_secs_f64());
         let (reason, doubtful) = match reading {
             Reading::DownInDoubt(failure) | Reading::Doubt(failure) => (failure.reason, hits),
             Reading::Refused { places: None, .. } => (Reason::Refused, hits),
@@ -301,11 +417,13 @@ impl Metrics {
 
     /// A list has so many values.
     pub fn list_values(&self, list: &str, values: usize) {
-        self.list_values.get_or_create(&labels([("list", list)])).set(i64::try_from(values).unwrap_or(i64::MAX));
+        self.list_values
+            .get_or_create(&labels([("list", list)]))
+            .set(i64::try_from(values).unwrap_or(i64::MAX));
     }
 
-    /// The counters of an exploitant's hits that were checked, and of those rejected, to be kept at hand. The label set is
-    /// closed: names of the list of exploitants, and `other`.
+    /// The counters of an exploitant's hits that were checked, and of those rejected, to be kept at
+    /// hand. The label set is closed: names of the list of exploitants, and `other`.
     pub fn of_exploitant(&self, exploitant: &str) -> [Counter; 2] {
         let labels = labels([("exploitant", exploitant)]);
         [&self.checked_of, &self.rejected_of].map(|family| family.get_or_create_owned(&labels))
@@ -313,7 +431,9 @@ impl Metrics {
 
     /// So many hits wait in a queue, which is named without its prefix.
     pub fn waiting(&self, queue: &str, hits: u64) {
-        self.waiting.get_or_create(&labels([("queue", queue)])).set(i64::try_from(hits).unwrap_or(i64::MAX));
+        self.waiting
+            .get_or_create(&labels([("queue", queue)]))
+            .set(i64::try_from(hits).unwrap_or(i64::MAX));
     }
 
     /// A publish was refused or returned.
@@ -323,7 +443,9 @@ impl Metrics {
 
     /// The breaker's state.
     pub fn breaker(&self, state: State) {
-        for (label, this) in [("closed", State::Closed), ("open", State::Open), ("half_open", State::HalfOpen)] {
+        for (label, this) in
+            [("closed", State::Closed), ("open", State::Open), ("half_open", State::HalfOpen)]
+        {
             self.breaker.get_or_create(&labels([("state", label)])).set(i64::from(this == state));
         }
     }
@@ -337,7 +459,14 @@ const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "doubt"];
 
 /// Whether hits of this reason may be in Matomo already.
 const fn doubt(reason: Reason) -> bool {
-    matches!(reason, Reason::Timeout | Reason::ConnectionLost | Reason::GatewayTimeout | Reason::CountMismatch | Reason::Refused)
+    matches!(
+        reason,
+        Reason::Timeout
+            | Reason::ConnectionLost
+            | Reason::GatewayTimeout
+            | Reason::CountMismatch
+            | Reason::Refused
+    )
 }
 
 fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {

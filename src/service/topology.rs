@@ -1,4 +1,5 @@
-//! Exchanges, queues and bindings: one description, declared or verified on a broker, or printed as RabbitMQ definitions.
+//! Exchanges, queues and bindings: one description, declared or verified on a broker, or printed as
+//! RabbitMQ definitions.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,14 +15,16 @@ mod ensure;
 pub use depths::Depths;
 pub use ensure::{Depth, TopologyError};
 
-/// Returns to the queue that a shard counts before it parks a hit. Each closed channel counts as one before RabbitMQ 4.3,
-/// so the default of 20 would park hits that only saw restarts.
+/// Returns to the queue that a shard counts before it parks a hit. Each closed channel counts as
+/// one before RabbitMQ 4.3, so the default of 20 would park hits that only saw restarts.
 const DELIVERY_LIMIT: i64 = 100;
 
-/// "No limit" that every version understands: not set, RabbitMQ 4 drops a message after 20 listings; -1, 3.10 does.
+/// "No limit" that every version understands: not set, RabbitMQ 4 drops a message after 20
+/// listings; -1, 3.10 does.
 pub const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
-/// The type of the main exchange with more than one shard; a plugin that comes with RabbitMQ, but is not enabled.
+/// The type of the main exchange with more than one shard; a plugin that comes with RabbitMQ, but
+/// is not enabled.
 const CONSISTENT_HASH: &str = "x-consistent-hash";
 
 /// The name of every exchange and queue.
@@ -51,7 +54,11 @@ struct Binding {
 impl Topology {
     /// What these settings ask for.
     pub fn new(settings: &config::Broker) -> Self {
-        Self { prefix: settings.prefix.clone(), shards: settings.shards, delays: settings.retry_delays.clone() }
+        Self {
+            prefix: settings.prefix.clone(),
+            shards: settings.shards,
+            delays: settings.retry_delays.clone(),
+        }
     }
 
     /// The exchange that ENTs publish to.
@@ -69,11 +76,15 @@ impl Topology {
         0..self.shards
     }
 
-    /// Exchange and queue of one step of the schedule. The delay is part of the name, so a new schedule gets new queues and
-    /// the old ones drain by themselves.
+    /// Exchange and queue of one step of the schedule. The delay is part of the name, so a new
+    /// schedule gets new queues and the old ones drain by themselves.
     pub fn retry(&self, step: usize) -> String {
         let delay = self.delays.get(step).or(self.delays.last()).copied().unwrap_or_default();
-        let text = if delay.subsec_millis() == 0 { format!("{}s", delay.as_secs()) } else { format!("{}ms", delay.as_millis()) };
+        let text = if delay.subsec_millis() == 0 {
+            format!("{}s", delay.as_secs())
+        } else {
+            format!("{}ms", delay.as_millis())
+        };
         format!("{}.retry.{text}", self.prefix)
     }
 
@@ -95,11 +106,14 @@ impl Topology {
     fn exchanges(&self) -> Vec<Exchange> {
         let kind = if self.shards > 1 { CONSISTENT_HASH } else { "topic" };
         let main = Exchange { name: self.main().to_owned(), kind };
-        std::iter::once(main).chain(self.dead_letter_names().map(|name| Exchange { name, kind: "fanout" })).collect()
+        std::iter::once(main)
+            .chain(self.dead_letter_names().map(|name| Exchange { name, kind: "fanout" }))
+            .collect()
     }
 
     fn queues(&self) -> Vec<Queue> {
-        // At-least-once needs reject-publish; without both, dead-lettering may lose what the broker was about to move.
+        // At-least-once needs reject-publish; without both, dead-lettering may lose what the broker
+        // was about to move.
         let kept = |target: String| {
             vec![
                 ("x-queue-type", json!("quorum")),
@@ -117,11 +131,19 @@ impl Topology {
         let retries = (0..self.delays.len()).map(|step| {
             let mut arguments = kept(self.main().to_owned());
             let delay = self.delays.get(step).copied().unwrap_or_default();
-            arguments.push(("x-message-ttl", json!(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))));
+            arguments.push((
+                "x-message-ttl",
+                json!(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            ));
             Queue { name: self.retry(step), arguments }
         });
-        let dead = [self.parked(), self.rejected()]
-            .map(|name| Queue { name, arguments: vec![("x-queue-type", json!("quorum")), ("x-delivery-limit", json!(NO_DELIVERY_LIMIT))] });
+        let dead = [self.parked(), self.rejected()].map(|name| Queue {
+            name,
+            arguments: vec![
+                ("x-queue-type", json!("quorum")),
+                ("x-delivery-limit", json!(NO_DELIVERY_LIMIT)),
+            ],
+        });
         let mut queues: Vec<Queue> = shards.chain(retries).chain(dead).collect();
         let mut seen = HashSet::new();
         queues.retain(|queue| seen.insert(queue.name.clone()));
@@ -131,8 +153,18 @@ impl Topology {
     fn bindings(&self) -> Vec<Binding> {
         // Of a consistent-hash exchange the key is a weight; equal weights share evenly.
         let key = if self.shards > 1 { "100" } else { "#" };
-        let shards = self.shards().map(|index| Binding { exchange: self.main().to_owned(), queue: self.shard(index), key });
-        shards.chain(self.dead_letter_names().map(|name| Binding { exchange: name.clone(), queue: name, key: "" })).collect()
+        let shards = self.shards().map(|index| Binding {
+            exchange: self.main().to_owned(),
+            queue: self.shard(index),
+            key,
+        });
+        shards
+            .chain(self.dead_letter_names().map(|name| Binding {
+                exchange: name.clone(),
+                queue: name,
+                key: "",
+            }))
+            .collect()
     }
 
     fn dead_letter_names(&self) -> impl Iterator<Item = String> {
@@ -169,7 +201,8 @@ mod tests {
     use crate::service::config::Settings;
 
     fn topology(vars: &[(&str, &str)]) -> Topology {
-        let mut vars: Vec<_> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut vars: Vec<_> =
+            vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         vars.push(("MATOMO_URL".to_owned(), "https://m/".to_owned()));
         Topology::new(&Settings::from_vars(vars).expect("complete").broker)
     }
@@ -179,7 +212,8 @@ mod tests {
         let definitions = topology(&[]).definitions("/");
         let ttl = |name: &str| {
             let queues = definitions["queues"].as_array().expect("queues");
-            queues.iter().find(|q| q["name"] == name).expect(name)["arguments"]["x-message-ttl"].as_u64()
+            queues.iter().find(|q| q["name"] == name).expect(name)["arguments"]["x-message-ttl"]
+                .as_u64()
         };
         assert_eq!(ttl("dnma.hits.retry.600s"), Some(600_000));
         assert_eq!(ttl("dnma.hits.retry.1200s"), Some(1_200_000));
@@ -189,11 +223,26 @@ mod tests {
 
     #[test]
     fn one_shard_needs_no_plugin_and_equal_delays_share_a_queue() {
-        let definitions = topology(&[("QUEUE_SHARDS", "1"), ("RETRY_DELAYS", "1500ms,2s,2s")]).definitions("v");
+        let definitions =
+            topology(&[("QUEUE_SHARDS", "1"), ("RETRY_DELAYS", "1500ms,2s,2s")]).definitions("v");
         assert_eq!(definitions["exchanges"][0]["type"], "topic");
         assert_eq!(definitions["bindings"][0]["routing_key"], "#");
-        let names: Vec<_> = definitions["queues"].as_array().expect("queues").iter().map(|q| q["name"].as_str().expect("name")).collect();
-        assert_eq!(names, ["dnma.hits.0", "dnma.hits.retry.1500ms", "dnma.hits.retry.2s", "dnma.hits.parked", "dnma.hits.rejected"]);
+        let names: Vec<_> = definitions["queues"]
+            .as_array()
+            .expect("queues")
+            .iter()
+            .map(|q| q["name"].as_str().expect("name"))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "dnma.hits.0",
+                "dnma.hits.retry.1500ms",
+                "dnma.hits.retry.2s",
+                "dnma.hits.parked",
+                "dnma.hits.rejected"
+            ]
+        );
     }
 
     #[test]

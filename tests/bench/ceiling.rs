@@ -1,4 +1,5 @@
-//! The ceiling: bare lapin takes the same messages from the same shards, acknowledges them and does nothing else.
+//! The ceiling: bare lapin takes the same messages from the same shards, acknowledges them and does
+//! nothing else.
 
 use std::sync::Arc;
 
@@ -10,9 +11,12 @@ use lapin::{Connection, ConnectionProperties, Consumer};
 
 use super::sink::{self, Behaviour, Sink};
 
-/// `bench ceiling QUEUES PREFETCH EVERY`: counts as a sink does, so that it is watched in the same way.
+/// `bench ceiling QUEUES PREFETCH EVERY`: counts as a sink does, so that it is watched in the same
+/// way.
 pub async fn process(arguments: &[String]) -> anyhow::Result<()> {
-    let [queues, prefetch, every] = arguments else { anyhow::bail!("ceiling QUEUES PREFETCH EVERY") };
+    let [queues, prefetch, every] = arguments else {
+        anyhow::bail!("ceiling QUEUES PREFETCH EVERY")
+    };
     let (prefetch, every): (u16, usize) = (prefetch.parse()?, every.parse()?);
     let url = std::env::var("AMQP_URL").context("AMQP_URL")?;
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
@@ -20,7 +24,14 @@ pub async fn process(arguments: &[String]) -> anyhow::Result<()> {
     for queue in queues.split(',') {
         let channel = connection.create_channel().await?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let consumer = channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
         tokio::spawn(consume(consumer, every, sink.clone()));
     }
     sink::serve(sink).await

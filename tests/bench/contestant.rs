@@ -40,16 +40,22 @@ pub const SLOW: &str = "relay, slow sink";
 /// All of them, with `hits` a run for those that are fast.
 pub fn all(hits: usize, peers: &[Peer]) -> Vec<Contestant> {
     let slowly = (hits / 8).max(200);
-    // Half a minute: what one relay holds at a time is little beside it, so the shards are full while it is measured.
+    // Half a minute: what one relay holds at a time is little beside it, so the shards are full
+    // while it is measured.
     let at_the_slow_sink = hits / 2;
     let fine = Behaviour::default();
     let of = |name, kind, bulk, hits| Contestant { name, kind, bulk, hits, broken: 0, sink: fine };
-    let relay = |name, bulk, vars: &[(&'static str, &'static str)]| of(name, Kind::Relay { replicas: 1, vars: vars.to_vec() }, bulk, hits);
+    let relay = |name, bulk, vars: &[(&'static str, &'static str)]| {
+        of(name, Kind::Relay { replicas: 1, vars: vars.to_vec() }, bulk, hits)
+    };
     let mut all = vec![
         of(CEILING, Kind::Ceiling { every: 50 }, 0, hits),
         of("bare lapin, acks one by one", Kind::Ceiling { every: 1 }, 0, hits),
         relay(RELAY, 50, &[]),
-        Contestant { kind: Kind::Relay { replicas: 3, vars: Vec::new() }, ..relay("relay, bulk 50, three replicas", 50, &[]) },
+        Contestant {
+            kind: Kind::Relay { replicas: 3, vars: Vec::new() },
+            ..relay("relay, bulk 50, three replicas", 50, &[])
+        },
         relay("relay, bulk 100", 100, &[("MATOMO_BULK_SIZE", "100")]),
         relay("relay, bulk 10", 10, &[("MATOMO_BULK_SIZE", "10")]),
         relay("relay, bulk 1", 1, &[("MATOMO_BULK_SIZE", "1")]),

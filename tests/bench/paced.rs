@@ -41,22 +41,37 @@ pub struct Drain {
     pub memory: Vec<f64>,
 }
 
-/// The relay under 10, 50 and 90 % of what it takes while as many hits as possible are published on the same machine.
+/// The relay under 10, 50 and 90 % of what it takes while as many hits as possible are published on
+/// the same machine.
 pub async fn delays(stage: &Stage, seconds: f64) -> anyhow::Result<Vec<Delays>> {
     let top = paced(stage, f64::INFINITY, seconds).await?.0;
     let mut all = Vec::new();
     for load in [10, 50, 90] {
         let (rate, mut delays) = paced(stage, top * f64::from(load) / 100.0, seconds).await?;
         delays.sort_unstable();
-        let at = |part: f64| delays.get((delays.len() as f64 * part) as usize).map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0);
-        all.push(Delays { load, hits_per_second: rate, p50: at(0.5), p99: at(0.99), p999: at(0.999) });
+        let at = |part: f64| {
+            delays
+                .get((delays.len() as f64 * part) as usize)
+                .map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0)
+        };
+        all.push(Delays {
+            load,
+            hits_per_second: rate,
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+        });
     }
     Ok(all)
 }
 
-/// Publishes for so long at so many hits a second; gives the rate that was reached, and each hit's microseconds.
+/// Publishes for so long at so many hits a second; gives the rate that was reached, and each hit's
+/// microseconds.
 async fn paced(stage: &Stage, rate: f64, seconds: f64) -> anyhow::Result<(f64, Vec<u32>)> {
-    let sink = Process::part(&["sink", &serde_json::to_string(&Behaviour { timed: true, ..Behaviour::default() })?], &HashMap::new())?;
+    let sink = Process::part(
+        &["sink", &serde_json::to_string(&Behaviour { timed: true, ..Behaviour::default() })?],
+        &HashMap::new(),
+    )?;
     let worker = Worker::start(&stage.vars(&sink.url())).await?;
     worker.ready().await?;
     // The first hits open connections and channels: they are not measured.
@@ -64,7 +79,9 @@ async fn paced(stage: &Stage, rate: f64, seconds: f64) -> anyhow::Result<(f64, V
     stage.queues.publish(warm).await?;
     let warmed = until_delivered(&sink, 400).await?;
     let began = Instant::now();
-    let publishers = (0..CHANNELS).map(|number| publish(stage, number, rate / CHANNELS as f64, Duration::from_secs_f64(seconds)));
+    let publishers = (0..CHANNELS).map(|number| {
+        publish(stage, number, rate / CHANNELS as f64, Duration::from_secs_f64(seconds))
+    });
     let published: usize = try_join_all(publishers).await?.into_iter().sum();
     let delays = until_delivered(&sink, warmed.len() + published).await?;
     let reached = published as f64 / began.elapsed().as_secs_f64();
@@ -85,7 +102,12 @@ async fn until_delivered(sink: &Process, count: usize) -> anyhow::Result<Vec<u32
 }
 
 /// One channel's share: what is due goes out each 2 ms, with the time of its own sending.
-async fn publish(stage: &Stage, number: usize, rate: f64, during: Duration) -> anyhow::Result<usize> {
+async fn publish(
+    stage: &Stage,
+    number: usize,
+    rate: f64,
+    during: Duration,
+) -> anyhow::Result<usize> {
     let channel: Channel = stage.queues.connection().create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let bodies: Vec<(String, String)> = (0..500)
@@ -106,7 +128,17 @@ async fn publish(stage: &Stage, number: usize, rate: f64, during: Duration) -> a
             let body = body.replace(NO_TIME, &sink::now().to_string());
             let properties = BasicProperties::default().with_delivery_mode(2);
             let exchange = stage.prefix.as_str().into();
-            confirms.push(channel.basic_publish(exchange, visitor.as_str().into(), options, body.as_bytes(), properties).await?);
+            confirms.push(
+                channel
+                    .basic_publish(
+                        exchange,
+                        visitor.as_str().into(),
+                        options,
+                        body.as_bytes(),
+                        properties,
+                    )
+                    .await?,
+            );
             sent += 1;
             if confirms.len() >= 500 {
                 try_join_all(confirms.drain(..)).await?;
@@ -122,7 +154,8 @@ async fn publish(stage: &Stage, number: usize, rate: f64, during: Duration) -> a
 /// A backlog, from the start of one relay until nothing is left.
 pub async fn drain(stage: &Stage, count: usize) -> anyhow::Result<Drain> {
     stage.queues.publish(Stage::messages(count, 0)).await?;
-    let sink = Process::part(&["sink", &serde_json::to_string(&Behaviour::default())?], &HashMap::new())?;
+    let sink =
+        Process::part(&["sink", &serde_json::to_string(&Behaviour::default())?], &HashMap::new())?;
     let began = Instant::now();
     let worker = Worker::start(&stage.vars(&sink.url())).await?;
     let mut memory = Vec::new();

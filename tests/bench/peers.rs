@@ -1,4 +1,5 @@
-//! What people write instead: workers of a page each in `peers/`, with their libraries in versions that are pinned.
+//! What people write instead: workers of a page each in `peers/`, with their libraries in versions
+//! that are pinned.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,13 +55,23 @@ impl Peer {
                 for file in ["package.json", "package-lock.json", "node.mjs"] {
                     std::fs::copy(Path::new(FOLDER).join(file), cache.join(file))?;
                 }
-                run(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&cache))?;
+                run(Command::new("npm")
+                    .args(["ci", "--silent", "--no-audit", "--no-fund"])
+                    .current_dir(&cache))?;
             }
             Self::Aio | Self::Pika => {
                 let target = cache.join("python");
                 let requirements = Path::new(FOLDER).join(from);
                 run(Command::new("python3")
-                    .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+                    .args([
+                        "-m",
+                        "pip",
+                        "install",
+                        "--quiet",
+                        "--disable-pip-version-check",
+                        "--upgrade",
+                        "--target",
+                    ])
                     .arg(target)
                     .arg("-r")
                     .arg(requirements))?;
@@ -83,7 +94,11 @@ impl Peer {
             Self::Aio | Self::Pika => {
                 command = Command::new("python3");
                 command.env("PYTHONPATH", cache.join("python"));
-                command.arg(Path::new(FOLDER).join(if self == Self::Aio { "aio.py" } else { "loop.py" }));
+                command.arg(Path::new(FOLDER).join(if self == Self::Aio {
+                    "aio.py"
+                } else {
+                    "loop.py"
+                }));
             }
         }
         Ok(command)
@@ -91,13 +106,19 @@ impl Peer {
 }
 
 fn cache() -> anyhow::Result<PathBuf> {
-    let home = std::env::var("XDG_CACHE_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
-    Ok(PathBuf::from(home.context("neither XDG_CACHE_HOME nor HOME is set")?).join("dnma-relay-tools/peers"))
+    let home = std::env::var("XDG_CACHE_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
+    Ok(PathBuf::from(home.context("neither XDG_CACHE_HOME nor HOME is set")?)
+        .join("dnma-relay-tools/peers"))
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().with_context(|| format!("{name} is not here"))?;
+    let status = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .with_context(|| format!("{name} is not here"))?;
     ensure!(status.success(), "{name} could not install the libraries");
     Ok(())
 }

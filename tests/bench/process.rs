@@ -11,10 +11,13 @@ use super::sink::Tally;
 /// CPU nanoseconds of all threads of a process.
 pub fn cpu(pid: u32) -> anyhow::Result<u64> {
     let (mut sum, mut is_told) = (0, false);
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("a process that is measured has ended")? {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))
+        .context("a process that is measured has ended")?
+    {
         // A thread may end meanwhile.
         let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        if let Some(nanoseconds) = text.split(' ').next().and_then(|text| text.parse::<u64>().ok()) {
+        if let Some(nanoseconds) = text.split(' ').next().and_then(|text| text.parse::<u64>().ok())
+        {
             // 0 of one that has just been started.
             (sum, is_told) = (sum + nanoseconds, true);
         }
@@ -25,7 +28,8 @@ pub fn cpu(pid: u32) -> anyhow::Result<u64> {
 
 /// Memory in MiB: `VmHWM`, the most there was, or `VmRSS`, what there is.
 pub fn memory(pid: u32, which: &str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("a process that is measured has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .context("a process that is measured has ended")?;
     let line = status.lines().find_map(|line| line.strip_prefix(which)).context("memory")?;
     let kib: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse()?;
     Ok(kib / 1024.0)
@@ -53,7 +57,10 @@ impl Process {
     }
 
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).spawn().with_context(|| format!("{:?}", command.get_program()))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{:?}", command.get_program()))?;
         let stdin = child.stdin.take();
         Ok(Self { child, stdin, port: None, client: super::client()? })
     }

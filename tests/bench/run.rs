@@ -1,4 +1,5 @@
-//! One run of one contestant: the shards are filled, it starts, and is watched until they are empty.
+//! One run of one contestant: the shards are filled, it starts, and is watched until they are
+//! empty.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -92,7 +93,8 @@ impl Stage {
 
     pub async fn run(&self, contestant: &Contestant) -> anyhow::Result<Measured> {
         self.queues.publish(Self::messages(contestant.hits, contestant.broken)).await?;
-        let sink = Process::part(&["sink", &serde_json::to_string(&contestant.sink)?], &HashMap::new())?;
+        let sink =
+            Process::part(&["sink", &serde_json::to_string(&contestant.sink)?], &HashMap::new())?;
         let began = sink::now();
         let mut cast = self.start(contestant, &sink.url()).await?;
         let watched = self.watch(contestant, &sink, &mut cast).await;
@@ -100,7 +102,8 @@ impl Stage {
             Cast::Relay(workers) => workers.iter().map(Worker::log).collect::<Vec<_>>().join("\n"),
             _ => String::new(),
         };
-        let (tenth, ninetieth) = watched.with_context(|| format!("{}\n{last_words}", contestant.name))?;
+        let (tenth, ninetieth) =
+            watched.with_context(|| format!("{}\n{last_words}", contestant.name))?;
         // Not a number where the run was too short to tell.
         let done = ninetieth.done - tenth.done;
         let stretch = (ninetieth.at - tenth.at).as_secs_f64();
@@ -108,8 +111,10 @@ impl Stage {
         let tally = cast.tally(&sink).await?;
         let measured = Measured {
             rate: done / stretch,
-            bulk: (ninetieth.copies - tenth.copies) as f64 / (ninetieth.requests - tenth.requests) as f64,
-            idle: (slots > 0.0).then(|| 1.0 - (ninetieth.busy - tenth.busy) as f64 / 1e6 / stretch / slots),
+            bulk: (ninetieth.copies - tenth.copies) as f64
+                / (ninetieth.requests - tenth.requests) as f64,
+            idle: (slots > 0.0)
+                .then(|| 1.0 - (ninetieth.busy - tenth.busy) as f64 / 1e6 / stretch / slots),
             cpu: (ninetieth.cpu - tenth.cpu) as f64 / 1_000.0 / done,
             memory: cast
                 .pids()
@@ -120,7 +125,12 @@ impl Stage {
         };
         cast.end().await?;
         let left = self.queues.ready_in_shards(SHARDS).await?;
-        ensure!(left == 0 && tally.doubles == 0, "{}: {left} hits left, {} doubles", contestant.name, tally.doubles);
+        ensure!(
+            left == 0 && tally.doubles == 0,
+            "{}: {left} hits left, {} doubles",
+            contestant.name,
+            tally.doubles
+        );
         self.empty().await?;
         Ok(measured)
     }
@@ -128,7 +138,10 @@ impl Stage {
     /// Rejected hits go, too.
     async fn empty(&self) -> anyhow::Result<()> {
         let options = lapin::options::QueuePurgeOptions::default();
-        self.queues.channel().queue_purge(format!("{}.rejected", self.prefix).into(), options).await?;
+        self.queues
+            .channel()
+            .queue_purge(format!("{}.rejected", self.prefix).into(), options)
+            .await?;
         Ok(())
     }
 
@@ -138,34 +151,56 @@ impl Stage {
             Kind::Ceiling { every } => {
                 let vars = HashMap::from([("AMQP_URL".to_owned(), self.broker.url.clone())]);
                 let (prefetch, every) = (prefetch.to_string(), every.to_string());
-                Ok(Cast::Ceiling(Process::part(&["ceiling", &self.shard_names(), &prefetch, &every], &vars)?))
+                Ok(Cast::Ceiling(Process::part(
+                    &["ceiling", &self.shard_names(), &prefetch, &every],
+                    &vars,
+                )?))
             }
             Kind::Relay { replicas, vars } => {
                 let mut all = self.vars(sink).to_vec();
                 all.extend_from_slice(vars);
-                // All at once: on RabbitMQ 3 the first to come would have every shard to itself for longer.
-                let workers = futures_util::future::try_join_all((0..*replicas).map(|_| Worker::start(&all))).await?;
+                // All at once: on RabbitMQ 3 the first to come would have every shard to itself for
+                // longer.
+                let workers =
+                    futures_util::future::try_join_all((0..*replicas).map(|_| Worker::start(&all)))
+                        .await?;
                 Ok(Cast::Relay(workers))
             }
             Kind::Peer(peer) => {
                 let mut command: Command = peer.command()?;
                 command.env("AMQP_URL", &self.broker.url).env("QUEUES", self.shard_names());
-                command.env("MATOMO_URL", format!("{sink}matomo.php")).env("BULK", contestant.bulk.to_string());
+                command
+                    .env("MATOMO_URL", format!("{sink}matomo.php"))
+                    .env("BULK", contestant.bulk.to_string());
                 Ok(Cast::Peer(Process::start(command)?))
             }
         }
     }
 
     /// Until every hit is settled; gives the moments when a tenth and nine tenths of them were.
-    async fn watch(&self, contestant: &Contestant, sink: &Process, cast: &mut Cast) -> anyhow::Result<(Moment, Moment)> {
+    async fn watch(
+        &self,
+        contestant: &Contestant,
+        sink: &Process,
+        cast: &mut Cast,
+    ) -> anyhow::Result<(Moment, Moment)> {
         let hits = contestant.hits as f64;
-        let deadline = Instant::now() + Duration::from_secs(60) + Duration::from_millis(5 * contestant.hits as u64);
+        let deadline = Instant::now()
+            + Duration::from_secs(60)
+            + Duration::from_millis(5 * contestant.hits as u64);
         let (mut tenth, mut ninetieth): (Option<Moment>, Option<Moment>) = (None, None);
         loop {
             let tally = cast.tally(sink).await?;
             let at = Instant::now();
             let mut done = cast.done(contestant, &tally).await?;
-            let here = Moment { at, done, cpu: cast.cpu()?, copies: tally.copies, requests: tally.requests, busy: tally.busy };
+            let here = Moment {
+                at,
+                done,
+                cpu: cast.cpu()?,
+                copies: tally.copies,
+                requests: tally.requests,
+                busy: tally.busy,
+            };
             if done >= hits * 0.1 {
                 tenth = tenth.or(Some(here));
             }
@@ -201,10 +236,17 @@ impl Cast {
 
     /// Hits that have their fate. One that is sent twice is half done after the first time.
     async fn done(&self, contestant: &Contestant, tally: &sink::Tally) -> anyhow::Result<f64> {
-        let sent = if contestant.sink.refuse_first { tally.copies as f64 / 2.0 } else { tally.stored as f64 };
+        let sent = if contestant.sink.refuse_first {
+            tally.copies as f64 / 2.0
+        } else {
+            tally.stored as f64
+        };
         match self {
             Self::Relay(workers) if contestant.broken > 0 => {
-                let rejected = futures_util::future::try_join_all(workers.iter().map(|worker| worker.sum("rejected_total"))).await?;
+                let rejected = futures_util::future::try_join_all(
+                    workers.iter().map(|worker| worker.sum("rejected_total")),
+                )
+                .await?;
                 Ok(sent + rejected.iter().sum::<f64>())
             }
             _ => Ok(sent),

@@ -1,5 +1,6 @@
-//! Where hits end: a process of its own that answers as Matomo does and costs as little as it can, so that what is measured
-//! is the sender. It knows each hit by the number in its `action_name` (`page-17`), so it sees doubles and what is missing.
+//! Where hits end: a process of its own that answers as Matomo does and costs as little as it can,
+//! so that what is measured is the sender. It knows each hit by the number in its `action_name`
+//! (`page-17`), so it sees doubles and what is missing.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
@@ -124,23 +125,34 @@ impl Sink {
 
     async fn answer(&self, request: &[u8]) -> Vec<u8> {
         if request.starts_with(b"GET /tally") {
-            let body = self.tally.lock().map(|tally| serde_json::to_vec(&*tally).unwrap_or_default()).unwrap_or_default();
+            let body = self
+                .tally
+                .lock()
+                .map(|tally| serde_json::to_vec(&*tally).unwrap_or_default())
+                .unwrap_or_default();
             return response("application/json", &body);
         }
-        let numbers: Vec<u64> = memmem::find_iter(request, NUMBER).map(|at| number(&request[at + NUMBER.len()..])).collect();
+        let numbers: Vec<u64> = memmem::find_iter(request, NUMBER)
+            .map(|at| number(&request[at + NUMBER.len()..]))
+            .collect();
         let Behaviour { per_request, per_hit, at_once, .. } = self.behaviour;
         if at_once > 0 {
             let _slot = self.slots.acquire().await;
             let cost = per_request + per_hit * numbers.len() as f64;
             let began = Instant::now();
             tokio::time::sleep(Duration::from_micros((cost * 1_000.0) as u64)).await;
-            self.tally.lock().expect("nobody panics with it").busy += began.elapsed().as_micros() as u64;
+            self.tally.lock().expect("nobody panics with it").busy +=
+                began.elapsed().as_micros() as u64;
         }
         let refused = self.count(&numbers);
         if request.starts_with(b"GET") {
             return response("image/gif", GIF);
         }
-        let mut body = format!("{{\"status\":\"success\",\"tracked\":{},\"invalid\":{}", numbers.len() - refused.len(), refused.len());
+        let mut body = format!(
+            "{{\"status\":\"success\",\"tracked\":{},\"invalid\":{}",
+            numbers.len() - refused.len(),
+            refused.len()
+        );
         if !refused.is_empty() {
             body += &format!(",\"invalid_indices\":{refused:?}");
         }
@@ -184,17 +196,27 @@ impl Sink {
 /// Bytes of the request that the buffer begins with, once its head is there.
 fn request_length(buffer: &[u8]) -> Option<usize> {
     let head = memmem::find(buffer, b"\r\n\r\n")? + 4;
-    let lines = buffer[..head].split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let length = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let lines = buffer[..head]
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok());
+    let length = lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     Some(head + length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0))
 }
 
 fn number(text: &[u8]) -> u64 {
-    text.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+    text.iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
 fn response(kind: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut out = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     out.extend_from_slice(body);
     out
 }

@@ -1,4 +1,5 @@
-//! What the rounds told: medians, their spread, and ratios of one round, as text, Markdown and JSON.
+//! What the rounds told: medians, their spread, and ratios of one round, as text, Markdown and
+//! JSON.
 
 use serde::Serialize;
 
@@ -51,8 +52,11 @@ impl Spread {
 pub fn rows(contestants: &[Contestant], rounds: &[Vec<Measured>]) -> Vec<Row> {
     let ceiling = contestants.iter().position(|contestant| contestant.name == CEILING);
     let row = |(place, contestant): (usize, &Contestant)| {
-        let of = |what: fn(&Measured) -> f64| Spread::of(rounds.iter().map(|round| what(&round[place])));
-        let ratios = rounds.iter().map(|round| round[place].rate / ceiling.map_or(f64::NAN, |ceiling| round[ceiling].rate));
+        let of =
+            |what: fn(&Measured) -> f64| Spread::of(rounds.iter().map(|round| what(&round[place])));
+        let ratios = rounds.iter().map(|round| {
+            round[place].rate / ceiling.map_or(f64::NAN, |ceiling| round[ceiling].rate)
+        });
         let limit = contestant.sink.limit(contestant.bulk);
         Some(Row {
             name: contestant.name,
@@ -64,9 +68,12 @@ pub fn rows(contestants: &[Contestant], rounds: &[Vec<Measured>]) -> Vec<Row> {
             bulk: contestant.bulk,
             hits_per_second: of(|measured| measured.rate)?,
             of_ceiling: ceiling.and_then(|_| Spread::of(ratios)),
-            of_sink: limit.and_then(|limit| Spread::of(rounds.iter().map(|round| round[place].rate / limit))),
+            of_sink: limit
+                .and_then(|limit| Spread::of(rounds.iter().map(|round| round[place].rate / limit))),
             sink_idle: Spread::of(rounds.iter().filter_map(|round| round[place].idle)),
-            hits_per_request: Spread::of(rounds.iter().map(|round| round[place].bulk).filter(|bulk| bulk.is_finite())),
+            hits_per_request: Spread::of(
+                rounds.iter().map(|round| round[place].bulk).filter(|bulk| bulk.is_finite()),
+            ),
             cpu_microseconds_per_hit: of(|measured| measured.cpu)?,
             memory_mib: of(|measured| measured.memory)?,
             seconds_to_first_hit: Spread::of(rounds.iter().filter_map(|round| round[place].first)),
@@ -77,7 +84,11 @@ pub fn rows(contestants: &[Contestant], rounds: &[Vec<Measured>]) -> Vec<Row> {
 
 /// Median, least and most with so many decimals.
 fn shown(Spread { median, least, most }: &Spread, decimals: usize) -> String {
-    if median.is_nan() { "too short".to_owned() } else { format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})") }
+    if median.is_nan() {
+        "too short".to_owned()
+    } else {
+        format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})")
+    }
 }
 
 fn cells(row: &Row) -> [String; 7] {
@@ -97,15 +108,28 @@ fn cells(row: &Row) -> [String; 7] {
     ]
 }
 
-const HEAD: [&str; 7] = ["", "hits/s", "of the ceiling", "hits a request", "CPU s per million hits", "MiB at most", "first hit, s"];
+const HEAD: [&str; 7] = [
+    "",
+    "hits/s",
+    "of the ceiling",
+    "hits a request",
+    "CPU s per million hits",
+    "MiB at most",
+    "first hit, s",
+];
 
 pub fn text(rows: &[Row]) -> String {
-    let lines: Vec<[String; 7]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let lines: Vec<[String; 7]> =
+        std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    };
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let line = |line: &[String; 7]| {
         let cells = line.iter().zip(&widths).enumerate();
-        let padded = cells.map(|(column, (cell, width))| if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        let padded = cells.map(|(column, (cell, width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     lines.iter().map(line).collect()
@@ -114,5 +138,7 @@ pub fn text(rows: &[Row]) -> String {
 pub fn markdown(rows: &[Row]) -> String {
     let line = |cells: [String; 7]| format!("| {} |\n", cells.join(" | "));
     let rule = format!("|---|{}\n", "---:|".repeat(HEAD.len() - 1));
-    line(HEAD.map(str::to_owned)) + &rule + &rows.iter().map(|row| line(cells(row))).collect::<String>()
+    line(HEAD.map(str::to_owned))
+        + &rule
+        + &rows.iter().map(|row| line(cells(row))).collect::<String>()
 }

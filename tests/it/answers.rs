@@ -38,7 +38,11 @@ const TABLE: &[(Situation, Fate, Fate)] = &[
     (Situation::TooLarge, Retry("client-error", false), Retry("client-error", false)),
     (Situation::Forbidden, Retry("client-error", false), Retry("client-error", false)),
     (Situation::Redirect, Retry("redirect", false), Retry("redirect", false)),
-    (Situation::TooManyRequests(0), Retry("too-many-requests", false), Retry("too-many-requests", false)),
+    (
+        Situation::TooManyRequests(0),
+        Retry("too-many-requests", false),
+        Retry("too-many-requests", false),
+    ),
     (Situation::Slow(Duration::from_millis(1_500)), Retry("timeout", true), Retry("timeout", true)),
     (Situation::Broken, Retry("connection-lost", true), Retry("connection-lost", true)),
     (Situation::Endless, Retry("not-matomo", false), Retry("not-matomo", false)),
@@ -49,30 +53,52 @@ pub(crate) async fn every_answer_has_its_fate(scene: Scene) -> anyhow::Result<()
         for (number, (situation, in_bulk, in_single)) in TABLE.iter().enumerate() {
             let fate = if api == "bulk" { *in_bulk } else { *in_single };
             // A worker of its own each time: its breaker is closed and its counters are at zero.
-            let worker =
-                scene.worker(&[("MATOMO_API", api), ("RETRY_DELAYS", "600s"), ("MATOMO_TIMEOUT", "1s"), ("QUEUE_SHARDS", "2")]).await?;
+            let worker = scene
+                .worker(&[
+                    ("MATOMO_API", api),
+                    ("RETRY_DELAYS", "600s"),
+                    ("MATOMO_TIMEOUT", "1s"),
+                    ("QUEUE_SHARDS", "2"),
+                ])
+                .await?;
             scene.matomo.set(*situation);
             let visitor = hits::visitor(number);
             let body = hits::valid(&visitor, &format!("{api} {number}")).to_string().into_bytes();
             scene.queues.publish([(visitor, body.clone())]).await?;
-            let settled =
-                async || worker.sum("delivered_total").await.unwrap_or(0.0) + worker.sum("retried_total").await.unwrap_or(0.0) == 1.0;
+            let settled = async || {
+                worker.sum("delivered_total").await.unwrap_or(0.0)
+                    + worker.sum("retried_total").await.unwrap_or(0.0)
+                    == 1.0
+            };
             eventually("it is settled", Duration::from_secs(20), settled)
                 .await
                 .with_context(|| format!("{api} {situation:?}: {}", worker.log()))?;
             let metrics = worker.metrics().await?;
-            let value = |key: &str| metrics.get(&format!("dnma_relay_{key}")).copied().unwrap_or(-1.0);
+            let value =
+                |key: &str| metrics.get(&format!("dnma_relay_{key}")).copied().unwrap_or(-1.0);
             let in_queue = scene.queues.take("retry.600s").await?;
             match fate {
                 Delivered(how) => {
-                    ensure!(value(&format!("delivered_total{{how=\"{how}\"}}")) == 1.0, "{api} {situation:?}: not delivered as {how}");
+                    ensure!(
+                        value(&format!("delivered_total{{how=\"{how}\"}}")) == 1.0,
+                        "{api} {situation:?}: not delivered as {how}"
+                    );
                     ensure!(in_queue.is_empty(), "{api} {situation:?}: delivered and retried");
                 }
                 Retry(reason, in_doubt) => {
-                    let message = in_queue.first().with_context(|| format!("{api} {situation:?}: not in the retry queue"))?;
+                    let message = in_queue
+                        .first()
+                        .with_context(|| format!("{api} {situation:?}: not in the retry queue"))?;
                     let found = message.headers.get("x-dnma-reason").map(String::as_str);
-                    ensure!(found == Some(reason), "{api} {situation:?}: {found:?} instead of {reason}");
-                    ensure!(message.headers.get("x-dnma-attempt").is_some_and(|n| n == "1"), "{api} {situation:?}: {:?}", message.headers);
+                    ensure!(
+                        found == Some(reason),
+                        "{api} {situation:?}: {found:?} instead of {reason}"
+                    );
+                    ensure!(
+                        message.headers.get("x-dnma-attempt").is_some_and(|n| n == "1"),
+                        "{api} {situation:?}: {:?}",
+                        message.headers
+                    );
                     ensure!(message.body == body, "{api} {situation:?}: the body changed");
                     let doubts = worker.sum("doubtful_total").await?;
                     ensure!((doubts == 1.0) == in_doubt, "{api} {situation:?}: {doubts} doubts");
@@ -94,7 +120,9 @@ pub(crate) async fn one_bad_hit_fails_alone(scene: Scene) -> anyhow::Result<()> 
             ledger.faults.insert(bad.clone(), fault);
             ledger.per_request = Duration::from_millis(50);
         }
-        let worker = scene.worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_CONCURRENCY", "1"), ("RETRY_DELAYS", "600s")]).await?;
+        let worker = scene
+            .worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_CONCURRENCY", "1"), ("RETRY_DELAYS", "600s")])
+            .await?;
         let before = scene.matomo.stored();
         let load = (0..101).map(|n| {
             let visitor = if n == 50 { bad.clone() } else { hits::visitor(n) };
@@ -102,13 +130,21 @@ pub(crate) async fn one_bad_hit_fails_alone(scene: Scene) -> anyhow::Result<()> 
             (visitor, body)
         });
         scene.queues.publish(load).await?;
-        let stored = |wanted: usize| scene.matomo.copies().keys().filter(|id| id.starts_with(&name)).count() == wanted;
+        let stored = |wanted: usize| {
+            scene.matomo.copies().keys().filter(|id| id.starts_with(&name)).count() == wanted
+        };
         eventually("the others are stored", Duration::from_secs(30), async || stored(100)).await?;
-        eventually("the bad one is retried", Duration::from_secs(30), async || worker.sum("retried_total").await.unwrap_or(0.0) == 1.0)
-            .await?;
+        eventually("the bad one is retried", Duration::from_secs(30), async || {
+            worker.sum("retried_total").await.unwrap_or(0.0) == 1.0
+        })
+        .await?;
         let retried = scene.queues.take("retry.600s").await?;
         ensure!(retried.len() == 1 && retried[0].key == bad, "{} hits were retried", retried.len());
-        ensure!(retried[0].headers.get("x-dnma-reason").is_some_and(|found| found == reason), "{:?}", retried[0].headers);
+        ensure!(
+            retried[0].headers.get("x-dnma-reason").is_some_and(|found| found == reason),
+            "{:?}",
+            retried[0].headers
+        );
         ensure!(worker.sum("outage_seconds").await? == 0.0, "one hit's fault opened the breaker");
         let repeats = scene.matomo.stored() - before - 100;
         println!("{name}: {repeats} of 100 good hits were stored again");
@@ -128,26 +164,48 @@ pub(crate) async fn old_hits_need_a_token(scene: Scene) -> anyhow::Result<()> {
     scene.matomo.ledger().token = Some("good".to_owned());
     let without = scene.worker(&[("QUEUE_SHARDS", "2")]).await?;
     scene.queues.publish([at(1, 86_400), at(2, 86_200), at(3, 80_000)]).await?;
-    eventually("the younger ones are stored", Duration::from_secs(20), async || scene.matomo.stored() == 2).await?;
-    eventually("the old one is parked", Duration::from_secs(20), async || scene.queues.ready("parked").await.unwrap_or(0) == 1).await?;
+    eventually("the younger ones are stored", Duration::from_secs(20), async || {
+        scene.matomo.stored() == 2
+    })
+    .await?;
+    eventually("the old one is parked", Duration::from_secs(20), async || {
+        scene.queues.ready("parked").await.unwrap_or(0) == 1
+    })
+    .await?;
     let parked = scene.queues.take("parked").await?;
-    ensure!(parked[0].headers.get("x-dnma-reason").is_some_and(|reason| reason == "too-old"), "{:?}", parked[0].headers);
+    ensure!(
+        parked[0].headers.get("x-dnma-reason").is_some_and(|reason| reason == "too-old"),
+        "{:?}",
+        parked[0].headers
+    );
     ensure!(scene.matomo.ledger().attempts.len() == 2, "the old one was sent all the same");
     eventually("hits over 20 h are counted", Duration::from_secs(10), async || {
         without.sum("near_limit_total").await.is_ok_and(|n| n == 2.0)
     })
     .await?;
     without.stop().await?;
-    let with = scene.worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_TOKEN_AUTH", "good"), ("MATOMO_CONCURRENCY", "1")]).await?;
+    let with = scene
+        .worker(&[
+            ("QUEUE_SHARDS", "2"),
+            ("MATOMO_TOKEN_AUTH", "good"),
+            ("MATOMO_CONCURRENCY", "1"),
+        ])
+        .await?;
     scene.queues.publish([at(4, 90_000), at(5, 10), at(6, 200_000)]).await?;
-    eventually("all are stored", Duration::from_secs(20), async || scene.matomo.stored() == 5).await?;
-    ensure!(scene.matomo.ledger().stored.iter().all(|hit| !hit.parameters.contains_key("token_auth")), "a token inside a hit");
+    eventually("all are stored", Duration::from_secs(20), async || scene.matomo.stored() == 5)
+        .await?;
+    ensure!(
+        scene.matomo.ledger().stored.iter().all(|hit| !hit.parameters.contains_key("token_auth")),
+        "a token inside a hit"
+    );
     with.stop().await
 }
 
 pub(crate) async fn a_bad_token_rests(scene: Scene) -> anyhow::Result<()> {
     let now = jiff::Timestamp::now().as_second();
-    let worker = scene.worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_TOKEN_AUTH", "bad"), ("RETRY_DELAYS", "1s")]).await?;
+    let worker = scene
+        .worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_TOKEN_AUTH", "bad"), ("RETRY_DELAYS", "1s")])
+        .await?;
     let load = (0..200).map(|n| {
         let visitor = hits::visitor(n);
         let age = if n % 2 == 0 { 90_000 } else { 10 };
@@ -155,8 +213,14 @@ pub(crate) async fn a_bad_token_rests(scene: Scene) -> anyhow::Result<()> {
         (visitor, body)
     });
     scene.queues.publish(load).await?;
-    eventually("the old ones are parked", Duration::from_secs(60), async || scene.queues.ready("parked").await.unwrap_or(0) == 100).await?;
-    eventually("the young ones are stored", Duration::from_secs(20), async || scene.matomo.copies().len() == 100).await?;
+    eventually("the old ones are parked", Duration::from_secs(60), async || {
+        scene.queues.ready("parked").await.unwrap_or(0) == 100
+    })
+    .await?;
+    eventually("the young ones are stored", Duration::from_secs(20), async || {
+        scene.matomo.copies().len() == 100
+    })
+    .await?;
     let failed = scene.matomo.ledger().failed_tokens;
     ensure!(failed == 3, "{failed} failed token checks: over 20 an hour lock the address out");
     ensure!(worker.log().contains("MATOMO_TOKEN_AUTH"), "the log does not name the setting");
@@ -164,29 +228,42 @@ pub(crate) async fn a_bad_token_rests(scene: Scene) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn the_worker_is_nobodys_browser(scene: Scene) -> anyhow::Result<()> {
-    let worker = scene.worker(&[("QUEUE_SHARDS", "2"), ("VALIDATION", "observe"), ("MATOMO_SITE_ID", "1")]).await?;
+    let worker = scene
+        .worker(&[("QUEUE_SHARDS", "2"), ("VALIDATION", "observe"), ("MATOMO_SITE_ID", "1")])
+        .await?;
     let visitor = hits::visitor(1);
     let hit = hits::without(hits::without(hits::valid(&visitor, "no browser"), "ua"), "idsite");
     let hit = hits::with(hit, "dimension5", "unknown to the plan".into());
     scene.queues.publish([(visitor, hit.to_string().into_bytes())]).await?;
-    eventually("it is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
+    eventually("it is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1)
+        .await?;
     let (sent, user_agents) = {
         let ledger = scene.matomo.ledger();
         (ledger.stored[0].parameters.clone(), ledger.user_agents.clone())
     };
     ensure!(!sent.contains_key("ua") && !sent.contains_key("dimension5"), "{sent:?}");
-    ensure!(user_agents.iter().all(Option::is_none), "a User-Agent header was sent: {user_agents:?}");
+    ensure!(
+        user_agents.iter().all(Option::is_none),
+        "a User-Agent header was sent: {user_agents:?}"
+    );
     ensure!(sent.get("idsite").is_some_and(|site| site == "1"), "{sent:?}");
-    ensure!(sent.get("rec").is_some_and(|rec| rec == "1") && sent.get("apiv").is_some_and(|apiv| apiv == "1"), "{sent:?}");
+    ensure!(
+        sent.get("rec").is_some_and(|rec| rec == "1")
+            && sent.get("apiv").is_some_and(|apiv| apiv == "1"),
+        "{sent:?}"
+    );
     ensure!(sent.get("rand").is_some_and(|rand| rand.len() == 8), "{sent:?}");
     ensure!(sent.contains_key("urlref") && !sent.contains_key("url_ref"), "{sent:?}");
     worker.stop().await
 }
 
 pub(crate) async fn the_rate_is_kept(scene: Scene) -> anyhow::Result<()> {
-    let worker = scene.worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_MAX_RATE", "100"), ("MATOMO_BULK_SIZE", "10")]).await?;
+    let worker = scene
+        .worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_MAX_RATE", "100"), ("MATOMO_BULK_SIZE", "10")])
+        .await?;
     scene.queues.publish(hits::load(0..400, 400)).await?;
-    eventually("all are stored", Duration::from_secs(30), async || scene.matomo.stored() == 400).await?;
+    eventually("all are stored", Duration::from_secs(30), async || scene.matomo.stored() == 400)
+        .await?;
     let times: Vec<_> = scene.matomo.ledger().stored.iter().map(|hit| hit.at).collect();
     let (first, last) = (times[0], times[399]);
     let seconds = last.duration_since(first).as_secs_f64();

@@ -1,4 +1,5 @@
-//! The daily balance tells of every exploitant, plateforme and site what really happened, and names what it cannot know.
+//! The daily balance tells of every exploitant, plateforme and site what really happened, and names
+//! what it cannot know.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +37,8 @@ fn lists() -> anyhow::Result<tempfile::TempDir> {
 fn hit(visitor: usize, id: &str, account: &str) -> (String, Vec<u8>) {
     let visitor = hits::visitor(visitor);
     let mut hit = hits::valid(&visitor, id);
-    for (field, value) in ["dimension3", "dimension4", "idsite"].into_iter().zip(account.split('/')) {
+    for (field, value) in ["dimension3", "dimension4", "idsite"].into_iter().zip(account.split('/'))
+    {
         hit[field] = json!(value);
     }
     (visitor, hit.to_string().into_bytes())
@@ -50,9 +52,15 @@ fn broken((visitor, body): (String, Vec<u8>)) -> anyhow::Result<(String, Vec<u8>
 /// The account that a message counts for, by a reading of its own.
 fn account(message: &Value) -> String {
     let value = |field: &str| message.get(field).and_then(Value::as_str).unwrap_or_default();
-    let listed = |field: &str, list: [&str; 2]| if list.contains(&value(field)) { value(field).to_owned() } else { "other".to_owned() };
+    let listed = |field: &str, list: [&str; 2]| {
+        if list.contains(&value(field)) { value(field).to_owned() } else { "other".to_owned() }
+    };
     let site = value("idsite").parse::<u32>().map_or("other".to_owned(), |site| site.to_string());
-    format!("{}/{}/{site}", listed("dimension3", ["ALPHA", "BETA"]), listed("dimension4", ["PA", "PB"]))
+    format!(
+        "{}/{}/{site}",
+        listed("dimension3", ["ALPHA", "BETA"]),
+        listed("dimension4", ["PA", "PB"])
+    )
 }
 
 /// What Matomo's record and the queues say.
@@ -62,8 +70,13 @@ async fn truth(scene: &Scene, published: &[(String, Vec<u8>)]) -> anyhow::Result
     for (_, body) in published {
         truth.entry(read(body)).or_default().entered += 1;
     }
-    let stored: BTreeMap<String, String> =
-        scene.matomo.ledger().stored.iter().map(|hit| (hit.id.clone(), account(&json!(hit.parameters)))).collect();
+    let stored: BTreeMap<String, String> = scene
+        .matomo
+        .ledger()
+        .stored
+        .iter()
+        .map(|hit| (hit.id.clone(), account(&json!(hit.parameters))))
+        .collect();
     for account in stored.into_values() {
         truth.entry(account).or_default().delivered += 1;
     }
@@ -77,8 +90,16 @@ async fn truth(scene: &Scene, published: &[(String, Vec<u8>)]) -> anyhow::Result
 }
 
 /// What `dnma-relay books --json` says, and its exit code.
-async fn balance(scene: &Scene, urls: &[&str], since: Option<&Path>) -> anyhow::Result<(Value, Option<i32>)> {
-    let mut command = command(&[("AMQP_URL", &scene.broker.url), ("QUEUE_PREFIX", &scene.prefix), ("RETRY_DELAYS", "1s,2s")]);
+async fn balance(
+    scene: &Scene,
+    urls: &[&str],
+    since: Option<&Path>,
+) -> anyhow::Result<(Value, Option<i32>)> {
+    let mut command = command(&[
+        ("AMQP_URL", &scene.broker.url),
+        ("QUEUE_PREFIX", &scene.prefix),
+        ("RETRY_DELAYS", "1s,2s"),
+    ]);
     command.args(["books", "--json"]);
     for url in urls {
         command.args(["--url", url]);
@@ -87,7 +108,8 @@ async fn balance(scene: &Scene, urls: &[&str], since: Option<&Path>) -> anyhow::
         command.arg("--since").arg(since);
     }
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let books = serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let books = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     Ok((books, output.status.code()))
 }
 
@@ -95,12 +117,18 @@ fn told(books: &Value) -> anyhow::Result<Truth> {
     let mut told = Truth::new();
     for line in books["accounts"].as_array().context("accounts")? {
         let count = |field: &str| line[field].as_i64().unwrap_or(-1);
-        let name = ["exploitant", "plateforme", "idsite"].map(|field| line[field].as_str().unwrap_or("?")).join("/");
+        let name = ["exploitant", "plateforme", "idsite"]
+            .map(|field| line[field].as_str().unwrap_or("?"))
+            .join("/");
         for moving in ["carried", "to_retry", "given_back", "in_flight"] {
             ensure!(count(moving) == 0, "{name}: {moving} at rest: {line}");
         }
-        let fates =
-            Fates { entered: count("entered"), delivered: count("delivered"), rejected: count("rejected"), parked: count("parked") };
+        let fates = Fates {
+            entered: count("entered"),
+            delivered: count("delivered"),
+            rejected: count("rejected"),
+            parked: count("parked"),
+        };
         told.insert(name, fates);
     }
     Ok(told)
@@ -112,7 +140,8 @@ fn codes(books: &Value) -> Vec<&str> {
 
 async fn at_rest(scene: &Scene, workers: &[&Worker], published: usize) -> anyhow::Result<()> {
     eventually("every hit has its fate", SOON, async || {
-        let dead = scene.queues.ready("parked").await.unwrap_or(0) + scene.queues.ready("rejected").await.unwrap_or(0);
+        let dead = scene.queues.ready("parked").await.unwrap_or(0)
+            + scene.queues.ready("rejected").await.unwrap_or(0);
         let settled = scene.matomo.copies().len() + dead;
         // Asked last: what was stored a moment ago may still be in flight.
         let mut moving = 0.0;
@@ -124,10 +153,14 @@ async fn at_rest(scene: &Scene, workers: &[&Worker], published: usize) -> anyhow
     .await
 }
 
-/// Hits of several accounts, of which some break the plan, and some are for sites that Matomo has to know first.
+/// Hits of several accounts, of which some break the plan, and some are for sites that Matomo has
+/// to know first.
 fn a_day() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    const ACCOUNTS: [&str; 5] = ["ALPHA/PA/1", "ALPHA/PB/1", "ALPHA/PB/2", "BETA/PA/1", "BETA/PB/2"];
-    let mut day: Vec<_> = (0..600).map(|n| hit(n % 60, &format!("hit {n}"), ACCOUNTS[n % 60 % ACCOUNTS.len()])).collect();
+    const ACCOUNTS: [&str; 5] =
+        ["ALPHA/PA/1", "ALPHA/PB/1", "ALPHA/PB/2", "BETA/PA/1", "BETA/PB/2"];
+    let mut day: Vec<_> = (0..600)
+        .map(|n| hit(n % 60, &format!("hit {n}"), ACCOUNTS[n % 60 % ACCOUNTS.len()]))
+        .collect();
     for n in 0..7 {
         day.push(broken(hit(n, &format!("broken {n}"), ACCOUNTS[n % 2]))?);
         day.push(hit(n, &format!("of nobody {n}"), "GAMMA/PA/1"));
@@ -140,7 +173,10 @@ fn a_day() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     day.push(("nobody".to_owned(), b"{\"dimension3\":".to_vec()));
     // It names its exploitant, and lacks what every hit must have.
     let (visitor, body) = hit(1, "without a visitor", "BETA/PA/1");
-    day.push((visitor, hits::without(serde_json::from_slice(&body)?, "uid").to_string().into_bytes()));
+    day.push((
+        visitor,
+        hits::without(serde_json::from_slice(&body)?, "uid").to_string().into_bytes(),
+    ));
     Ok(day)
 }
 
@@ -155,9 +191,15 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     scene.queues.publish(published.clone()).await?;
     // In the middle of the work too, whatever the queues say at that moment.
     let (books, _) = balance(&scene, &urls, None).await?;
-    let total = |fields: &[&str]| fields.iter().filter_map(|field| books["total"][field].as_i64()).sum::<i64>();
+    let total = |fields: &[&str]| {
+        fields.iter().filter_map(|field| books["total"][field].as_i64()).sum::<i64>()
+    };
     let fates = total(&["delivered", "rejected", "parked", "to_retry", "given_back", "in_flight"]);
-    ensure!(total(&["carried", "entered"]) == fates && !codes(&books).contains(&"account"), "{:#}", books["total"]);
+    ensure!(
+        total(&["carried", "entered"]) == fates && !codes(&books).contains(&"account"),
+        "{:#}",
+        books["total"]
+    );
     eventually("hits of two sites that Matomo does not know fail", SOON, async || {
         let mut retried = 0.0;
         for worker in both {
@@ -188,19 +230,45 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     .await?;
 
     let (books, code) = balance(&scene, &urls, None).await?;
-    ensure!(code == Some(0) && books["closes"] == true && books["compared"] == true, "exit code {code:?}: {:#}", books["gaps"]);
+    ensure!(
+        code == Some(0) && books["closes"] == true && books["compared"] == true,
+        "exit code {code:?}: {:#}",
+        books["gaps"]
+    );
     let truth_now = truth(&scene, &published).await?;
-    ensure!(told(&books)? == truth_now, "the books:\n{:#?}\nthe truth:\n{truth_now:#?}", told(&books)?);
-    ensure!(truth_now["BETA/PB/3"].parked == 4 && truth_now["ALPHA/PA/4"].delivered == 4, "{truth_now:?}");
-    ensure!(truth_now["other/PA/1"].rejected == 7 && truth_now["other/other/other"].rejected == 1, "{truth_now:?}");
+    ensure!(
+        told(&books)? == truth_now,
+        "the books:\n{:#?}\nthe truth:\n{truth_now:#?}",
+        told(&books)?
+    );
+    ensure!(
+        truth_now["BETA/PB/3"].parked == 4 && truth_now["ALPHA/PA/4"].delivered == 4,
+        "{truth_now:?}"
+    );
+    ensure!(
+        truth_now["other/PA/1"].rejected == 7 && truth_now["other/other/other"].rejected == 1,
+        "{truth_now:?}"
+    );
     let doubted = scene.matomo.ledger().doubted;
-    let line = |name: &str| books["accounts"].as_array().into_iter().flatten().find(|line| line["exploitant"] == name).cloned();
+    let line = |name: &str| {
+        books["accounts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|line| line["exploitant"] == name)
+            .cloned()
+    };
     ensure!(books["total"]["doubtful"] == doubted, "{doubted} were in doubt: {}", books["total"]);
-    ensure!(line("other").context("other")?["rejected_by"]["not-in-list"] == 7, "{:#}", books["accounts"]);
+    ensure!(
+        line("other").context("other")?["rejected_by"]["not-in-list"] == 7,
+        "{:#}",
+        books["accounts"]
+    );
     for exploitant in ["ALPHA", "BETA", "other"] {
         let mut checked = 0.0;
         for worker in both {
-            let name = format!("dnma_relay_exploitant_checked_total{{exploitant=\"{exploitant}\"}}");
+            let name =
+                format!("dnma_relay_exploitant_checked_total{{exploitant=\"{exploitant}\"}}");
             checked += worker.metrics().await?.get(&name).copied().unwrap_or(0.0);
         }
         ensure!(checked > 0.0, "the metric by exploitant counts {exploitant}");
@@ -209,19 +277,25 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     // A second day begins where the first one ended.
     let former = folder.path().join("former.json");
     std::fs::write(&former, serde_json::to_vec(&books)?)?;
-    let second = [hit(1, "next day", "BETA/PB/2"), broken(hit(2, "next day, broken", "BETA/PB/2"))?];
+    let second =
+        [hit(1, "next day", "BETA/PB/2"), broken(hit(2, "next day, broken", "BETA/PB/2"))?];
     scene.queues.publish(second).await?;
     at_rest(&scene, &both, published.len() + 2).await?;
     let (books, code) = balance(&scene, &urls, Some(&former)).await?;
     ensure!(code == Some(0), "{:#}", books["gaps"]);
-    let day: Truth = told(&books)?.into_iter().filter(|(_, fates)| *fates != Fates::default()).collect();
+    let day: Truth =
+        told(&books)?.into_iter().filter(|(_, fates)| *fates != Fates::default()).collect();
     let expected = Fates { entered: 2, delivered: 1, rejected: 1, parked: 0 };
     ensure!(day == Truth::from([("BETA/PB/2".to_owned(), expected)]), "{day:#?}");
 
     // What lies in the queues is held against the counters.
     scene.queues.take("parked").await?;
     let (books, code) = balance(&scene, &urls, None).await?;
-    ensure!(code == Some(1) && codes(&books) == ["fewer"] && books["gaps"][0]["place"] == "parked", "{:#}", books["gaps"]);
+    ensure!(
+        code == Some(1) && codes(&books) == ["fewer"] && books["gaps"][0]["place"] == "parked",
+        "{:#}",
+        books["gaps"]
+    );
     for worker in workers {
         worker.stop().await?;
     }
@@ -247,14 +321,38 @@ pub(crate) async fn a_killed_worker_is_missed(scene: Scene) -> anyhow::Result<()
 
     let rejected = scene.queues.ready("rejected").await?;
     let (books, code) = balance(&scene, &[next.url()], None).await?;
-    ensure!(code == Some(1) && codes(&books) == ["more", "more"], "exit code {code:?}: {:#}", books["gaps"]);
-    ensure!(books["gaps"][0]["place"] == "parked" && books["gaps"][0]["hits"] == 8, "{:#}", books["gaps"]);
-    ensure!(books["gaps"][1]["place"] == "rejected" && books["gaps"][1]["hits"] == rejected, "{:#}", books["gaps"]);
+    ensure!(
+        code == Some(1) && codes(&books) == ["more", "more"],
+        "exit code {code:?}: {:#}",
+        books["gaps"]
+    );
+    ensure!(
+        books["gaps"][0]["place"] == "parked" && books["gaps"][0]["hits"] == 8,
+        "{:#}",
+        books["gaps"]
+    );
+    ensure!(
+        books["gaps"][1]["place"] == "rejected" && books["gaps"][1]["hits"] == rejected,
+        "{:#}",
+        books["gaps"]
+    );
     let (books, code) = balance(&scene, &[next.url()], Some(&former)).await?;
-    ensure!(code == Some(1) && codes(&books) == ["gone"], "exit code {code:?}: {:#}", books["gaps"]);
+    ensure!(
+        code == Some(1) && codes(&books) == ["gone"],
+        "exit code {code:?}: {:#}",
+        books["gaps"]
+    );
     ensure!(books["total"]["entered"] == 0, "{}", books["total"]);
     let (books, code) = balance(&scene, &[next.url(), &gone], Some(&former)).await?;
-    ensure!(code == Some(1) && codes(&books) == ["silent", "gone"], "exit code {code:?}: {:#}", books["gaps"]);
-    ensure!(books["gaps"][0]["text"].as_str().is_some_and(|text| text.contains("Connection refused")), "{:#}", books["gaps"]);
+    ensure!(
+        code == Some(1) && codes(&books) == ["silent", "gone"],
+        "exit code {code:?}: {:#}",
+        books["gaps"]
+    );
+    ensure!(
+        books["gaps"][0]["text"].as_str().is_some_and(|text| text.contains("Connection refused")),
+        "{:#}",
+        books["gaps"]
+    );
     next.stop().await
 }

@@ -22,8 +22,12 @@ pub(crate) async fn each_hit_once_and_in_order(scene: Scene) -> anyhow::Result<(
     scene.queues.publish(books.load(HITS, VISITORS)).await?;
     // A broker on a slow disk gives the default prefetch out in drops, and drops are no backlog.
     let deep = [("QUEUE_PREFETCH", "8000")];
-    let workers = [scene.worker(&deep).await?, scene.worker(&deep).await?, scene.worker(&deep).await?];
-    eventually("every hit is stored", Duration::from_secs(120), async || scene.matomo.stored() >= HITS).await?;
+    let workers =
+        [scene.worker(&deep).await?, scene.worker(&deep).await?, scene.worker(&deep).await?];
+    eventually("every hit is stored", Duration::from_secs(120), async || {
+        scene.matomo.stored() >= HITS
+    })
+    .await?;
     eventually("the workers count as many", Duration::from_secs(10), async || {
         let mut delivered = 0.0;
         for worker in &workers {
@@ -41,7 +45,11 @@ pub(crate) async fn each_hit_once_and_in_order(scene: Scene) -> anyhow::Result<(
     {
         let ledger = scene.matomo.ledger();
         ensure!(ledger.moved == 0, "Matomo moved {} hits to its own time", ledger.moved);
-        ensure!(ledger.requests < (HITS / 10) as u64, "{} requests: a backlog goes in bulks", ledger.requests);
+        ensure!(
+            ledger.requests < (HITS / 10) as u64,
+            "{} requests: a backlog goes in bulks",
+            ledger.requests
+        );
     }
     Ok(())
 }
@@ -52,9 +60,15 @@ pub(crate) async fn a_killed_worker_loses_nothing(scene: Scene) -> anyhow::Resul
     let others = [scene.worker(&[]).await?, scene.worker(&[]).await?];
     let mut books = Books::default();
     scene.queues.publish(books.load(HITS, VISITORS)).await?;
-    eventually("half of it is stored", Duration::from_secs(120), async || scene.matomo.stored() >= HITS / 2).await?;
+    eventually("half of it is stored", Duration::from_secs(120), async || {
+        scene.matomo.stored() >= HITS / 2
+    })
+    .await?;
     victim.kill9().await?;
-    eventually("every hit is stored", Duration::from_secs(120), async || scene.matomo.copies().len() >= HITS).await?;
+    eventually("every hit is stored", Duration::from_secs(120), async || {
+        scene.matomo.copies().len() >= HITS
+    })
+    .await?;
     for worker in others {
         worker.stop().await?;
     }

@@ -24,12 +24,23 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     scene.queues.publish(books.load(count, 500)).await?;
     eventually("hits flow", Duration::from_secs(30), async || scene.matomo.stored() > 500).await?;
     broker.kill().await?;
-    eventually("the workers notice", Duration::from_secs(30), async || workers[0].sum("broker_up").await.is_ok_and(|up| up == 0.0)).await?;
-    ensure!(matches!(workers[0].get("/livez").await, Ok((200, _))), "a broker that is away is no reason for a restart");
+    eventually("the workers notice", Duration::from_secs(30), async || {
+        workers[0].sum("broker_up").await.is_ok_and(|up| up == 0.0)
+    })
+    .await?;
+    ensure!(
+        matches!(workers[0].get("/livez").await, Ok((200, _))),
+        "a broker that is away is no reason for a restart"
+    );
     ensure!(matches!(workers[0].get("/readyz").await, Ok((200, _))), "readiness is a latch");
     broker.revive().await?;
-    eventually("everything is stored", Duration::from_secs(120), async || scene.matomo.copies().len() == count).await?;
-    let queues = crate::support::queues::Queues::connect(&url, &scene.prefix).await.context("the broker is back")?;
+    eventually("everything is stored", Duration::from_secs(120), async || {
+        scene.matomo.copies().len() == count
+    })
+    .await?;
+    let queues = crate::support::queues::Queues::connect(&url, &scene.prefix)
+        .await
+        .context("the broker is back")?;
     eventually("nothing is left in the shards", Duration::from_secs(30), async || {
         let mut in_flight = 0.0;
         for worker in &workers {
@@ -45,14 +56,19 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     let total = Record::new(jiff::Timestamp::now(), accounts, None).balance(None).total;
     // Counted as often as Matomo has them: a hit whose ack died with the broker may be there twice.
     let stored = scene.matomo.stored() as i64;
-    ensure!(total.closes() && total.delivered == stored, "{stored} were stored, the workers tell {total:?}");
+    ensure!(
+        total.closes() && total.delivered == stored,
+        "{stored} were stored, the workers tell {total:?}"
+    );
     for worker in workers {
         ensure!(worker.log().contains("lost the session with RabbitMQ"), "{}", worker.log());
         worker.stop().await?;
     }
     let balance = books.balance(&scene.matomo, &queues, &EIGHT_SHARDS).await?;
-    // An ack that died with the broker, of a hit that goes to the other worker then: that one cannot know.
-    let allowed = Allowed { repeated: 2 * PREFETCH, out_of_order: 2 * PREFETCH, overlaps: 2 * PREFETCH };
+    // An ack that died with the broker, of a hit that goes to the other worker then: that one
+    // cannot know.
+    let allowed =
+        Allowed { repeated: 2 * PREFETCH, out_of_order: 2 * PREFETCH, overlaps: 2 * PREFETCH };
     report::record("RabbitMQ is killed and started again, two workers", 1, &balance, allowed)?;
     balance.all_delivered()
 }

@@ -1,4 +1,5 @@
-//! Whatever the line to RabbitMQ does, no hit is lost, and a worker repeats nothing of which it knows that it is stored.
+//! Whatever the line to RabbitMQ does, no hit is lost, and a worker repeats nothing of which it
+//! knows that it is stored.
 
 use std::time::Duration;
 
@@ -19,7 +20,13 @@ enum Session {
     IsLost,
 }
 
-async fn drill(scene: Scene, name: &str, fault: Option<Fault>, lasts: Duration, session: Session) -> anyhow::Result<()> {
+async fn drill(
+    scene: Scene,
+    name: &str,
+    fault: Option<Fault>,
+    lasts: Duration,
+    session: Session,
+) -> anyhow::Result<()> {
     let mut drill = Drill::new(scene);
     let mut cable = Cable::to(broker_address(&drill.scene)?).await?;
     // A heartbeat of a second: a silent broker is given up within three.
@@ -34,8 +41,10 @@ async fn drill(scene: Scene, name: &str, fault: Option<Fault>, lasts: Duration, 
             Some(fault) => cable.set(fault),
         }
         if session == Session::IsLost {
-            eventually("the worker notices", Duration::from_secs(30), async || worker.sum("broker_up").await.is_ok_and(|up| up == 0.0))
-                .await?;
+            eventually("the worker notices", Duration::from_secs(30), async || {
+                worker.sum("broker_up").await.is_ok_and(|up| up == 0.0)
+            })
+            .await?;
         } else {
             // The fault is the time that it lasts.
             tokio::time::sleep(lasts).await;
@@ -45,13 +54,24 @@ async fn drill(scene: Scene, name: &str, fault: Option<Fault>, lasts: Duration, 
         drill.flow_again().await?;
     }
     let stood = worker.sum("broker_sessions_total").await? == sessions;
-    ensure!(stood == (session == Session::Stands), "the session {} : {}", if stood { "stood" } else { "was lost" }, worker.log());
-    let recalled = worker.metrics().await?.get("dnma_relay_delivered_total{how=\"before\"}").copied().unwrap_or(0.0);
+    ensure!(
+        stood == (session == Session::Stands),
+        "the session {} : {}",
+        if stood { "stood" } else { "was lost" },
+        worker.log()
+    );
+    let recalled = worker
+        .metrics()
+        .await?
+        .get("dnma_relay_delivered_total{how=\"before\"}")
+        .copied()
+        .unwrap_or(0.0);
     println!("{recalled} redelivered hits were acked unsent");
     // A line that froze delivers late what it held, acks too.
     let ends = fault.is_none() || fault == Some(Fault::ResetOnAnswer);
     ensure!(!ends || recalled > 0.0, "no ack was lost: the drill shows nothing");
-    // What was held comes back behind what was not, and nothing is sent twice: this worker knows what Matomo stored.
+    // What was held comes back behind what was not, and nothing is sent twice: this worker knows
+    // what Matomo stored.
     let allowed = match session {
         Session::Stands => Allowed::default(),
         Session::IsLost => Allowed { out_of_order: PREFETCH * TIMES, ..Allowed::default() },
@@ -64,7 +84,14 @@ pub(crate) async fn cut(scene: Scene) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn frozen(scene: Scene) -> anyhow::Result<()> {
-    drill(scene, "the line to RabbitMQ freezes until the heartbeat fails", Some(Fault::Frozen), Duration::ZERO, Session::IsLost).await
+    drill(
+        scene,
+        "the line to RabbitMQ freezes until the heartbeat fails",
+        Some(Fault::Frozen),
+        Duration::ZERO,
+        Session::IsLost,
+    )
+    .await
 }
 
 pub(crate) async fn reset(scene: Scene) -> anyhow::Result<()> {
@@ -74,10 +101,24 @@ pub(crate) async fn reset(scene: Scene) -> anyhow::Result<()> {
 
 pub(crate) async fn slow(scene: Scene) -> anyhow::Result<()> {
     let fault = Some(Fault::Delayed(Duration::from_millis(100)));
-    drill(scene, "the line to RabbitMQ is 0.2 s slower", fault, Duration::from_secs(2), Session::Stands).await
+    drill(
+        scene,
+        "the line to RabbitMQ is 0.2 s slower",
+        fault,
+        Duration::from_secs(2),
+        Session::Stands,
+    )
+    .await
 }
 
 pub(crate) async fn thin(scene: Scene) -> anyhow::Result<()> {
     let fault = Some(Fault::Throttled(50_000));
-    drill(scene, "the line to RabbitMQ carries 50 kB/s", fault, Duration::from_secs(2), Session::Stands).await
+    drill(
+        scene,
+        "the line to RabbitMQ carries 50 kB/s",
+        fault,
+        Duration::from_secs(2),
+        Session::Stands,
+    )
+    .await
 }

@@ -1,4 +1,5 @@
-//! Whatever the line to Matomo does, no hit is lost, and only those that met the fault may be repeated.
+//! Whatever the line to Matomo does, no hit is lost, and only those that met the fault may be
+//! repeated.
 
 use std::time::Duration;
 
@@ -16,7 +17,13 @@ enum Break {
     As(Fault),
 }
 
-async fn drill(scene: Scene, name: &str, how: Break, lasts: Duration, allowed: Allowed) -> anyhow::Result<()> {
+async fn drill(
+    scene: Scene,
+    name: &str,
+    how: Break,
+    lasts: Duration,
+    allowed: Allowed,
+) -> anyhow::Result<()> {
     let mut drill = Drill::new(scene);
     let mut cable = Cable::to(drill.scene.matomo.address()).await?;
     let url = format!("http://127.0.0.1:{}/", cable.port());
@@ -35,38 +42,80 @@ async fn drill(scene: Scene, name: &str, how: Break, lasts: Duration, allowed: A
         drill.flow_again().await?;
     }
     let times = u32::try_from(TIMES)? as usize;
-    let all =
-        Allowed { repeated: allowed.repeated * times, out_of_order: allowed.out_of_order * times, overlaps: allowed.overlaps * times };
+    let all = Allowed {
+        repeated: allowed.repeated * times,
+        out_of_order: allowed.out_of_order * times,
+        overlaps: allowed.overlaps * times,
+    };
     drill.close(vec![worker], name, TIMES, all).await
 }
 
 /// What was in requests when the line broke, and one hit for each probe of it.
-const DOUBTFUL: Allowed = Allowed { repeated: IN_FLIGHT + PROBES, out_of_order: IN_FLIGHT + PROBES, overlaps: IN_FLIGHT + PROBES };
+const DOUBTFUL: Allowed = Allowed {
+    repeated: IN_FLIGHT + PROBES,
+    out_of_order: IN_FLIGHT + PROBES,
+    overlaps: IN_FLIGHT + PROBES,
+};
 
 pub(crate) async fn cut(scene: Scene) -> anyhow::Result<()> {
     drill(scene, "the line to Matomo is cut", Break::Cut, Duration::from_secs(2), DOUBTFUL).await
 }
 
 pub(crate) async fn frozen(scene: Scene) -> anyhow::Result<()> {
-    drill(scene, "the line to Matomo freezes", Break::As(Fault::Frozen), Duration::from_secs(4), DOUBTFUL).await
+    drill(
+        scene,
+        "the line to Matomo freezes",
+        Break::As(Fault::Frozen),
+        Duration::from_secs(4),
+        DOUBTFUL,
+    )
+    .await
 }
 
 pub(crate) async fn reset_after_the_request(scene: Scene) -> anyhow::Result<()> {
     let how = Break::As(Fault::ResetOnAnswer);
-    drill(scene, "Matomo stores, and the connection is reset before its answer", how, Duration::from_secs(1), DOUBTFUL).await
+    drill(
+        scene,
+        "Matomo stores, and the connection is reset before its answer",
+        how,
+        Duration::from_secs(1),
+        DOUBTFUL,
+    )
+    .await
 }
 
 pub(crate) async fn corrupt_answers(scene: Scene) -> anyhow::Result<()> {
     let how = Break::As(Fault::CorruptAnswers);
-    drill(scene, "Matomo stores, and its answer arrives corrupt", how, Duration::from_secs(1), DOUBTFUL).await
+    drill(
+        scene,
+        "Matomo stores, and its answer arrives corrupt",
+        how,
+        Duration::from_secs(1),
+        DOUBTFUL,
+    )
+    .await
 }
 
 pub(crate) async fn slow(scene: Scene) -> anyhow::Result<()> {
     let how = Break::As(Fault::Delayed(Duration::from_millis(200)));
-    drill(scene, "the line to Matomo is 0.4 s slower", how, Duration::from_secs(2), Allowed::default()).await
+    drill(
+        scene,
+        "the line to Matomo is 0.4 s slower",
+        how,
+        Duration::from_secs(2),
+        Allowed::default(),
+    )
+    .await
 }
 
 pub(crate) async fn thin(scene: Scene) -> anyhow::Result<()> {
     let how = Break::As(Fault::Throttled(20_000));
-    drill(scene, "the line to Matomo carries 20 kB/s per connection", how, Duration::from_secs(2), Allowed::default()).await
+    drill(
+        scene,
+        "the line to Matomo carries 20 kB/s per connection",
+        how,
+        Duration::from_secs(2),
+        Allowed::default(),
+    )
+    .await
 }

@@ -1,4 +1,5 @@
-//! A RabbitMQ of three nodes: one of them may die, stop or be cut off at any moment, and the hits flow on through the others.
+//! A RabbitMQ of three nodes: one of them may die, stop or be cut off at any moment, and the hits
+//! flow on through the others.
 
 use std::sync::Arc;
 
@@ -36,7 +37,10 @@ async fn drill(cluster: &Cluster, name: &str, blow: Blow) -> anyhow::Result<()> 
     let scene = Scene::new(Arc::new(Broker::at(&cluster.urls(0)[0])?), place).await?;
     let mut drill = Drill::new(scene);
     let (first, second) = (cluster.urls(0).join(","), cluster.urls(1).join(","));
-    let workers = vec![drill.worker(&[("AMQP_URL", &first)]).await?, drill.worker(&[("AMQP_URL", &second)]).await?];
+    let workers = vec![
+        drill.worker(&[("AMQP_URL", &first)]).await?,
+        drill.worker(&[("AMQP_URL", &second)]).await?,
+    ];
     let victim = cluster.leader(&format!("{}.0", drill.scene.prefix)).await?;
     // The test's own eyes are on a node that stays.
     drill.scene.queues = Queues::connect(&cluster.urls(victim + 1)[0], &drill.scene.prefix).await?;
@@ -56,5 +60,7 @@ async fn drill(cluster: &Cluster, name: &str, blow: Blow) -> anyhow::Result<()> 
     }
     drill.publish(500).await?;
     let both = PREFETCH * workers.len();
-    drill.close(workers, name, 1, Allowed { repeated: both, out_of_order: both, overlaps: both }).await
+    drill
+        .close(workers, name, 1, Allowed { repeated: both, out_of_order: both, overlaps: both })
+        .await
 }

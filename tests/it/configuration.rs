@@ -17,7 +17,14 @@ pub(crate) async fn every_mistake_in_one_message(_scene: Scene) -> anyhow::Resul
         let output = worker::command(&vars).args(arguments).output()?;
         let text = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(2), "{arguments:?}: {} {text}", output.status);
-        for name in ["AMQP_URL", "QUEUE_SHARDS", "MATOMO_URL", "MATOMO_TIMEOUT", "MATOMO_TOKEN_AUTH", "RETRY_DELAYS"] {
+        for name in [
+            "AMQP_URL",
+            "QUEUE_SHARDS",
+            "MATOMO_URL",
+            "MATOMO_TIMEOUT",
+            "MATOMO_TOKEN_AUTH",
+            "RETRY_DELAYS",
+        ] {
             ensure!(text.contains(&format!("\n  {name}: ")), "{name} is not named in: {text}");
         }
         ensure!(!text.contains("hunter2"), "{text}");
@@ -35,14 +42,23 @@ pub(crate) async fn no_secret_in_any_output(scene: Scene) -> anyhow::Result<()> 
     ];
     for arguments in [&["check"][..], &["check", "--json"], &["topology"], &["--help"]] {
         let output = worker::command(&vars).args(arguments).output()?;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         ensure!(output.status.success(), "{arguments:?}: {text}");
         ensure!(!secrets.iter().any(|secret| text.contains(secret)), "{arguments:?}: {text}");
     }
     // A wrong password, at the most talkative level.
     let port = url::Url::parse(&scene.broker.url)?.port().unwrap_or(5672);
     let url = format!("amqp://guest:gu3st-pa55word@127.0.0.1:{port}/%2f");
-    let mut refused = crate::Worker::start(&[("AMQP_URL", &url), ("MATOMO_URL", &scene.matomo.url()), ("RUST_LOG", "trace")]).await?;
+    let mut refused = crate::Worker::start(&[
+        ("AMQP_URL", &url),
+        ("MATOMO_URL", &scene.matomo.url()),
+        ("RUST_LOG", "trace"),
+    ])
+    .await?;
     crate::support::eventually("it says so", std::time::Duration::from_secs(20), async || {
         refused.log().contains("no session with RabbitMQ")
     })
@@ -52,16 +68,29 @@ pub(crate) async fn no_secret_in_any_output(scene: Scene) -> anyhow::Result<()> 
     ensure!(!refused.log().contains(secrets[1]), "the password is in the log");
     // A working day, at the level for looking closely.
     let visitor = hits::visitor(1);
-    let worker = scene.worker(&[("MATOMO_TOKEN_AUTH", secrets[0]), ("RUST_LOG", "dnma_relay=trace,info")]).await?;
-    scene.queues.publish([(visitor.clone(), hits::valid(&visitor, "Ma page").to_string().into_bytes())]).await?;
-    crate::support::eventually("it is stored", std::time::Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
+    let worker = scene
+        .worker(&[("MATOMO_TOKEN_AUTH", secrets[0]), ("RUST_LOG", "dnma_relay=trace,info")])
+        .await?;
+    scene
+        .queues
+        .publish([(visitor.clone(), hits::valid(&visitor, "Ma page").to_string().into_bytes())])
+        .await?;
+    crate::support::eventually("it is stored", std::time::Duration::from_secs(20), async || {
+        scene.matomo.stored() == 1
+    })
+    .await?;
     let (_, metrics) = worker.get("/metrics").await?;
     // What `ps` shows to everybody on the machine.
-    let command_line = String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/cmdline", worker.pid()))?).into_owned();
+    let command_line =
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/cmdline", worker.pid()))?)
+            .into_owned();
     ensure!(command_line.contains("dnma-relay"), "{command_line}");
     ensure!(!secrets.iter().any(|secret| command_line.contains(secret)), "{command_line}");
     for private in [secrets[0], &visitor, "Ma page", "Mozilla", "ent.example.fr"] {
-        ensure!(!worker.log().contains(private) && !metrics.contains(private), "{private} is in the log or the metrics");
+        ensure!(
+            !worker.log().contains(private) && !metrics.contains(private),
+            "{private} is in the log or the metrics"
+        );
     }
     worker.stop().await
 }

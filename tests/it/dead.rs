@@ -24,7 +24,11 @@ pub(crate) use transcript::the_transcript_is_true;
 
 pub(crate) async fn looking_takes_nothing(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[]).await?;
-    bury(&scene, (0..40).map(|n| parked(n, "timeout", 504)).chain((40..80).map(|n| rejected(n, "CANTINE")))).await?;
+    bury(
+        &scene,
+        (0..40).map(|n| parked(n, "timeout", 504)).chain((40..80).map(|n| rejected(n, "CANTINE"))),
+    )
+    .await?;
     let before = lying(&scene).await?;
     let operator = Operator::of(&scene)?;
     for _ in 0..100 {
@@ -41,22 +45,39 @@ pub(crate) async fn looking_takes_nothing(scene: Scene) -> anyhow::Result<()> {
         &["dead", "group", "--by", "uai,reason"],
     ] {
         let told = operator.told(command).await?;
-        ensure!(!told.contains(&hits::visitor(0)) && !told.contains("onglet="), "{command:?} {told}");
+        ensure!(
+            !told.contains(&hits::visitor(0)) && !told.contains("onglet="),
+            "{command:?} {told}"
+        );
     }
-    let revealed = operator.told(&["dead", "show", "--json", "--reveal", "--max", "1", "--queue", "parked"]).await?;
+    let revealed = operator
+        .told(&["dead", "show", "--json", "--reveal", "--max", "1", "--queue", "parked"])
+        .await?;
     let revealed: Value = serde_json::from_str(&revealed)?;
-    ensure!(revealed["uid"] == hits::visitor(0) && revealed["now"]["outcome"] == "would be delivered", "{revealed}");
+    ensure!(
+        revealed["uid"] == hits::visitor(0) && revealed["now"]["outcome"] == "would be delivered",
+        "{revealed}"
+    );
     let id = revealed["id"].as_str().context("an id")?;
     let one = operator.told(&["dead", "show", id.get(..12).context("an id")?]).await?;
     ensure!(
-        one.contains(id) && one.contains("gateway") == one.contains("gateway-timeout") && one.matches("routing key").count() == 1,
+        one.contains(id)
+            && one.contains("gateway") == one.contains("gateway-timeout")
+            && one.matches("routing key").count() == 1,
         "{one}"
     );
-    let filtered = operator.told(&["dead", "list", "--status", "504", "--attempt", "3", "--since", "1h", "--max", "7"]).await?;
+    let filtered = operator
+        .told(&["dead", "list", "--status", "504", "--attempt", "3", "--since", "1h", "--max", "7"])
+        .await?;
     ensure!(filtered.ends_with("7 of 80 hits\n"), "{filtered}");
-    for command in [&["dead", "replay"][..], &["dead", "purge", "--yes"], &["dead", "export", "none.ndjson"]] {
+    for command in
+        [&["dead", "replay"][..], &["dead", "purge", "--yes"], &["dead", "export", "none.ndjson"]]
+    {
         let (code, text) = operator.refused(&[command, &["--reason", "redirect"]].concat()).await?;
-        ensure!(code == Some(1) && std::fs::read_dir(operator.folder.path())?.next().is_none(), "nothing is chosen: {text}");
+        ensure!(
+            code == Some(1) && std::fs::read_dir(operator.folder.path())?.next().is_none(),
+            "nothing is chosen: {text}"
+        );
     }
     let (code, text) = operator.refused(&["dead", "show", "ffffffffffff"]).await?;
     ensure!(code == Some(1) && text.contains("no such hit"), "{text}");
@@ -71,11 +92,17 @@ pub(crate) async fn what_an_ent_adds_is_not_told(scene: Scene) -> anyhow::Result
     odd.body = br#"{"uid":"u","jean.dupont@ac-rennes.fr":"1","dimension8":"CANTINE"}"#.to_vec();
     bury(&scene, [odd]).await?;
     let operator = Operator::of(&scene)?;
-    for command in [&["dead", "show"][..], &["dead", "show", "--json"], &["dead", "list", "--json"], &["dead", "group", "--json"]] {
+    for command in [
+        &["dead", "show"][..],
+        &["dead", "show", "--json"],
+        &["dead", "list", "--json"],
+        &["dead", "group", "--json"],
+    ] {
         let told = operator.told(command).await?;
         ensure!(!told.contains("jean"), "{command:?} {told}");
     }
-    let (code, told) = operator.refused(&["dead", "replay", "--fix", "rename:ua:Mozilla=x"]).await?;
+    let (code, told) =
+        operator.refused(&["dead", "replay", "--fix", "rename:ua:Mozilla=x"]).await?;
     ensure!(code == Some(2) && told.contains("may tell of a person"), "{told}");
     Ok(())
 }
@@ -86,7 +113,14 @@ pub(crate) async fn one_looks_at_a_time(scene: Scene) -> anyhow::Result<()> {
     let operator = Operator::of(&scene)?;
     let channel = scene.queues.connection().create_channel().await?;
     let queue = format!("{}.parked", scene.prefix);
-    let other = channel.basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+    let other = channel
+        .basic_consume(
+            queue.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
     let (code, text) = operator.refused(&["dead", "list"]).await?;
     ensure!(code == Some(1) && text.contains("somebody else reads"), "{text}");
     channel.close(200, "done".into()).await?;
@@ -101,17 +135,32 @@ pub(crate) async fn a_low_limit_is_pointed_out(scene: Scene) -> anyhow::Result<(
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(format!("{}.parked", scene.prefix).into(), durable, arguments.clone()).await?;
+    channel
+        .queue_declare(format!("{}.parked", scene.prefix).into(), durable, arguments.clone())
+        .await?;
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(3));
     channel.queue_declare(format!("{}.rejected", scene.prefix).into(), durable, arguments).await?;
     let operator = Operator::of(&scene)?;
     let (code, text) = operator.refused(&["dead", "list", "--queue", "parked"]).await?;
-    ensure!(code == Some(1) && text.contains("x-delivery-limit=1000000000") && text.contains("Nothing was touched"), "{text}");
-    ensure!(operator.told(&["dead", "list", "--queue", "parked", "--trust-limit"]).await?.contains("0 of 0 hits"), "an empty queue");
+    ensure!(
+        code == Some(1)
+            && text.contains("x-delivery-limit=1000000000")
+            && text.contains("Nothing was touched"),
+        "{text}"
+    );
+    ensure!(
+        operator
+            .told(&["dead", "list", "--queue", "parked", "--trust-limit"])
+            .await?
+            .contains("0 of 0 hits"),
+        "an empty queue"
+    );
     ensure!(text.contains("set_policy -p '/'"), "{text}");
     let (_, text) = operator.refused(&["dead", "list", "--queue", "rejected"]).await?;
     ensure!(text.contains("no policy can raise that"), "{text}");
-    channel.queue_delete(format!("{}.rejected", scene.prefix).into(), QueueDeleteOptions::default()).await?;
+    channel
+        .queue_delete(format!("{}.rejected", scene.prefix).into(), QueueDeleteOptions::default())
+        .await?;
     let (_, text) = operator.refused(&["dead", "list", "--queue", "rejected"]).await?;
     ensure!(text.contains("does not exist"), "{text}");
     Ok(())
@@ -125,44 +174,93 @@ pub(crate) async fn a_replay_starts_anew_and_says_so(scene: Scene) -> anyhow::Re
         let visitor = hits::visitor(number);
         (
             visitor.clone(),
-            hits::with(hits::valid_at(&visitor, &format!("hit {number}"), cdt), "idsite", json!("9")).to_string().into_bytes(),
+            hits::with(
+                hits::valid_at(&visitor, &format!("hit {number}"), cdt),
+                "idsite",
+                json!("9"),
+            )
+            .to_string()
+            .into_bytes(),
         )
     };
     // The second would pass Matomo's line in two minutes, the third has passed it.
-    scene.queues.publish([hit(0, now - 10), hit(1, now - 86_400 + 150), hit(2, now - 90_000), hit(3, now - 20)]).await?;
-    eventually("all are parked", Duration::from_secs(30), async || scene.queues.ready("parked").await.is_ok_and(|n| n == 4)).await?;
+    scene
+        .queues
+        .publish([
+            hit(0, now - 10),
+            hit(1, now - 86_400 + 150),
+            hit(2, now - 90_000),
+            hit(3, now - 20),
+        ])
+        .await?;
+    eventually("all are parked", Duration::from_secs(30), async || {
+        scene.queues.ready("parked").await.is_ok_and(|n| n == 4)
+    })
+    .await?;
     scene.matomo.ledger().sites.insert("9".to_owned());
     let operator = Operator::of(&scene)?;
-    let export = operator.told(&["dead", "export", "parked.ndjson", "--idsite", "9", "--reason", "refused"]).await?;
+    let export = operator
+        .told(&["dead", "export", "parked.ndjson", "--idsite", "9", "--reason", "refused"])
+        .await?;
     ensure!(export.contains("3 of 4 hits"), "{export}");
     let dry = operator.run(&["dead", "replay", "--dry-run", "--rate", "1"]).await?;
     let dry = String::from_utf8(dry.stdout)?;
     ensure!(dry.contains("1 stay: they would be parked (over 24 h old"), "{dry}");
-    let (code, told) = operator.refused(&["dead", "replay", "--rate", "5", "--receipt", "receipt.json"]).await?;
-    ensure!(code == Some(1) && told.contains("3 hits sent again; receipt: receipt.json"), "one stays, which is no success: {told}");
-    eventually("they are stored", Duration::from_secs(20), async || scene.matomo.stored() == 3).await?;
-    let order: Vec<String> = scene.matomo.ledger().stored.iter().map(|hit| hit.id.clone()).collect();
+    let (code, told) =
+        operator.refused(&["dead", "replay", "--rate", "5", "--receipt", "receipt.json"]).await?;
+    ensure!(
+        code == Some(1) && told.contains("3 hits sent again; receipt: receipt.json"),
+        "one stays, which is no success: {told}"
+    );
+    eventually("they are stored", Duration::from_secs(20), async || scene.matomo.stored() == 3)
+        .await?;
+    let order: Vec<String> =
+        scene.matomo.ledger().stored.iter().map(|hit| hit.id.clone()).collect();
     ensure!(order[0] == "hit 1", "the one that is about to cross the line goes first: {order:?}");
     let left = scene.queues.list("parked").await?;
     ensure!(left.len() == 1 && left[0].headers["x-dnma-reason"] == "too-old", "{left:?}");
 
     // The daily balance knows that they were sent again.
     let books = operator.json(&["books", "--url", worker.url(), "--json"]).await?;
-    ensure!(books["total"]["entered"] == 4 && books["total"]["replayed"] == 3 && books["closes"] == true, "{books}");
+    ensure!(
+        books["total"]["entered"] == 4
+            && books["total"]["replayed"] == 3
+            && books["closes"] == true,
+        "{books}"
+    );
 
     // The receipt says who did what to which, and nothing of anybody.
     let text = std::fs::read_to_string(operator.folder.path().join("receipt.json"))?;
     let receipt: Value = serde_json::from_str(&text)?;
-    ensure!(receipt["who"]["user"] == "camille" && receipt["who"]["amqp_user"] == "guest" && receipt["complete"] == true, "{receipt}");
-    ensure!(receipt["counts"]["replayed"] == 3 && receipt["counts"]["left: too-old"] == 1, "{receipt}");
-    ensure!((0..4).all(|n| !text.contains(&hits::visitor(n))) && !text.contains("guest:guest"), "{text}");
+    ensure!(
+        receipt["who"]["user"] == "camille"
+            && receipt["who"]["amqp_user"] == "guest"
+            && receipt["complete"] == true,
+        "{receipt}"
+    );
+    ensure!(
+        receipt["counts"]["replayed"] == 3 && receipt["counts"]["left: too-old"] == 1,
+        "{receipt}"
+    );
+    ensure!(
+        (0..4).all(|n| !text.contains(&hits::visitor(n))) && !text.contains("guest:guest"),
+        "{text}"
+    );
     let exported = std::fs::read_to_string(operator.folder.path().join("parked.ndjson"))?;
-    let ids =
-        exported.lines().map(|line| serde_json::from_str::<Value>(line).map(|line| line["id"].as_str().unwrap_or_default().to_owned()));
+    let ids = exported.lines().map(|line| {
+        serde_json::from_str::<Value>(line)
+            .map(|line| line["id"].as_str().unwrap_or_default().to_owned())
+    });
     let mut ids: Vec<String> = ids.collect::<Result<_, _>>()?;
     ids.sort();
-    let set: String = <sha2::Sha256 as sha2::Digest>::digest(ids.join("\n") + "\n").iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(receipt["set_sha256"] == set, "the receipt is of another set than the export: {receipt}");
+    let set: String = <sha2::Sha256 as sha2::Digest>::digest(ids.join("\n") + "\n")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    ensure!(
+        receipt["set_sha256"] == set,
+        "the receipt is of another set than the export: {receipt}"
+    );
 
     // One that fails again starts its schedule anew, and bears the mark for good.
     scene.matomo.ledger().sites.remove("9");
@@ -170,10 +268,28 @@ pub(crate) async fn a_replay_starts_anew_and_says_so(scene: Scene) -> anyhow::Re
     let worker = scene.worker(&[("RETRY_DELAYS", "1s,2s")]).await?;
     bury(&scene, [Dead { body: hit(7, now - 5).1, ..parked(7, "timeout", 504) }]).await?;
     operator.told(&["dead", "replay", "--reason", "timeout"]).await?;
-    eventually("it is parked again", Duration::from_secs(30), async || scene.queues.ready("parked").await.is_ok_and(|n| n == 2)).await?;
-    let again = scene.queues.list("parked").await?.into_iter().find(|message| message.key == hits::visitor(7)).context("it")?;
-    ensure!(again.headers["x-dnma-attempt"] == "3", "it was sent three times more: {:?}", again.headers);
-    ensure!(again.headers["x-dnma-replay"].starts_with("parked/") && again.headers["x-dnma-reason"] == "refused", "{:?}", again.headers);
+    eventually("it is parked again", Duration::from_secs(30), async || {
+        scene.queues.ready("parked").await.is_ok_and(|n| n == 2)
+    })
+    .await?;
+    let again = scene
+        .queues
+        .list("parked")
+        .await?
+        .into_iter()
+        .find(|message| message.key == hits::visitor(7))
+        .context("it")?;
+    ensure!(
+        again.headers["x-dnma-attempt"] == "3",
+        "it was sent three times more: {:?}",
+        again.headers
+    );
+    ensure!(
+        again.headers["x-dnma-replay"].starts_with("parked/")
+            && again.headers["x-dnma-reason"] == "refused",
+        "{:?}",
+        again.headers
+    );
     worker.stop().await
 }
 
@@ -183,31 +299,57 @@ pub(crate) async fn a_replay_that_is_stopped_loses_nothing(scene: Scene) -> anyh
     bury(&scene, (0..ALL).map(|n| parked(n, "timeout", 504))).await?;
     let operator = Operator::of(&scene)?;
     let replay = ["dead", "replay", "--rate", "100", "--receipt"];
-    let under_way = async |receipt: &'static str, stored: usize| -> anyhow::Result<tokio::process::Child> {
-        let child = operator.command(&[&replay[..], &[receipt]].concat()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        eventually("it is under way", Duration::from_secs(20), async || scene.matomo.stored() >= stored).await?;
-        Ok(child)
+    let under_way =
+        async |receipt: &'static str, stored: usize| -> anyhow::Result<tokio::process::Child> {
+            let child = operator
+                .command(&[&replay[..], &[receipt]].concat())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            eventually("it is under way", Duration::from_secs(20), async || {
+                scene.matomo.stored() >= stored
+            })
+            .await?;
+            Ok(child)
+        };
+    let receipt = |name: &str| -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&std::fs::read(operator.folder.path().join(name))?)?)
     };
-    let receipt = |name: &str| -> anyhow::Result<Value> { Ok(serde_json::from_slice(&std::fs::read(operator.folder.path().join(name))?)?) };
     // Asked to stop, it does so in good order and says how far it came.
     let mut child = under_way("stopped.json", 50).await?;
-    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().context("a process")?.to_string()]).status()?;
+    let sent = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().context("a process")?.to_string()])
+        .status()?;
     ensure!(sent.success() && child.wait().await?.code() == Some(1), "it stops");
     let stopped = receipt("stopped.json")?;
     let moved = stopped["counts"]["replayed"].as_u64().context("a count")? as usize;
-    ensure!(stopped["complete"] == false && stopped["stopped"] == "stopped by a signal" && (50..ALL).contains(&moved), "{stopped}");
-    eventually("what was sent is stored", Duration::from_secs(20), async || scene.matomo.stored() == moved).await?;
+    ensure!(
+        stopped["complete"] == false
+            && stopped["stopped"] == "stopped by a signal"
+            && (50..ALL).contains(&moved),
+        "{stopped}"
+    );
+    eventually("what was sent is stored", Duration::from_secs(20), async || {
+        scene.matomo.stored() == moved
+    })
+    .await?;
     ensure!(scene.queues.ready("parked").await? == ALL - moved, "the others are in their queue");
     // Killed, it repeats at most what was unacked.
     let mut child = under_way("killed.json", moved + 50).await?;
     child.kill().await?;
-    ensure!(receipt("killed.json")?["complete"] == false, "the receipt was begun before anything moved");
+    ensure!(
+        receipt("killed.json")?["complete"] == false,
+        "the receipt was begun before anything moved"
+    );
     eventually("the queue is free again", Duration::from_secs(20), async || {
         operator.run(&["dead", "list", "--json"]).await.is_ok_and(|output| output.status.success())
     })
     .await?;
     operator.told(&[&replay[..], &["rest.json"]].concat()).await?;
-    eventually("all are stored", Duration::from_secs(20), async || scene.matomo.copies().len() == ALL).await?;
+    eventually("all are stored", Duration::from_secs(20), async || {
+        scene.matomo.copies().len() == ALL
+    })
+    .await?;
     let repeated = scene.matomo.stored() - ALL;
     ensure!(repeated <= 20, "{repeated} hits are repeated, and a batch has at most 20");
     ensure!(scene.queues.ready("parked").await? == 0, "none is left");
@@ -222,18 +364,32 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
     let mut cable = Cable::to(broker_address(&scene)?).await?;
     let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", cable.port());
     let replay = |rate: &str, receipt: &str| {
-        let mut command = operator.command(&["dead", "replay", "--rate", rate, "--receipt", receipt]);
+        let mut command =
+            operator.command(&["dead", "replay", "--rate", rate, "--receipt", receipt]);
         command.env("AMQP_URL", &url).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn()
     };
-    let ends = async |child: tokio::process::Child, receipt: &str| -> anyhow::Result<(usize, usize)> {
-        let output = tokio::time::timeout(Duration::from_secs(15), child.wait_with_output()).await.context("it hangs")??;
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.code() == Some(1) && told.contains("Not finished") && told.contains("sent again"), "{told}");
-        let receipt: Value = serde_json::from_slice(&std::fs::read(operator.folder.path().join(receipt))?)?;
-        let count = |name: &str| receipt["counts"][name].as_u64().unwrap_or_default() as usize;
-        Ok((count("replayed"), count("in_doubt")))
-    };
+    let ends =
+        async |child: tokio::process::Child, receipt: &str| -> anyhow::Result<(usize, usize)> {
+            let output = tokio::time::timeout(Duration::from_secs(15), child.wait_with_output())
+                .await
+                .context("it hangs")??;
+            let told = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            ensure!(
+                output.status.code() == Some(1)
+                    && told.contains("Not finished")
+                    && told.contains("sent again"),
+                "{told}"
+            );
+            let receipt: Value =
+                serde_json::from_slice(&std::fs::read(operator.folder.path().join(receipt))?)?;
+            let count = |name: &str| receipt["counts"][name].as_u64().unwrap_or_default() as usize;
+            Ok((count("replayed"), count("in_doubt")))
+        };
     // While it waits, for nobody reads the shards.
     let mut child = replay("20", "waiting.json")?;
     let mut told = tokio::io::BufReader::new(child.stderr.take().context("stderr")?);
@@ -243,9 +399,16 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
         ensure!(tokio::io::AsyncBufReadExt::read_line(&mut told, &mut line).await? > 0, "it ended");
     }
     cable.cut().await;
-    // An ack that was lost leaves a hit that was sent in its queue: no more of them than are told to be in doubt.
+    // An ack that was lost leaves a hit that was sent in its queue: no more of them than are told
+    // to be in doubt.
     let rest_is_there = async |sent: usize, in_doubt: usize| {
-        let there = async || scene.queues.ready("parked").await.is_ok_and(|parked| (ALL..=ALL + in_doubt).contains(&(parked + sent)));
+        let there = async || {
+            scene
+                .queues
+                .ready("parked")
+                .await
+                .is_ok_and(|parked| (ALL..=ALL + in_doubt).contains(&(parked + sent)))
+        };
         eventually("the rest is in its queue", Duration::from_secs(20), there).await
     };
     let (sent, doubtful) = ends(child, "waiting.json").await?;
@@ -254,7 +417,10 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
     cable.mend().await?;
     let worker = scene.worker(&[]).await?;
     let child = replay("40", "sending.json")?;
-    eventually("it has sent for longer than acks take", Duration::from_secs(40), async || scene.matomo.stored() >= sent + 320).await?;
+    eventually("it has sent for longer than acks take", Duration::from_secs(40), async || {
+        scene.matomo.stored() >= sent + 320
+    })
+    .await?;
     cable.cut().await;
     let (later, in_doubt) = ends(child, "sending.json").await?;
     // Matomo may have a batch more than was taken out.
@@ -266,7 +432,8 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
 pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[]).await?;
     let odd = Dead { body: b"\xff\xfe no hit".to_vec(), ..rejected(50, "CANTINE") };
-    bury(&scene, (0..5).map(|n| parked(n, "timeout", 504)).chain([rejected(40, "CANTINE"), odd])).await?;
+    bury(&scene, (0..5).map(|n| parked(n, "timeout", 504)).chain([rejected(40, "CANTINE"), odd]))
+        .await?;
     let before = lying(&scene).await?;
     let operator = Operator::of(&scene)?;
     operator.told(&["dead", "export", "all.ndjson.gz"]).await?;
@@ -277,18 +444,31 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     let (_, told) = operator.refused(&["dead", "export", "all.ndjson.gz"]).await?;
     ensure!(told.contains("choose another name"), "{told}");
     let piped = operator.told(&["dead", "export", "-"]).await?;
-    let mut read_no_further = operator.command(&["dead", "export", "-"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut read_no_further = operator
+        .command(&["dead", "export", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
     drop(read_no_further.stdout.take());
-    ensure!(read_no_further.wait().await?.success(), "whoever reads a pipe and has seen enough is no mistake");
+    ensure!(
+        read_no_further.wait().await?.success(),
+        "whoever reads a pipe and has seen enough is no mistake"
+    );
     let packed = std::fs::read(&file)?;
     let mut unpacked = String::new();
-    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked)?;
+    std::io::Read::read_to_string(
+        &mut flate2::read::GzDecoder::new(packed.as_slice()),
+        &mut unpacked,
+    )?;
     // Looking counts as a delivery, and nothing else is different the second time.
     let second = unpacked.replace("\"x-delivery-count\":1,", "\"x-delivery-count\":2,");
     ensure!(piped == second, "a pipe is given another thing than a file");
     ensure!(std::fs::read_dir(operator.folder.path())?.count() == 1, "other files are there");
     let (code, told) = operator.refused(&["validate", "all.ndjson.gz"]).await?;
-    ensure!(code == Some(1) && told.contains("not-in-list") && told.contains("malformed"), "{told}");
+    ensure!(
+        code == Some(1) && told.contains("not-in-list") && told.contains("malformed"),
+        "{told}"
+    );
     let published = operator.json(&["publish", "--json", "all.ndjson.gz"]).await?;
     ensure!(published["published"] == 7 && published["without_visitor"] == 1, "{published}");
     ensure!(lying(&scene).await? == before, "an export changed the queues");
@@ -297,7 +477,8 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     for shard in shards {
         bodies.extend(scene.queues.list(&shard).await?.into_iter().map(|message| message.body));
     }
-    let mut expected: Vec<Vec<u8>> = before.into_iter().flatten().map(|(_, body, _)| body).collect();
+    let mut expected: Vec<Vec<u8>> =
+        before.into_iter().flatten().map(|(_, body, _)| body).collect();
     bodies.sort();
     expected.sort();
     ensure!(bodies == expected, "what was published is not what was exported, byte for byte");
@@ -306,7 +487,11 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
 
 pub(crate) async fn a_purge_asks_first(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[]).await?;
-    bury(&scene, (0..6).map(|n| parked(n, "timeout", 504)).chain((6..10).map(|n| parked(n, "refused", 200)))).await?;
+    bury(
+        &scene,
+        (0..6).map(|n| parked(n, "timeout", 504)).chain((6..10).map(|n| parked(n, "refused", 200))),
+    )
+    .await?;
     let before = lying(&scene).await?;
     let operator = Operator::of(&scene)?;
     let (code, told) = operator.refused(&["dead", "purge"]).await?;
@@ -318,19 +503,41 @@ pub(crate) async fn a_purge_asks_first(scene: Scene) -> anyhow::Result<()> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        tokio::io::AsyncWriteExt::write_all(&mut child.stdin.take().context("stdin")?, answer.as_bytes()).await?;
+        tokio::io::AsyncWriteExt::write_all(
+            &mut child.stdin.take().context("stdin")?,
+            answer.as_bytes(),
+        )
+        .await?;
         let output = child.wait_with_output().await?;
-        Ok((output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))))
+        Ok((
+            output.status.code(),
+            format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            ),
+        ))
     };
     let (code, told) = typed("yes\n").await?;
-    ensure!(code == Some(1) && told.contains("Type 6 to delete them") && told.contains("Nothing was deleted"), "{told}");
+    ensure!(
+        code == Some(1)
+            && told.contains("Type 6 to delete them")
+            && told.contains("Nothing was deleted"),
+        "{told}"
+    );
     ensure!(lying(&scene).await? == before, "a refusal changed the queue");
     let (code, told) = typed("6\n").await?;
     ensure!(code == Some(0) && told.contains("6 hits deleted"), "{told}");
-    let rest: Lying = before[0].iter().filter(|(_, _, reason)| reason == "refused").cloned().collect();
+    let rest: Lying =
+        before[0].iter().filter(|(_, _, reason)| reason == "refused").cloned().collect();
     ensure!(lying(&scene).await? == [rest, Vec::new()], "the others are not as they were");
-    let (_, told) = operator.refused(&["dead", "purge", "--all", "--yes", "--receipt", "/proc/none/receipt.json"]).await?;
-    ensure!(told.contains("nothing was done") && scene.queues.ready("parked").await? == 4, "{told}");
+    let (_, told) = operator
+        .refused(&["dead", "purge", "--all", "--yes", "--receipt", "/proc/none/receipt.json"])
+        .await?;
+    ensure!(
+        told.contains("nothing was done") && scene.queues.ready("parked").await? == 4,
+        "{told}"
+    );
     let receipt = operator.json(&["dead", "purge", "--all", "--yes", "--receipt", "-"]).await?;
     ensure!(receipt["counts"]["deleted"] == 4 && receipt["complete"] == true, "{receipt}");
     ensure!(scene.queues.ready("parked").await? == 0, "all are deleted");

@@ -11,8 +11,12 @@ use crate::support::worker::Worker;
 use crate::support::{eventually, report};
 
 /// Small, so that the limits on what a fault may repeat mean something.
-pub(crate) const SMALL: [(&str, &str); 4] =
-    [("MATOMO_CONCURRENCY", "4"), ("MATOMO_BULK_SIZE", "10"), ("MATOMO_TIMEOUT", "2s"), ("RETRY_DELAYS", "1s,2s")];
+pub(crate) const SMALL: [(&str, &str); 4] = [
+    ("MATOMO_CONCURRENCY", "4"),
+    ("MATOMO_BULK_SIZE", "10"),
+    ("MATOMO_TIMEOUT", "2s"),
+    ("RETRY_DELAYS", "1s,2s"),
+];
 
 /// Most hits that a small worker has in requests under way.
 pub(crate) const IN_FLIGHT: usize = 4 * 10;
@@ -53,13 +57,17 @@ impl Drill {
 
     /// Waits until so many more hits were stored since the last ones were published.
     pub(crate) async fn flow(&self, more: usize) -> anyhow::Result<()> {
-        eventually("hits flow", Duration::from_secs(60), async || self.scene.matomo.stored() >= self.before + more).await
+        eventually("hits flow", Duration::from_secs(60), async || {
+            self.scene.matomo.stored() >= self.before + more
+        })
+        .await
     }
 
     /// Waits until one more hit was stored, or none is left.
     pub(crate) async fn flow_again(&self) -> anyhow::Result<()> {
         let (before, all) = (self.scene.matomo.stored(), self.books.published());
-        let flows = async || self.scene.matomo.stored() > before || self.scene.matomo.copies().len() == all;
+        let flows =
+            async || self.scene.matomo.stored() > before || self.scene.matomo.copies().len() == all;
         eventually("hits flow again", Duration::from_secs(60), flows).await
     }
 
@@ -91,7 +99,13 @@ impl Drill {
     }
 
     /// Waits for rest, closes the books, and puts the drill into the table.
-    pub(crate) async fn close(&self, workers: Vec<Worker>, fault: &str, tried: usize, allowed: Allowed) -> anyhow::Result<()> {
+    pub(crate) async fn close(
+        &self,
+        workers: Vec<Worker>,
+        fault: &str,
+        tried: usize,
+        allowed: Allowed,
+    ) -> anyhow::Result<()> {
         self.rest(workers).await?;
         let balance = self.balance().await?;
         report::record(fault, tried, &balance, allowed)?;

@@ -37,7 +37,11 @@ pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Resu
         (text(hits::with(valid(), "uid", json!("0"))), &["uid-unusable"]),
         (text(hits::without(valid(), "ua")), &["missing"]),
         (
-            text(hits::with(hits::with(valid(), "dimension8", json!("NOTE")), "cdt", json!("1732549235000"))),
+            text(hits::with(
+                hits::with(valid(), "dimension8", json!("NOTE")),
+                "cdt",
+                json!("1732549235000"),
+            )),
             &["not-in-list", "cdt-milliseconds"],
         ),
         (text(hits::with(valid(), "dimension4", json!("é".repeat(256)))), &["too-long"]),
@@ -51,26 +55,43 @@ pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Resu
         messages.push((neighbour, text(hit)));
     }
     scene.queues.publish(messages).await?;
-    eventually("the good ones are stored", Duration::from_secs(30), async || scene.matomo.stored() == cases.len()).await?;
+    eventually("the good ones are stored", Duration::from_secs(30), async || {
+        scene.matomo.stored() == cases.len()
+    })
+    .await?;
     eventually("the bad ones are rejected", Duration::from_secs(30), async || {
         scene.queues.ready("rejected").await.unwrap_or(0) == cases.len()
     })
     .await?;
     let rejected = scene.queues.take("rejected").await?;
     for (number, (body, codes)) in cases.iter().enumerate() {
-        let message =
-            rejected.iter().find(|m| m.key == format!("garbage {number}")).with_context(|| format!("case {number} is nowhere"))?;
+        let message = rejected
+            .iter()
+            .find(|m| m.key == format!("garbage {number}"))
+            .with_context(|| format!("case {number} is nowhere"))?;
         ensure!(&message.body == body, "the body of case {number} changed");
-        let violations: Value = serde_json::from_str(message.headers.get("x-dnma-violations").context("violations")?)?;
-        let found: Vec<&str> = violations.as_array().into_iter().flatten().filter_map(|v| v["code"].as_str()).collect();
+        let violations: Value =
+            serde_json::from_str(message.headers.get("x-dnma-violations").context("violations")?)?;
+        let found: Vec<&str> = violations
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v["code"].as_str())
+            .collect();
         for code in *codes {
             ensure!(found.contains(code), "case {number}: {found:?} without {code}");
         }
         ensure!(
-            violations.as_array().is_some_and(|list| list.iter().all(|v| v["message"].as_str().is_some_and(|m| m.len() > 10))),
+            violations.as_array().is_some_and(|list| list
+                .iter()
+                .all(|v| v["message"].as_str().is_some_and(|m| m.len() > 10))),
             "{violations}"
         );
-        ensure!(message.headers.get("x-dnma-reason").is_some_and(|reason| reason == "plan"), "{:?}", message.headers);
+        ensure!(
+            message.headers.get("x-dnma-reason").is_some_and(|reason| reason == "plan"),
+            "{:?}",
+            message.headers
+        );
     }
     eventually("the worker counts them", Duration::from_secs(10), async || {
         worker.sum("rejected_total").await.is_ok_and(|n| n as usize == cases.len())
@@ -83,19 +104,28 @@ pub(crate) async fn bad_input_never_stops_the_line(scene: Scene) -> anyhow::Resu
 /// A thousand violations and headers of the sender's: all of it fits into what the broker takes.
 pub(crate) async fn hostile_headers_cost_no_session(scene: Scene) -> anyhow::Result<()> {
     let worker = scene.worker(&[]).await?;
-    let unknown: String = (0..170).map(|n| format!("\"{}{n:03}\":1,", "\\u0001".repeat(15))).collect();
+    let unknown: String =
+        (0..170).map(|n| format!("\"{}{n:03}\":1,", "\\u0001".repeat(15))).collect();
     let uais = "a,".repeat(127);
     let body = format!("{{{unknown}\"dimension1\":\"{uais}\"}}").into_bytes();
     let mut headers = FieldTable::default();
     for n in 0..60 {
-        headers.insert(format!("x-ent-{n}").into(), AMQPValue::LongString("h".repeat(if n % 2 == 0 { 400 } else { 1_500 }).into()));
+        headers.insert(
+            format!("x-ent-{n}").into(),
+            AMQPValue::LongString("h".repeat(if n % 2 == 0 { 400 } else { 1_500 }).into()),
+        );
     }
-    let properties = BasicProperties::default().with_headers(headers).with_expiration("600000".into());
+    let properties =
+        BasicProperties::default().with_headers(headers).with_expiration("600000".into());
     scene.queues.publish_with([("hostile".to_owned(), body.clone())], properties).await?;
-    eventually("it is rejected", Duration::from_secs(20), async || scene.queues.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
+    eventually("it is rejected", Duration::from_secs(20), async || {
+        scene.queues.ready("rejected").await.is_ok_and(|n| n == 1)
+    })
+    .await?;
     let rejected = scene.queues.take("rejected").await?;
     ensure!(rejected[0].body == body, "the body changed");
-    let violations: Value = serde_json::from_str(rejected[0].headers.get("x-dnma-violations").context("violations")?)?;
+    let violations: Value =
+        serde_json::from_str(rejected[0].headers.get("x-dnma-violations").context("violations")?)?;
     ensure!(violations.as_array().is_some_and(|list| list.len() > 50), "{violations}");
     ensure!(rejected[0].properties.expiration().is_none(), "a rejected hit would expire");
     ensure!(!worker.log().contains("lost the session"), "{}", worker.log());

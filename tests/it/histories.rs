@@ -1,7 +1,8 @@
-//! Random histories: workers, RabbitMQ, Matomo and the lines between them fail as a seed says, hits flow all the while, and at
-//! the end the books are closed.
+//! Random histories: workers, RabbitMQ, Matomo and the lines between them fail as a seed says, hits
+//! flow all the while, and at the end the books are closed.
 //!
-//! `HISTORY_SEED=17 cargo test --test it -- histories` plays one history again. `make soak MINUTES=60` plays new ones for an hour and writes a page.
+//! `HISTORY_SEED=17 cargo test --test it -- histories` plays one history again. `make soak
+//! MINUTES=60` plays new ones for an hour and writes a page.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,7 +52,8 @@ pub(crate) async fn random_faults_lose_nothing(_shared: Scene) -> anyhow::Result
 
 fn number(name: &str) -> anyhow::Result<Option<u64>> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
-    text.map(|text| text.parse().with_context(|| format!("{name}={text} is not a number"))).transpose()
+    text.map(|text| text.parse().with_context(|| format!("{name}={text} is not a number")))
+        .transpose()
 }
 
 /// What the histories of a run add up to.
@@ -73,7 +75,9 @@ impl Soak {
             println!("  {step}");
             *self.events.entry(step.event.kind()).or_default() += 1;
         }
-        let (balance, allowed) = history(broker, seed).await.with_context(|| format!("HISTORY_SEED={seed} plays it again"))?;
+        let (balance, allowed) = history(broker, seed)
+            .await
+            .with_context(|| format!("HISTORY_SEED={seed} plays it again"))?;
         balance.check(allowed).with_context(|| format!("HISTORY_SEED={seed} plays it again"))?;
         // Each history excuses something else.
         report::record("a random history of ten faults", 1, &balance, Allowed::ANYTHING)?;
@@ -95,7 +99,8 @@ impl Soak {
     /// One page.
     fn summarize(&self, broker: &Broker) -> anyhow::Result<()> {
         let mut page = format!(
-            "{} random histories on {}, {:.1} min\n\n{}\nAt most {} repeats were excused by what happened.\n\n",
+            "{} random histories on {}, {:.1} min\n\n{}\nAt most {} repeats were excused by what \
+             happened.\n\n",
             self.histories,
             broker.describe(),
             self.took.as_secs_f64() / 60.0,
@@ -114,7 +119,8 @@ impl Soak {
 
 /// Publishes while the schedule happens; then everything heals and comes to rest.
 async fn history(broker: &mut Broker, seed: u64) -> anyhow::Result<(Balance, Allowed)> {
-    let mut stage = Stage::set(broker, format!("test.history.{seed}.{}", std::process::id())).await?;
+    let mut stage =
+        Stage::set(broker, format!("test.history.{seed}.{}", std::process::id())).await?;
     let steps = schedule(seed, EVENTS);
     let begins = steps.iter().map(|step| (step.at, true, step.event));
     let ends = steps.iter().map(|step| (step.until, false, step.event));

@@ -8,7 +8,8 @@ use crate::Scene;
 use crate::support::matomo::Situation;
 use crate::support::{eventually, hits};
 
-/// Values that would like to be something else: a header, another request, a token, a parameter, the end of a bulk.
+/// Values that would like to be something else: a header, another request, a token, a parameter,
+/// the end of a bulk.
 const VALUES: [&str; 7] = [
     "a\r\nX-Injected: yes\r\n\r\nGET /matomo.php?rec=1 HTTP/1.1\r\n\r\n",
     "\",\"token_auth\":\"stolen\",\"x\":\"",
@@ -22,34 +23,55 @@ const VALUES: [&str; 7] = [
 pub(crate) async fn a_value_stays_a_value(scene: Scene) -> anyhow::Result<()> {
     for api in ["bulk", "single"] {
         // What breaks the plan is delivered all the same, so that these values reach the wire.
-        let worker = scene.worker(&[("MATOMO_API", api), ("VALIDATION", "observe"), ("QUEUE_SHARDS", "2")]).await?;
+        let worker = scene
+            .worker(&[("MATOMO_API", api), ("VALIDATION", "observe"), ("QUEUE_SHARDS", "2")])
+            .await?;
         let before = scene.matomo.stored();
         for (number, value) in VALUES.iter().enumerate() {
             let visitor = hits::visitor(number);
-            let hit = hits::with(hits::valid(&visitor, &format!("{api} {number}")), "dimension9", (*value).into());
+            let hit = hits::with(
+                hits::valid(&visitor, &format!("{api} {number}")),
+                "dimension9",
+                (*value).into(),
+            );
             let hit = hits::with(hit, "ua", (*value).into());
             scene.queues.publish([(visitor, hit.to_string().into_bytes())]).await?;
         }
-        eventually("all are stored", Duration::from_secs(20), async || scene.matomo.stored() == before + VALUES.len()).await?;
+        eventually("all are stored", Duration::from_secs(20), async || {
+            scene.matomo.stored() == before + VALUES.len()
+        })
+        .await?;
         worker.stop().await?;
         let ledger = scene.matomo.ledger();
         for (number, value) in VALUES.iter().enumerate() {
             let id = format!("{api} {number}");
-            let stored = ledger.stored.iter().find(|stored| stored.id == id).with_context(|| id.clone())?;
+            let stored =
+                ledger.stored.iter().find(|stored| stored.id == id).with_context(|| id.clone())?;
             let found = |name: &str| stored.parameters.get(name).map(String::as_str);
-            ensure!(found("dimension9") == Some(*value) && found("ua") == Some(*value), "{id}: {:?}", stored.parameters);
-            ensure!(found("idsite") == Some("1") && found("rec") == Some("1"), "{id}: {:?}", stored.parameters);
+            ensure!(
+                found("dimension9") == Some(*value) && found("ua") == Some(*value),
+                "{id}: {:?}",
+                stored.parameters
+            );
+            ensure!(
+                found("idsite") == Some("1") && found("rec") == Some("1"),
+                "{id}: {:?}",
+                stored.parameters
+            );
             ensure!(!stored.parameters.contains_key("token_auth"), "{id}: {:?}", stored.parameters);
         }
         let expected = ["accept", "content-length", "content-type", "host"];
-        let strange: Vec<&String> = ledger.header_names.iter().filter(|name| !expected.contains(&name.as_str())).collect();
+        let strange: Vec<&String> =
+            ledger.header_names.iter().filter(|name| !expected.contains(&name.as_str())).collect();
         ensure!(strange.is_empty(), "headers that nobody meant to send: {strange:?}");
     }
     Ok(())
 }
 
 pub(crate) async fn answers_are_read_within_bounds(scene: Scene) -> anyhow::Result<()> {
-    let worker = scene.worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_TIMEOUT", "2s"), ("RETRY_DELAYS", "600s")]).await?;
+    let worker = scene
+        .worker(&[("QUEUE_SHARDS", "2"), ("MATOMO_TIMEOUT", "2s"), ("RETRY_DELAYS", "600s")])
+        .await?;
     let at_rest = worker.memory()?;
     let cases = [
         (Situation::Gibibyte, "not-matomo"),
@@ -63,20 +85,28 @@ pub(crate) async fn answers_are_read_within_bounds(scene: Scene) -> anyhow::Resu
         let visitor = hits::visitor(number);
         let body = hits::valid(&visitor, &format!("{situation:?}")).to_string().into_bytes();
         scene.queues.publish([(visitor, body)]).await?;
-        eventually("it is retried", Duration::from_secs(20), async || scene.queues.ready("retry.600s").await.is_ok_and(|n| n == 1))
-            .await
-            .with_context(|| format!("{situation:?}: {}", worker.log()))?;
+        eventually("it is retried", Duration::from_secs(20), async || {
+            scene.queues.ready("retry.600s").await.is_ok_and(|n| n == 1)
+        })
+        .await
+        .with_context(|| format!("{situation:?}: {}", worker.log()))?;
         let retried = scene.queues.take("retry.600s").await?;
         let found = retried[0].headers.get("x-dnma-reason").map(String::as_str);
         ensure!(found == Some(reason), "{situation:?}: {found:?} instead of {reason}");
         let memory = worker.memory()?;
-        ensure!(memory < at_rest + 20, "{situation:?}: {at_rest} MiB at rest, {memory} MiB afterwards");
+        ensure!(
+            memory < at_rest + 20,
+            "{situation:?}: {at_rest} MiB at rest, {memory} MiB afterwards"
+        );
         // The breaker closes again before the next.
         scene.matomo.set(Situation::Fine);
         let visitor = hits::visitor(100 + number);
         let body = hits::valid(&visitor, &format!("after {situation:?}")).to_string().into_bytes();
         scene.queues.publish([(visitor, body)]).await?;
-        eventually("the line goes on", Duration::from_secs(20), async || scene.matomo.stored() == number + 1).await?;
+        eventually("the line goes on", Duration::from_secs(20), async || {
+            scene.matomo.stored() == number + 1
+        })
+        .await?;
     }
     worker.stop().await
 }

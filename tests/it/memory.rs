@@ -28,7 +28,10 @@ pub(crate) async fn a_worker_stays_small(scene: Scene) -> anyhow::Result<()> {
     let waiting = worker.memory()?;
     scene.matomo.set(Situation::Fine);
     let before = scene.matomo.stored();
-    eventually("the backlog drains", Duration::from_secs(60), async || scene.matomo.stored() > before + 20_000).await?;
+    eventually("the backlog drains", Duration::from_secs(60), async || {
+        scene.matomo.stored() > before + 20_000
+    })
+    .await?;
     let draining = worker.memory()?;
     println!("{waiting} MiB with {BACKLOG} hits waiting, {draining} MiB while they drain");
     ensure!(waiting < 120 && draining < 120, "{waiting} MiB, then {draining} MiB");

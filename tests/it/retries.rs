@@ -1,4 +1,5 @@
-//! A failed hit comes back after each delay of the schedule, and is parked when the schedule is spent.
+//! A failed hit comes back after each delay of the schedule, and is parked when the schedule is
+//! spent.
 
 use std::time::Duration;
 
@@ -16,33 +17,54 @@ pub(crate) async fn the_schedule_is_kept_and_then_parks(scene: Scene) -> anyhow:
     let worker = scene.worker(&[("RETRY_DELAYS", "2s,4s")]).await?;
     // Spaces, order and escapes of the ENT: nothing of it may change.
     let hit = hits::valid(&visitor, "always fails");
-    let body = format!(" {}\n", serde_json::to_string_pretty(&hit)?.replace("é", "\\u00e9")).into_bytes();
-    let properties = lapin::BasicProperties::default().with_content_type("application/json".into()).with_message_id("m-1".into());
+    let body =
+        format!(" {}\n", serde_json::to_string_pretty(&hit)?.replace("é", "\\u00e9")).into_bytes();
+    let properties = lapin::BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_message_id("m-1".into());
     scene.queues.publish_with([(visitor.clone(), body.clone())], properties).await?;
-    eventually("the hit is parked", Duration::from_secs(30), async || scene.queues.ready("parked").await.unwrap_or(0) == 1).await?;
+    eventually("the hit is parked", Duration::from_secs(30), async || {
+        scene.queues.ready("parked").await.unwrap_or(0) == 1
+    })
+    .await?;
     let times: Vec<_> = scene.matomo.ledger().attempts.iter().map(|(at, _)| *at).collect();
     ensure!(times.len() == 3, "{} attempts", times.len());
-    let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64()).collect();
+    let gaps: Vec<f64> =
+        times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64()).collect();
     for (gap, expected) in gaps.iter().zip([2.0, 4.0]) {
         ensure!((expected..expected + 1.5).contains(gap), "attempts {gaps:?} seconds apart");
     }
     let parked = scene.queues.take("parked").await?.pop().context("a parked hit")?;
     ensure!(parked.body == body, "the body changed: {}", String::from_utf8_lossy(&parked.body));
     ensure!(parked.key == visitor, "the routing key changed");
-    ensure!(parked.properties.message_id().as_ref().is_some_and(|id| id.as_str() == "m-1"), "properties changed");
-    let header = |name: &str| parked.headers.get(name).map(String::as_str).with_context(|| format!("no {name} in {:?}", parked.headers));
+    ensure!(
+        parked.properties.message_id().as_ref().is_some_and(|id| id.as_str() == "m-1"),
+        "properties changed"
+    );
+    let header = |name: &str| {
+        parked
+            .headers
+            .get(name)
+            .map(String::as_str)
+            .with_context(|| format!("no {name} in {:?}", parked.headers))
+    };
     ensure!(header("x-dnma-attempt")? == "3", "{:?}", parked.headers);
     ensure!(header("x-dnma-reason")? == "server-error", "{:?}", parked.headers);
     ensure!(header("x-dnma-status")? == "500", "{:?}", parked.headers);
     ensure!(header("x-dnma-plan")? == "2.01", "{:?}", parked.headers);
-    ensure!(header("x-dnma-worker")?.ends_with(&format!("-{}", worker.pid())), "{:?}", parked.headers);
+    ensure!(
+        header("x-dnma-worker")?.ends_with(&format!("-{}", worker.pid())),
+        "{:?}",
+        parked.headers
+    );
     let first: jiff::Timestamp = header("x-dnma-first-failed-at")?.parse()?;
     let last: jiff::Timestamp = header("x-dnma-failed-at")?.parse()?;
     let between = last.as_millisecond() - first.as_millisecond();
     ensure!((6_000..9_000).contains(&between), "first and last failure {between} ms apart");
     ensure!(!parked.headers.contains_key("x-death"), "{:?}", parked.headers);
     eventually("it is counted", Duration::from_secs(10), async || {
-        worker.sum("retried_total").await.is_ok_and(|n| n == 2.0) && worker.sum("parked_total").await.is_ok_and(|n| n == 1.0)
+        worker.sum("retried_total").await.is_ok_and(|n| n == 2.0)
+            && worker.sum("parked_total").await.is_ok_and(|n| n == 1.0)
     })
     .await?;
     worker.stop().await
@@ -62,10 +84,15 @@ pub(crate) async fn the_default_delays_are_the_rftis(scene: Scene) -> anyhow::Re
             arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
             let channel = scene.queues.connection().create_channel().await?;
             let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-            channel.queue_declare(format!("{}.{name}", scene.prefix).into(), durable, arguments).await
+            channel
+                .queue_declare(format!("{}.{name}", scene.prefix).into(), durable, arguments)
+                .await
         };
         declare(ttl).await.with_context(|| format!("{name} has another delay than {ttl} ms"))?;
-        ensure!(declare(ttl + 1).await.is_err(), "the broker does not compare delays, so this test shows nothing");
+        ensure!(
+            declare(ttl + 1).await.is_err(),
+            "the broker does not compare delays, so this test shows nothing"
+        );
     }
     Ok(())
 }

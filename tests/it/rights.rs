@@ -1,4 +1,5 @@
-//! A relay without the right to configure anything: read and write, as the README recommends, are enough.
+//! A relay without the right to configure anything: read and write, as the README recommends, are
+//! enough.
 
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use crate::{Scene, Worker};
 /// The three patterns of the README's `rabbitmqctl set_permissions … USER`: configure, write, read.
 fn recommended(user: &str) -> anyhow::Result<[String; 3]> {
     let readme = include_str!("../../README.md");
-    let line = readme.lines().find(|line| line.contains("set_permissions") && line.contains(&format!(" {user} ")));
+    let line = readme
+        .lines()
+        .find(|line| line.contains("set_permissions") && line.contains(&format!(" {user} ")));
     let line = line.with_context(|| format!("the README recommends no rights for {user}"))?;
     let quoted: Vec<String> = line.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
     quoted.try_into().map_err(|found| anyhow::anyhow!("not three patterns: {found:?}"))
@@ -35,7 +38,12 @@ fn definitions() -> anyhow::Result<String> {
     let rights = |name: &str, [configure, write, read]: [String; 3]| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
     let everything = [".*", ".*", ".*"].map(str::to_owned);
     definitions["vhosts"] = json!([{"name": "/"}]);
-    definitions["users"] = json!([user("admin", "administrator"), user("relay", ""), user("ent", ""), user("operator", "")]);
+    definitions["users"] = json!([
+        user("admin", "administrator"),
+        user("relay", ""),
+        user("ent", ""),
+        user("operator", "")
+    ]);
     let mut permissions = vec![rights("admin", everything)];
     for name in ["relay", "ent", "operator"] {
         permissions.push(rights(name, recommended(name)?));
@@ -46,13 +54,24 @@ fn definitions() -> anyhow::Result<String> {
 
 pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()> {
     let broker = Broker::start_with_definitions(definitions()?).await?;
-    let as_user = |user: &str| broker.url.replace("guest:guest", &format!("{user}:{user}-password"));
-    let (admin, ent) = (Queues::connect(&as_user("admin"), "dnma.hits").await?, Queues::connect(&as_user("ent"), "dnma.hits").await?);
+    let as_user =
+        |user: &str| broker.url.replace("guest:guest", &format!("{user}:{user}-password"));
+    let (admin, ent) = (
+        Queues::connect(&as_user("admin"), "dnma.hits").await?,
+        Queues::connect(&as_user("ent"), "dnma.hits").await?,
+    );
     let (relay, matomo) = (as_user("relay"), scene.matomo.url());
-    let vars = [("AMQP_URL", relay.as_str()), ("MATOMO_URL", &matomo), ("QUEUE_SHARDS", "4"), ("RETRY_DELAYS", "1s")];
+    let vars = [
+        ("AMQP_URL", relay.as_str()),
+        ("MATOMO_URL", &matomo),
+        ("QUEUE_SHARDS", "4"),
+        ("RETRY_DELAYS", "1s"),
+    ];
     // One that wants to declare is told what it lacks and what to do.
     let declaring = Worker::start(&vars).await?;
-    let told = async || declaring.log().contains("refuses access") && declaring.log().contains("TOPOLOGY=verify");
+    let told = async || {
+        declaring.log().contains("refuses access") && declaring.log().contains("TOPOLOGY=verify")
+    };
     eventually("it is told", Duration::from_secs(20), told).await?;
     declaring.stop().await?;
     let relay = Worker::start(&[&vars[..], &[("TOPOLOGY", "verify")]].concat()).await?;
@@ -60,28 +79,50 @@ pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()
     // A hit for each way through the queues.
     let (fine, failing) = (hits::visitor(1), hits::visitor(2));
     scene.matomo.ledger().faults.insert(failing.clone(), HitFault::Exception);
-    let hit = |visitor: &str, id: &str| (visitor.to_owned(), hits::valid(visitor, id).to_string().into_bytes());
-    ent.publish([hit(&fine, "fine"), hit(&failing, "fails"), ("nobody".to_owned(), b"no hit".to_vec())]).await?;
-    eventually("one is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
-    eventually("one is parked after its retry", Duration::from_secs(20), async || admin.ready("parked").await.is_ok_and(|n| n == 1))
+    let hit = |visitor: &str, id: &str| {
+        (visitor.to_owned(), hits::valid(visitor, id).to_string().into_bytes())
+    };
+    ent.publish([
+        hit(&fine, "fine"),
+        hit(&failing, "fails"),
+        ("nobody".to_owned(), b"no hit".to_vec()),
+    ])
+    .await?;
+    eventually("one is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1)
         .await?;
-    eventually("one is rejected", Duration::from_secs(20), async || admin.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
-    // An operator may look after dead hits, and a relay's user may not be asked whether looking is safe.
+    eventually("one is parked after its retry", Duration::from_secs(20), async || {
+        admin.ready("parked").await.is_ok_and(|n| n == 1)
+    })
+    .await?;
+    eventually("one is rejected", Duration::from_secs(20), async || {
+        admin.ready("rejected").await.is_ok_and(|n| n == 1)
+    })
+    .await?;
+    // An operator may look after dead hits, and a relay's user may not be asked whether looking is
+    // safe.
     let operator = as_user("operator");
     let vars = |url| [("AMQP_URL", url), ("QUEUE_SHARDS", "4"), ("RETRY_DELAYS", "1s")];
-    let dead = |url, arguments: &[&str]| worker::command(&vars(url)).arg("dead").args(arguments).output();
+    let dead =
+        |url, arguments: &[&str]| worker::command(&vars(url)).arg("dead").args(arguments).output();
     let listed = dead(&operator, &["list"])?;
-    ensure!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("2 of 2 hits"), "{listed:?}");
+    ensure!(
+        listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("2 of 2 hits"),
+        "{listed:?}"
+    );
     scene.matomo.ledger().faults.clear();
     let replayed = dead(&operator, &["replay", "--queue", "parked", "--receipt", "-"])?;
     ensure!(replayed.status.success(), "{replayed:?}");
-    eventually("it is stored", Duration::from_secs(20), async || scene.matomo.stored() == 2).await?;
+    eventually("it is stored", Duration::from_secs(20), async || scene.matomo.stored() == 2)
+        .await?;
     let refused = dead(&as_user("relay"), &["list"])?;
     ensure!(String::from_utf8_lossy(&refused.stderr).contains("--trust-limit"), "{refused:?}");
     relay.stop().await?;
     // The publisher may publish to the main exchange, and nothing else.
     let elsewhere = Queues::connect(&as_user("ent"), "dnma.hits.parked").await?;
-    ensure!(elsewhere.publish([hit(&fine, "past the relay")]).await.is_err(), "the publisher wrote to another exchange");
+    ensure!(
+        elsewhere.publish([hit(&fine, "past the relay")]).await.is_err(),
+        "the publisher wrote to another exchange"
+    );
     let nosy = Queues::connect(&as_user("ent"), "dnma.hits").await?;
     ensure!(nosy.take("parked").await.is_err(), "the publisher read parked hits");
     Ok(())

@@ -1,4 +1,5 @@
-//! Reference lists are put in force while the worker works; a broken version is refused and the old one stays.
+//! Reference lists are put in force while the worker works; a broken version is refused and the old
+//! one stays.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,12 +31,18 @@ async fn metric(worker: &Worker, line: &str) -> bool {
     matches!(worker.get("/metrics").await, Ok((200, text)) if text.lines().any(|found| found == line))
 }
 
-pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(scene: Scene) -> anyhow::Result<()> {
+pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
+    scene: Scene,
+) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     publish_list(folder.path(), "1", "# the DNMA's tools\nPRONOTE\n")?;
     let path = folder.path().to_string_lossy().into_owned();
     let worker = scene.worker(&[("REFERENCE_LISTS", &path)]).await?;
-    ensure!(worker.log().contains("exploitants,plateformes,exceptions"), "what is not checked is told: {}", worker.log());
+    ensure!(
+        worker.log().contains("exploitants,plateformes,exceptions"),
+        "what is not checked is told: {}",
+        worker.log()
+    );
     let visitor = hits::visitor(1);
     let send = async |name: &str, tool: &str| {
         let hit = hits::with(hits::valid(&visitor, name), "dimension6", json!(tool));
@@ -44,33 +51,52 @@ pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(scene: Scen
     send("a tool of the list", "PRONOTE").await?;
     send("a tool of no list", "MON_OUTIL").await?;
     eventually("one is stored", SOON, async || scene.matomo.stored() == 1).await?;
-    eventually("one is rejected", SOON, async || scene.queues.ready("rejected").await.is_ok_and(|n| n == 1)).await?;
+    eventually("one is rejected", SOON, async || {
+        scene.queues.ready("rejected").await.is_ok_and(|n| n == 1)
+    })
+    .await?;
 
     publish_list(folder.path(), "2", "PRONOTE\nMON_OUTIL\nAUTRE\n")?;
     // GAR_RESSOURCE is the plan's own.
-    eventually("the new list is in force", SOON, async || metric(&worker, "dnma_relay_list_values{list=\"outils\"} 4").await).await?;
+    eventually("the new list is in force", SOON, async || {
+        metric(&worker, "dnma_relay_list_values{list=\"outils\"} 4").await
+    })
+    .await?;
     send("a tool of the new list", "MON_OUTIL").await?;
     eventually("it is stored", SOON, async || scene.matomo.stored() == 2).await?;
 
     publish_list(folder.path(), "3", "# empty by mistake\n")?;
-    eventually("the broken list is refused", SOON, async || metric(&worker, "dnma_relay_rules_valid 0").await).await?;
-    for words in ["the new rules are refused, the old ones stay in force", "outils.txt: holds no value"] {
+    eventually("the broken list is refused", SOON, async || {
+        metric(&worker, "dnma_relay_rules_valid 0").await
+    })
+    .await?;
+    for words in
+        ["the new rules are refused, the old ones stay in force", "outils.txt: holds no value"]
+    {
         eventually(words, SOON, async || worker.log().contains(words)).await?;
     }
     send("the old list is still in force", "MON_OUTIL").await?;
     eventually("it is stored", SOON, async || scene.matomo.stored() == 3).await?;
 
     publish_list(folder.path(), "4", "PRONOTE\n")?;
-    eventually("the mended list is in force", SOON, async || metric(&worker, "dnma_relay_rules_valid 1").await).await?;
+    eventually("the mended list is in force", SOON, async || {
+        metric(&worker, "dnma_relay_rules_valid 1").await
+    })
+    .await?;
     send("no longer on the list", "MON_OUTIL").await?;
-    eventually("it is rejected", SOON, async || scene.queues.ready("rejected").await.is_ok_and(|n| n == 2)).await?;
+    eventually("it is rejected", SOON, async || {
+        scene.queues.ready("rejected").await.is_ok_and(|n| n == 2)
+    })
+    .await?;
     worker.stop().await
 }
 
 pub(crate) async fn a_visit_dimension_that_changes_is_counted(scene: Scene) -> anyhow::Result<()> {
     let worker = scene.worker(&[]).await?;
     let visitor = hits::visitor(1);
-    for (name, profile) in [("first", "ELEVE"), ("second", "ELEVE"), ("third", "PARENT"), ("fourth", "PARENT")] {
+    for (name, profile) in
+        [("first", "ELEVE"), ("second", "ELEVE"), ("third", "PARENT"), ("fourth", "PARENT")]
+    {
         let hit = hits::with(hits::valid(&visitor, name), "dimension2", json!(profile));
         scene.queues.publish([(visitor.clone(), hit.to_string().into_bytes())]).await?;
     }

@@ -19,7 +19,10 @@ async fn round(scene: &Scene, workers: &[&Worker]) -> anyhow::Result<Vec<f64>> {
     let stored = scene.matomo.stored();
     // Every round has hits of its own, and all the visitors.
     let count = scene.queues.publish(hits::load(stored..stored + 400, 400)).await?;
-    eventually("the round is stored", Duration::from_secs(30), async || scene.matomo.stored() >= stored + count).await?;
+    eventually("the round is stored", Duration::from_secs(30), async || {
+        scene.matomo.stored() >= stored + count
+    })
+    .await?;
     let mut shares = Vec::new();
     for (worker, before) in workers.iter().zip(before) {
         shares.push(worker.sum("received_total").await? - before);
@@ -34,7 +37,9 @@ pub(crate) async fn a_worker_joins_and_leaves(scene: Scene) -> anyhow::Result<()
     if scene.broker.moves_shards() {
         println!("on RabbitMQ {} a worker that joins takes its share", scene.broker.version);
         eventually("the second has a share", Duration::from_secs(30), async || {
-            round(&scene, &[&first, &second]).await.is_ok_and(|shares| shares[0] > 0.0 && shares[1] > 0.0)
+            round(&scene, &[&first, &second])
+                .await
+                .is_ok_and(|shares| shares[0] > 0.0 && shares[1] > 0.0)
         })
         .await?;
     } else {
@@ -47,7 +52,8 @@ pub(crate) async fn a_worker_joins_and_leaves(scene: Scene) -> anyhow::Result<()
     let third = scene.worker(&[("QUEUE_SHARDS", "16")]).await?;
     second.stop().await?;
     ensure!(round(&scene, &[&third]).await? == [400.0], "and so on");
-    let twice: BTreeSet<_> = scene.matomo.copies().into_iter().filter(|(_, copies)| *copies > 1).collect();
+    let twice: BTreeSet<_> =
+        scene.matomo.copies().into_iter().filter(|(_, copies)| *copies > 1).collect();
     ensure!(twice.is_empty(), "stored twice: {twice:?}");
     ensure!(scene.matomo.ledger().overlaps == 0, "one visitor was in two hands");
     third.stop().await
@@ -58,7 +64,10 @@ pub(crate) async fn fewer_shards_lose_nothing(scene: Scene) -> anyhow::Result<()
     scene.queues.publish(hits::load(0..800, 400)).await?;
     let worker = scene.worker(&[("QUEUE_SHARDS", "4")]).await?;
     scene.queues.publish(hits::load(800..1600, 400)).await?;
-    eventually("everything is stored", Duration::from_secs(60), async || scene.matomo.stored() == 1_600).await?;
+    eventually("everything is stored", Duration::from_secs(60), async || {
+        scene.matomo.stored() == 1_600
+    })
+    .await?;
     let gone = async |shard: u16| !scene.queues.exists(&shard.to_string()).await;
     eventually("the extra shards are gone", Duration::from_secs(90), async || {
         gone(4).await && gone(5).await && gone(6).await && gone(7).await
@@ -66,12 +75,14 @@ pub(crate) async fn fewer_shards_lose_nothing(scene: Scene) -> anyhow::Result<()
     .await?;
     ensure!(!gone(3).await, "a shard that is in use was deleted");
     scene.queues.publish(hits::load(1_600..2400, 400)).await?;
-    eventually("hits still flow", Duration::from_secs(30), async || scene.matomo.stored() == 2_400).await?;
+    eventually("hits still flow", Duration::from_secs(30), async || scene.matomo.stored() == 2_400)
+        .await?;
     ensure!(scene.matomo.copies().len() == 2_400, "a hit was stored twice");
     worker.stop().await
 }
 
-/// What is ready says nothing of what another worker holds: a shard must not be deleted under its hands.
+/// What is ready says nothing of what another worker holds: a shard must not be deleted under its
+/// hands.
 pub(crate) async fn a_shard_in_use_is_not_deleted(scene: Scene) -> anyhow::Result<()> {
     scene.declare(&[("QUEUE_SHARDS", "4")]).await?;
     let count = 200;
@@ -80,7 +91,10 @@ pub(crate) async fn a_shard_in_use_is_not_deleted(scene: Scene) -> anyhow::Resul
     let vars = [("QUEUE_SHARDS", "2"), ("RETRY_DELAYS", "1s")];
     let first = scene.worker(&vars).await?;
     let second = scene.worker(&vars).await?;
-    let taken = async || first.sum("received_total").await.unwrap_or(0.0) + second.sum("received_total").await.unwrap_or(0.0);
+    let taken = async || {
+        first.sum("received_total").await.unwrap_or(0.0)
+            + second.sum("received_total").await.unwrap_or(0.0)
+    };
     eventually("they hold hits", Duration::from_secs(20), async || taken().await > 150.0).await?;
     // Long enough for each worker to look at the extra shards twice.
     let probes = scene.matomo.ledger().requests;
@@ -89,15 +103,25 @@ pub(crate) async fn a_shard_in_use_is_not_deleted(scene: Scene) -> anyhow::Resul
         scene.matomo.ledger().requests > probes + 2 && looked.elapsed() > Duration::from_secs(12)
     })
     .await?;
-    ensure!(scene.queues.exists("2").await && scene.queues.exists("3").await, "a shard was deleted under a worker's hands");
+    ensure!(
+        scene.queues.exists("2").await && scene.queues.exists("3").await,
+        "a shard was deleted under a worker's hands"
+    );
     scene.matomo.set(Situation::Fine);
-    eventually("everything is stored", Duration::from_secs(60), async || scene.matomo.copies().len() == count).await?;
+    eventually("everything is stored", Duration::from_secs(60), async || {
+        scene.matomo.copies().len() == count
+    })
+    .await?;
     eventually("the extra shards are gone", Duration::from_secs(60), async || {
         !scene.queues.exists("2").await && !scene.queues.exists("3").await
     })
     .await?;
     for worker in [first, second] {
-        ensure!(!worker.log().contains("lost the session"), "deleting a shard cost a session: {}", worker.log());
+        ensure!(
+            !worker.log().contains("lost the session"),
+            "deleting a shard cost a session: {}",
+            worker.log()
+        );
         worker.stop().await?;
     }
     Ok(())

@@ -24,15 +24,30 @@ pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
     println!("stopped within {:.2} s of SIGTERM", asked.elapsed().as_secs_f64());
     let stored = scene.matomo.stored();
     ensure!(stored < count, "all was delivered before the signal: the test shows nothing");
-    // The broker takes acks and gives hits back when its disk has written so, which may be after the worker has left.
-    let waiting = async || scene.queues.ready_in_shards(8).await.is_ok_and(|ready| ready == count - stored);
-    let came_back = eventually("what is not stored waits again", Duration::from_secs(30), waiting).await;
+    // The broker takes acks and gives hits back when its disk has written so, which may be after
+    // the worker has left.
+    let waiting =
+        async || scene.queues.ready_in_shards(8).await.is_ok_and(|ready| ready == count - stored);
+    let came_back =
+        eventually("what is not stored waits again", Duration::from_secs(30), waiting).await;
     let balance = books.balance(&scene.matomo, &scene.queues, &EIGHT_SHARDS).await?;
-    ensure!(came_back.is_ok() && balance.lost == 0 && balance.waiting == count - stored, "of {stored} stored: {balance}: {}", worker.log());
+    ensure!(
+        came_back.is_ok() && balance.lost == 0 && balance.waiting == count - stored,
+        "of {stored} stored: {balance}: {}",
+        worker.log()
+    );
     let next = scene.worker(&[]).await?;
-    eventually("everything is stored", Duration::from_secs(60), async || scene.matomo.stored() >= count).await?;
+    eventually("everything is stored", Duration::from_secs(60), async || {
+        scene.matomo.stored() >= count
+    })
+    .await?;
     next.stop().await?;
     let balance = books.balance(&scene.matomo, &scene.queues, &EIGHT_SHARDS).await?;
-    report::record("SIGTERM under load", 1, &balance, Allowed { out_of_order: PREFETCH, ..Allowed::default() })?;
+    report::record(
+        "SIGTERM under load",
+        1,
+        &balance,
+        Allowed { out_of_order: PREFETCH, ..Allowed::default() },
+    )?;
     balance.all_delivered()
 }

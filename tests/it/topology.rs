@@ -21,15 +21,25 @@ pub(crate) async fn what_is_there_is_verified(scene: Scene) -> anyhow::Result<()
         ("QUEUE_SHARDS", "2"),
     ];
     let worker = Worker::start(&vars).await?;
-    eventually("it lists what is missing", Duration::from_secs(20), async || worker.log().contains("missing on the broker")).await?;
+    eventually("it lists what is missing", Duration::from_secs(20), async || {
+        worker.log().contains("missing on the broker")
+    })
+    .await?;
     for missing in ["", ".0", ".1", ".retry.600s", ".retry.1200s", ".parked", ".rejected"] {
-        ensure!(worker.log().contains(&format!("{}{missing}", scene.prefix)), "{missing} is not listed: {}", worker.log());
+        ensure!(
+            worker.log().contains(&format!("{}{missing}", scene.prefix)),
+            "{missing} is not listed: {}",
+            worker.log()
+        );
     }
     ensure!(matches!(worker.get("/readyz").await?, (503, _)), "ready without queues");
     scene.declare(&[("QUEUE_SHARDS", "2")]).await?;
     worker.ready().await?;
     let visitor = hits::visitor(1);
-    scene.queues.publish([(visitor.clone(), hits::valid(&visitor, "a page").to_string().into_bytes())]).await?;
+    scene
+        .queues
+        .publish([(visitor.clone(), hits::valid(&visitor, "a page").to_string().into_bytes())])
+        .await?;
     eventually("hits flow", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
     worker.stop().await
 }
@@ -37,29 +47,48 @@ pub(crate) async fn what_is_there_is_verified(scene: Scene) -> anyhow::Result<()
 pub(crate) async fn other_arguments_are_named(scene: Scene) -> anyhow::Result<()> {
     let channel = scene.queues.connection().create_channel().await?;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(format!("{}.parked", scene.prefix).into(), durable, FieldTable::default()).await?;
+    channel
+        .queue_declare(format!("{}.parked", scene.prefix).into(), durable, FieldTable::default())
+        .await?;
     let url = scene.matomo.url();
-    let worker = Worker::start(&[("AMQP_URL", &scene.broker.url), ("QUEUE_PREFIX", &scene.prefix), ("MATOMO_URL", &url)]).await?;
+    let worker = Worker::start(&[
+        ("AMQP_URL", &scene.broker.url),
+        ("QUEUE_PREFIX", &scene.prefix),
+        ("MATOMO_URL", &url),
+    ])
+    .await?;
     let expected = format!("{}.parked exists with other arguments", scene.prefix);
-    eventually("it names the queue", Duration::from_secs(20), async || worker.log().contains(&expected)).await?;
-    ensure!(worker.log().contains("x-queue-type") && worker.log().contains("QUEUE_PREFIX"), "no remedy: {}", worker.log());
+    eventually("it names the queue", Duration::from_secs(20), async || {
+        worker.log().contains(&expected)
+    })
+    .await?;
+    ensure!(
+        worker.log().contains("x-queue-type") && worker.log().contains("QUEUE_PREFIX"),
+        "no remedy: {}",
+        worker.log()
+    );
     worker.stop().await
 }
 
 pub(crate) async fn without_the_plugin_one_shard_works(scene: Scene) -> anyhow::Result<()> {
     let broker = Broker::start_without_plugin().await?;
     let url = scene.matomo.url();
-    let vars = [("AMQP_URL", broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix), ("MATOMO_URL", &url)];
+    let vars =
+        [("AMQP_URL", broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix), ("MATOMO_URL", &url)];
     let many = Worker::start(&vars).await?;
-    let named =
-        async || many.log().contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange") && many.log().contains("QUEUE_SHARDS=1");
+    let named = async || {
+        many.log().contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange")
+            && many.log().contains("QUEUE_SHARDS=1")
+    };
     eventually("it names the plugin and the setting", Duration::from_secs(20), named).await?;
     many.stop().await?;
     let one = Worker::start(&[&vars[..], &[("QUEUE_SHARDS", "1")]].concat()).await?;
     one.ready().await?;
     let visitor = hits::visitor(1);
     let queues = Queues::connect(&broker.url, &scene.prefix).await?;
-    queues.publish([(visitor.clone(), hits::valid(&visitor, "one shard").to_string().into_bytes())]).await?;
+    queues
+        .publish([(visitor.clone(), hits::valid(&visitor, "one shard").to_string().into_bytes())])
+        .await?;
     eventually("hits flow", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
     one.stop().await
 }

@@ -53,7 +53,10 @@ fn response(status: u16, content_type: &str, body: &str) -> Answer {
 
 fn counts(tracked: usize, invalid: &[usize], named: bool) -> Answer {
     let places = if named { format!(",\"invalid_indices\":{invalid:?}") } else { String::new() };
-    let body = format!("{{\"status\":\"success\",\"tracked\":{tracked},\"invalid\":{}{places}}}", invalid.len());
+    let body = format!(
+        "{{\"status\":\"success\",\"tracked\":{tracked},\"invalid\":{}{places}}}",
+        invalid.len()
+    );
     response(200, "application/json", &body)
 }
 
@@ -65,26 +68,47 @@ pub fn answer(weather: Weather, hits: &[Nature], superuser: bool) -> Outcome {
     match weather {
         Weather::Unreachable => return nothing(Answer::Unreachable),
         Weather::BadGateway => return nothing(response(502, "text/html", "<html>")),
-        Weather::DatabaseDown => return nothing(response(500, "application/json", r#"{"status":"error","tracked":0,"invalid":0}"#)),
+        Weather::DatabaseDown => {
+            return nothing(response(
+                500,
+                "application/json",
+                r#"{"status":"error","tracked":0,"invalid":0}"#,
+            ));
+        }
         Weather::TrackerOff => return nothing(counts(0, &[], false)),
         Weather::LoginPage => return nothing(response(200, "text/html", "<form>")),
         Weather::Redirect => return nothing(response(302, "text/html", "")),
         Weather::TooManyRequests(seconds) => {
-            return nothing(Answer::Response { status: 429, body: Body::Empty, retry_after: Some(Duration::from_secs(seconds)) });
+            return nothing(Answer::Response {
+                status: 429,
+                body: Body::Empty,
+                retry_after: Some(Duration::from_secs(seconds)),
+            });
         }
         _ if hits.contains(&Nature::Exception) => {
-            return nothing(response(500, "application/json", r#"{"status":"error","tracked":0,"invalid":0}"#));
+            return nothing(response(
+                500,
+                "application/json",
+                r#"{"status":"error","tracked":0,"invalid":0}"#,
+            ));
         }
-        Weather::Fine | Weather::GatewayTimeout | Weather::TimedOut | Weather::Broken | Weather::LockWait => {}
+        Weather::Fine
+        | Weather::GatewayTimeout
+        | Weather::TimedOut
+        | Weather::Broken
+        | Weather::LockWait => {}
     }
-    let invalid: Vec<usize> = (0..hits.len()).filter(|place| hits[*place] == Nature::Invalid).collect();
+    let invalid: Vec<usize> =
+        (0..hits.len()).filter(|place| hits[*place] == Nature::Invalid).collect();
     let mut outcome = all(counts(hits.len() - invalid.len(), &invalid, superuser), takes);
     for place in &invalid {
         outcome.stored[*place] = false;
     }
     match weather {
         Weather::GatewayTimeout => outcome.answer = response(504, "text/html", ""),
-        Weather::TimedOut => (outcome.answer, outcome.takes) = (Answer::TimedOut, Duration::from_secs(65)),
+        Weather::TimedOut => {
+            (outcome.answer, outcome.takes) = (Answer::TimedOut, Duration::from_secs(65))
+        }
         Weather::Broken => outcome.answer = Answer::Broken,
         Weather::LockWait => {
             if let Some(first) = outcome.stored.iter().position(|stored| *stored) {

@@ -1,4 +1,5 @@
-//! One worker in virtual time. The loop of its lanes is the one of `service/lane.rs`, without sockets and tasks.
+//! One worker in virtual time. The loop of its lanes is the one of `service/lane.rs`, without
+//! sockets and tasks.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -146,7 +147,8 @@ impl World {
         }
     }
 
-    /// Until nothing is left to happen. A line that stands still with hits in it ends here too, and its hits show it.
+    /// Until nothing is left to happen. A line that stands still with hits in it ends here too, and
+    /// its hits show it.
     pub fn run(mut self) -> End {
         while let Some(((at, _), event)) = self.events.pop_first() {
             assert!(self.planned < 200_000, "the line never comes to rest: requests without end");
@@ -169,7 +171,9 @@ impl World {
     fn feed(&mut self) {
         let prefetch = self.history.lanes * self.history.bulk * 2;
         let held = |lane: &Lane| {
-            lane.waiting.len() + lane.pieces.iter().map(Vec::len).sum::<usize>() + lane.sent.as_ref().map_or(0, |(hits, ..)| hits.len())
+            lane.waiting.len()
+                + lane.pieces.iter().map(Vec::len).sum::<usize>()
+                + lane.sent.as_ref().map_or(0, |(hits, ..)| hits.len())
         };
         let mut free = prefetch.saturating_sub(self.lanes.iter().map(held).sum());
         while free > 0
@@ -204,10 +208,16 @@ impl World {
         if probe && piece.len() > 1 {
             self.lanes[index].pieces.push_front(piece.split_off(1));
         }
-        let visitors = |hits: &[usize]| hits.iter().map(|hit| self.hits[*hit].visitor).collect::<HashSet<_>>();
-        let under_way =
-            self.lanes.iter().filter_map(|lane| lane.sent.as_ref()).flat_map(|(hits, ..)| visitors(hits)).collect::<HashSet<_>>();
-        self.overlaps += u32::try_from(visitors(&piece).intersection(&under_way).count()).expect("few");
+        let visitors =
+            |hits: &[usize]| hits.iter().map(|hit| self.hits[*hit].visitor).collect::<HashSet<_>>();
+        let under_way = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.sent.as_ref())
+            .flat_map(|(hits, ..)| visitors(hits))
+            .collect::<HashSet<_>>();
+        self.overlaps +=
+            u32::try_from(visitors(&piece).intersection(&under_way).count()).expect("few");
         let natures: Vec<Nature> = piece.iter().map(|hit| self.nature(*hit)).collect();
         let outcome = matomo::answer(self.weather(), &natures, self.history.superuser);
         for (hit, stored) in piece.iter().zip(&outcome.stored) {
@@ -242,11 +252,16 @@ impl World {
     }
 
     fn answered(&mut self, lane: usize) {
-        let Some((piece, Outcome { answer, stored, .. }, probe)) = self.lanes[lane].sent.take() else { return };
+        let Some((piece, Outcome { answer, stored, .. }, probe)) = self.lanes[lane].sent.take()
+        else {
+            return;
+        };
         let reading = answer::read(Api::Bulk, &answer, piece.len());
         let attempts: Vec<u32> = piece.iter().map(|hit| self.hits[*hit].attempts).collect();
-        let decision = settle::decide(&reading, &attempts, Terms { steps: self.history.delays.len(), probe });
-        let signal = if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
+        let decision =
+            settle::decide(&reading, &attempts, Terms { steps: self.history.delays.len(), probe });
+        let signal =
+            if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
         let retry_after = match &answer {
             Answer::Response { retry_after, .. } => *retry_after,
             _ => None,
@@ -273,7 +288,11 @@ impl World {
         }
     }
 
-    fn again(&mut self, lane: usize, pieces: impl IntoIterator<Item = Vec<usize>, IntoIter: DoubleEndedIterator>) {
+    fn again(
+        &mut self,
+        lane: usize,
+        pieces: impl IntoIterator<Item = Vec<usize>, IntoIter: DoubleEndedIterator>,
+    ) {
         for piece in pieces.into_iter().rev() {
             self.lanes[lane].pieces.push_front(piece);
         }
@@ -293,11 +312,14 @@ impl World {
                 (hit.attempts, hit.fate) = (attempts, Fate::Parked);
                 hit.doubts += u32::from(stored);
             }
-            Settlement::Reject { .. } | Settlement::Return => panic!("no answer rejects or returns a hit"),
+            Settlement::Reject { .. } | Settlement::Return => {
+                panic!("no answer rejects or returns a hit")
+            }
         }
     }
 
-    /// What the worker held goes back to the front of its queue; nobody hears the answers that are under way.
+    /// What the worker held goes back to the front of its queue; nobody hears the answers that are
+    /// under way.
     fn crash(&mut self) {
         self.life += 1;
         self.breaker = Breaker::new(pause);

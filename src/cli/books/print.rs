@@ -48,11 +48,19 @@ pub(super) fn json(record: &Record, statement: &Statement) -> anyhow::Result<()>
 pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     let names = ["exploitant", "plateforme", "idsite"].into_iter().map(str::to_owned);
-    out.write_record(names.chain(COLUMNS.map(|(title, _)| title.replace(' ', "_"))).chain(["rejected_by".to_owned()]))?;
+    out.write_record(
+        names
+            .chain(COLUMNS.map(|(title, _)| title.replace(' ', "_")))
+            .chain(["rejected_by".to_owned()]),
+    )?;
     for Line { name, row, rejected_by } in &statement.accounts {
-        let rules: Vec<String> = rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
-        let names = [&name.exploitant, &name.plateforme, &name.idsite].map(Clone::clone).into_iter();
-        out.write_record(names.chain(COLUMNS.map(|(_, value)| value(row).to_string())).chain([rules.join(" ")]))?;
+        let rules: Vec<String> =
+            rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
+        let names =
+            [&name.exploitant, &name.plateforme, &name.idsite].map(Clone::clone).into_iter();
+        out.write_record(
+            names.chain(COLUMNS.map(|(_, value)| value(row).to_string())).chain([rules.join(" ")]),
+        )?;
     }
     out.flush()?;
     for gap in &statement.gaps {
@@ -61,7 +69,11 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) -> anyhow::Result<()> {
+pub(super) fn table(
+    record: &Record,
+    statement: &Statement,
+    asked_broker: bool,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match record.workers.len() {
@@ -85,12 +97,18 @@ pub(super) fn table(record: &Record, statement: &Statement, asked_broker: bool) 
             queues.retry,
             queues.parked,
             queues.rejected,
-            if statement.compared { "" } else { " (not compared: the former books have no queues)" }
+            if statement.compared {
+                ""
+            } else {
+                " (not compared: the former books have no queues)"
+            }
         )?,
         None if asked_broker => {}
         None => writeln!(out, "The queues were not looked at: AMQP_URL is not set")?,
     }
-    let paint = |text: &str, colour: u8| if colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let paint = |text: &str, colour: u8| {
+        if colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    };
     if statement.gaps.is_empty() {
         writeln!(out, "{}", paint("The books close.", 32))?;
     } else {
@@ -116,14 +134,24 @@ fn since(statement: &Statement) -> String {
 
 /// A head, one line an account, and their sum: names to the left, figures to the right.
 fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
-    let is_told = |(title, value): &Column| !RARE.contains(title) || accounts.iter().any(|line| value(&line.row) != 0);
+    let is_told = |(title, value): &Column| {
+        !RARE.contains(title) || accounts.iter().any(|line| value(&line.row) != 0)
+    };
     let columns: Vec<Column> = COLUMNS.into_iter().filter(is_told).collect();
-    let figures = |row: &Row| columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>();
+    let figures =
+        |row: &Row| columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>();
     let named = |names: [&str; 3]| names.map(shown).to_vec();
-    let mut lines =
-        vec![[named(["exploitant", "plateforme", "idsite"]), columns.iter().map(|(title, _)| (*title).to_owned()).collect()].concat()];
+    let mut lines = vec![
+        [
+            named(["exploitant", "plateforme", "idsite"]),
+            columns.iter().map(|(title, _)| (*title).to_owned()).collect(),
+        ]
+        .concat(),
+    ];
     for Line { name, row, .. } in accounts {
-        lines.push([named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat());
+        lines.push(
+            [named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat(),
+        );
     }
     lines.push([named(["total", "", ""]), figures(total)].concat());
     in_columns(&lines, NAMES)
@@ -131,8 +159,12 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
 
 fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
     let of_account = |line: &Line| {
-        let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite].map(|name| shown(name));
-        let rows = line.rejected_by.iter().map(|(rule, hits)| [&names[..], &[shown(rule), hits.to_string()]].concat());
+        let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite]
+            .map(|name| shown(name));
+        let rows = line
+            .rejected_by
+            .iter()
+            .map(|(rule, hits)| [&names[..], &[shown(rule), hits.to_string()]].concat());
         rows.collect::<Vec<_>>()
     };
     let lines: Vec<Vec<String>> = accounts.iter().flat_map(of_account).collect();
@@ -144,7 +176,8 @@ fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
 
 /// Cut where the table would become too wide; and nothing that a terminal takes for a command.
 fn shown(name: &str) -> String {
-    let mut shown: String = name.chars().take(MOST_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String =
+        name.chars().take(MOST_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if name.chars().nth(MOST_NAME).is_some() {
         shown.pop();
         shown.push('…');
@@ -158,7 +191,11 @@ mod tests {
     use crate::domain::books::Name;
 
     fn line(exploitant: &str, row: Row) -> Line {
-        let name = Name { exploitant: exploitant.to_owned(), plateforme: "P".to_owned(), idsite: "1".to_owned() };
+        let name = Name {
+            exploitant: exploitant.to_owned(),
+            plateforme: "P".to_owned(),
+            idsite: "1".to_owned(),
+        };
         Line { name, row, rejected_by: Default::default() }
     }
 

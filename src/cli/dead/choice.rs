@@ -11,7 +11,8 @@ use crate::domain::dead::{DELIVERY_LIMIT, Grave, UNKNOWN};
 use crate::domain::envelope::REASON_PLAN;
 use crate::domain::rule::Rule;
 
-/// Filters that all commands have. Several values of one option are alternatives; different options must all hold.
+/// Filters that all commands have. Several values of one option are alternatives; different options
+/// must all hold.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Choice {
     /// Which queue
@@ -41,8 +42,8 @@ pub(super) struct Choice {
     /// How often it was sent
     #[arg(long, value_name = "COUNT", help_heading = "Which hits")]
     attempt: Vec<u32>,
-    /// Failed at this time or later: 2026-11-24T08:00:00Z, 2026-11-24 08:00 (UTC), or so long ago (2h, 3days). A hit that
-    /// tells no time is in no period
+    /// Failed at this time or later: 2026-11-24T08:00:00Z, 2026-11-24 08:00 (UTC), or so long ago
+    /// (2h, 3days). A hit that tells no time is in no period
     #[arg(long, value_name = "TIME", value_parser = when, help_heading = "Which hits")]
     since: Option<Timestamp>,
     /// Failed before this time
@@ -87,10 +88,17 @@ impl Choice {
 
     /// The filter. A code that this version does not know is pointed out, for it may be misspelt.
     pub(super) fn filter(&self) -> Filter {
-        let codes = || Rule::ALL.iter().map(|rule| rule.code()).chain(Reason::ALL.iter().map(|reason| reason.code()));
+        let codes = || {
+            Rule::ALL
+                .iter()
+                .map(|rule| rule.code())
+                .chain(Reason::ALL.iter().map(|reason| reason.code()))
+        };
         let codes = || codes().chain([DELIVERY_LIMIT, UNKNOWN, REASON_PLAN]);
-        for given in self.reason.iter().filter(|given| !codes().any(|code| code == given.as_str())) {
-            let near = codes().min_by_key(|code| strsim::osa_distance(code, given)).unwrap_or_default();
+        for given in self.reason.iter().filter(|given| !codes().any(|code| code == given.as_str()))
+        {
+            let near =
+                codes().min_by_key(|code| strsim::osa_distance(code, given)).unwrap_or_default();
             eprintln!("note: {given} is no reason that this version knows; is {near} meant?");
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
@@ -98,7 +106,19 @@ impl Choice {
         {
             eprintln!("note: --since is not before --until, so no hit is chosen");
         }
-        let Self { reason, field, idsite, exploitant, plateforme, uai, status, attempt, since, until, .. } = self.clone();
+        let Self {
+            reason,
+            field,
+            idsite,
+            exploitant,
+            plateforme,
+            uai,
+            status,
+            attempt,
+            since,
+            until,
+            ..
+        } = self.clone();
         Filter { reason, field, idsite, exploitant, plateforme, uai, status, attempt, since, until }
     }
 }
@@ -111,8 +131,12 @@ fn when(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<DateTime>() {
         return Offset::UTC.to_timestamp(time).map_err(|error| error.to_string());
     }
-    let ago = humantime::parse_duration(text).ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
-    ago.ok_or_else(|| "neither a time (2026-11-24T08:00:00Z, 2026-11-24 08:00) nor a duration (2h, 3days)".to_owned())
+    let ago =
+        humantime::parse_duration(text).ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    ago.ok_or_else(|| {
+        "neither a time (2026-11-24T08:00:00Z, 2026-11-24 08:00) nor a duration (2h, 3days)"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]

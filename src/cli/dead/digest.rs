@@ -1,4 +1,5 @@
-//! Names of messages, and of sets of them: by content, so that a receipt can be held against an export.
+//! Names of messages, and of sets of them: by content, so that a receipt can be held against an
+//! export.
 
 use sha2::{Digest as _, Sha256};
 
@@ -25,8 +26,8 @@ impl Digest {
     }
 }
 
-/// The name of a set, whatever the order of its messages: SHA-256 of their names, sorted, one a line. Of an export:
-/// `jq -r .id FILE | sort | sha256sum`.
+/// The name of a set, whatever the order of its messages: SHA-256 of their names, sorted, one a
+/// line. Of an export: `jq -r .id FILE | sort | sha256sum`.
 pub(super) fn of_set(mut digests: Vec<Digest>) -> String {
     digests.sort_unstable();
     let mut whole = Sha256::new();
@@ -47,7 +48,11 @@ mod tests {
         assert_eq!(a.hex(), "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb");
         assert_eq!(b.short(), "3e23e8160039");
         assert_eq!(of_set(vec![a, b]), of_set(vec![b, a]));
-        // printf '%s\n' "$(printf a | sha256sum | cut -c-64)" "$(printf b | sha256sum | cut -c-64)" | sort | sha256sum
-        assert_eq!(of_set(vec![a, b]), "e31b611bfa25cad7df113c6721feec788606f694069ced6d3d3f738a89d14e2a");
+        // printf '%s\n' "$(printf a | sha256sum | cut -c-64)" "$(printf b | sha256sum | cut -c-64)"
+        // | sort | sha256sum
+        assert_eq!(
+            of_set(vec![a, b]),
+            "e31b611bfa25cad7df113c6721feec788606f694069ced6d3d3f738a89d14e2a"
+        );
     }
 }

@@ -58,7 +58,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             headers,
             body: exported::Body::of(letter.body()),
         };
-        let written = serde_json::to_writer(&mut file.out, &line).map_err(std::io::Error::from).and_then(|()| writeln!(file.out));
+        let written = serde_json::to_writer(&mut file.out, &line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(file.out));
         written.with_context(failed)
     })
     .await?;
@@ -72,9 +74,17 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
     if !is_file {
-        eprintln!("{} of {} hits written, visitors included; they are still in their queues; the set is {set}", seen.chosen, seen.read);
+        eprintln!(
+            "{} of {} hits written, visitors included; they are still in their queues; the set is \
+             {set}",
+            seen.chosen, seen.read
+        );
     } else if options.json {
-        writeln!(out, "{}", json!({"file": options.file, "hits": seen.chosen, "read": seen.read, "set_sha256": set}))?;
+        writeln!(
+            out,
+            "{}",
+            json!({"file": options.file, "hits": seen.chosen, "read": seen.read, "set_sha256": set})
+        )?;
     } else {
         writeln!(
             out,
@@ -87,8 +97,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An export under way. Under its own name it is there when it is whole, or not at all: somebody may delete the hits once they
-/// have a copy.
+/// An export under way. Under its own name it is there when it is whole, or not at all: somebody
+/// may delete the hits once they have a copy.
 struct Export {
     out: Out,
     /// None on standard output.
@@ -110,8 +120,14 @@ impl Export {
     /// A new file that its owner alone can read: it holds personal data.
     fn create(path: &Path) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
-            anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal: whole hits go to a file or a pipe");
-            return Ok(Self { out: Out::Plain(BufWriter::new(Box::new(std::io::stdout()))), part: None });
+            anyhow::ensure!(
+                !std::io::stdout().is_terminal(),
+                "standard output is a terminal: whole hits go to a file or a pipe"
+            );
+            return Ok(Self {
+                out: Out::Plain(BufWriter::new(Box::new(std::io::stdout()))),
+                part: None,
+            });
         }
         anyhow::ensure!(!path.exists(), "{} is there already: choose another name", path.display());
         let mut name = path.as_os_str().to_owned();
@@ -123,7 +139,11 @@ impl Export {
         let file = file.with_context(|| format!("{} cannot be created", part.display()))?;
         let out: BufWriter<Box<dyn Write>> = BufWriter::new(Box::new(file.try_clone()?));
         let packed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        let out = if packed { Out::Packed(GzEncoder::new(out, Compression::default())) } else { Out::Plain(out) };
+        let out = if packed {
+            Out::Packed(GzEncoder::new(out, Compression::default()))
+        } else {
+            Out::Plain(out)
+        };
         Ok(Self { out, part: Some(Part { path: part, file }) })
     }
 

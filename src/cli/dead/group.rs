@@ -31,7 +31,8 @@ pub struct Options {
 }
 
 fn keys() -> impl TypedValueParser<Value = Key> {
-    let named = |name: String| Key::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key");
+    let named =
+        |name: String| Key::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key");
     PossibleValuesParser::new(Key::ALL.iter().map(|key| key.code())).try_map(named)
 }
 
@@ -45,11 +46,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     let letters = reading::open(&settings.broker, &options.choice).await?;
     let mut groups = Groups::new(options.by.clone());
-    let seen = reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
-        groups.add(&plan, dead, || Digest::of(letter.body()).short());
-        Ok(())
-    })
-    .await?;
+    let seen =
+        reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
+            groups.add(&plan, dead, || Digest::of(letter.body()).short());
+            Ok(())
+        })
+        .await?;
     letters.close().await;
     if options.json { json(&groups, seen) } else { table(&groups, seen) }?;
     Ok(ExitCode::SUCCESS)
@@ -76,16 +78,27 @@ fn json(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
 
 fn table(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let time = |time: Option<Timestamp>| time.map(|time| format!("{time:.0}")).unwrap_or_else(|| "-".to_owned());
-    let mut lines: Vec<Vec<String>> = vec![groups.keys().iter().map(|key| key.code().to_owned()).collect()];
+    let time = |time: Option<Timestamp>| {
+        time.map(|time| format!("{time:.0}")).unwrap_or_else(|| "-".to_owned())
+    };
+    let mut lines: Vec<Vec<String>> =
+        vec![groups.keys().iter().map(|key| key.code().to_owned()).collect()];
     let words = groups.keys().len();
     if let Some(head) = lines.first_mut() {
         head.extend(["hits", "first", "last", "example", "nearest legal value"].map(str::to_owned));
     }
     for (names, group) in groups.sorted() {
-        let named = names.iter().map(|name| if name.is_empty() { "-".to_owned() } else { name.clone() });
-        let counted = [group.hits.to_string(), time(group.first_failed_at), time(group.last_failed_at), group.example.clone()];
-        lines.push(named.chain(counted).chain([group.nearest.clone().unwrap_or_default()]).collect());
+        let named =
+            names.iter().map(|name| if name.is_empty() { "-".to_owned() } else { name.clone() });
+        let counted = [
+            group.hits.to_string(),
+            time(group.first_failed_at),
+            time(group.last_failed_at),
+            group.example.clone(),
+        ];
+        lines.push(
+            named.chain(counted).chain([group.nearest.clone().unwrap_or_default()]).collect(),
+        );
     }
     if lines.len() > 1 {
         for line in in_columns(&lines, words) {
@@ -94,7 +107,11 @@ fn table(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
     }
     writeln!(out, "{} of {} hits", groups.hits, seen.read)?;
     if groups.in_several > 0 {
-        writeln!(out, "{} of them break several rules, and are in several groups", groups.in_several)?;
+        writeln!(
+            out,
+            "{} of them break several rules, and are in several groups",
+            groups.in_several
+        )?;
     }
     if groups.others > 0 {
         writeln!(out, "{} more in groups beyond the first {}", groups.others, lines.len() - 1)?;

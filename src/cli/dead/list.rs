@@ -62,7 +62,10 @@ struct Cause {
 impl Row {
     pub(super) fn of(letter: &Letter, dead: &Dead<'_>, reveal: bool) -> Self {
         let value = |place: Place| dead.value(place).map(shown);
-        let cause = |cause: &crate::domain::dead::Cause| Cause { code: shown(&cause.code), field: cause.field.as_deref().map(shown) };
+        let cause = |cause: &crate::domain::dead::Cause| Cause {
+            code: shown(&cause.code),
+            field: cause.field.as_deref().map(shown),
+        };
         Self {
             queue: dead.grave.code(),
             id: Digest::of(letter.body()).hex(),
@@ -94,7 +97,11 @@ impl Row {
             ("plateforme", 16),
             ("uai", 18),
         ];
-        let cells = columns.into_iter().map(|(title, width)| format!("{title:<width$}")).collect::<Vec<_>>().join("  ");
+        let cells = columns
+            .into_iter()
+            .map(|(title, width)| format!("{title:<width$}"))
+            .collect::<Vec<_>>()
+            .join("  ");
         if reveal { format!("{cells}  uid") } else { cells.trim_end().to_owned() }
     }
 
@@ -124,7 +131,11 @@ impl Row {
             text(&self.plateforme, 16),
             text(&self.uai, 18),
         ];
-        let uid = self.uid.as_deref().map(|uid| format!("  {}", uid.replace(char::is_control, "\u{fffd}"))).unwrap_or_default();
+        let uid = self
+            .uid
+            .as_deref()
+            .map(|uid| format!("  {}", uid.replace(char::is_control, "\u{fffd}")))
+            .unwrap_or_default();
         format!("{}{uid}", line.join("  ")).trim_end().to_owned()
     }
 }

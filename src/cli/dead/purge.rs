@@ -51,7 +51,10 @@ type Counted = HashMap<(Grave, Digest), u64>;
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     if !filter.is_set() && !options.all {
-        eprintln!("dnma-relay: purge wants filters (--reason, --until, …), or --all for everything in the queue");
+        eprintln!(
+            "dnma-relay: purge wants filters (--reason, --until, …), or --all for everything in \
+             the queue"
+        );
         return Ok(ExitCode::from(2));
     }
     if filter.is_set() && options.all {
@@ -77,23 +80,37 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         eprintln!("Nothing was deleted.");
         return Ok(ExitCode::FAILURE);
     }
-    let mut receipt = Receipt::begin("purge", (options.receipt.as_ref(), options.json), &options.choice, &filter, &settings, &letters)?;
+    let mut receipt = Receipt::begin(
+        "purge",
+        (options.receipt.as_ref(), options.json),
+        &options.choice,
+        &filter,
+        &settings,
+        &letters,
+    )?;
     receipt.count("chosen", seen.chosen);
     let outcome = delete(&letters, &options.choice, &filter, counted, &mut receipt, &stop).await;
     let missed = seen.chosen - receipt.counted(DELETED);
     let stopped = match &outcome {
         Ok(()) if stop.is_cancelled() => Some("stopped by a signal".to_owned()),
-        Ok(()) if missed > 0 => Some(format!("{missed} hits were gone before they could be deleted")),
+        Ok(()) if missed > 0 => {
+            Some(format!("{missed} hits were gone before they could be deleted"))
+        }
         Ok(()) => None,
         Err(error) => Some(format!("{error:#}")),
     };
     receipt.close(stopped.clone())?;
     letters.close().await;
     if !receipt.is_printed {
-        let reason = stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
+        let reason =
+            stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
         // It is done, whoever reads it.
-        let _told =
-            writeln!(std::io::stdout(), "{} deleted; receipt: {}{reason}", hits(receipt.counted(DELETED)), receipt.path().display());
+        let _told = writeln!(
+            std::io::stdout(),
+            "{} deleted; receipt: {}{reason}",
+            hits(receipt.counted(DELETED)),
+            receipt.path().display()
+        );
     }
     outcome?;
     Ok(if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -102,7 +119,11 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Whoever deletes types how many: a number is not pressed by mistake.
 fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
-    writeln!(err, "{hits} of {read} hits will be deleted for good. (`dead export` keeps a copy; `dead replay` sends them again.)")?;
+    writeln!(
+        err,
+        "{hits} of {read} hits will be deleted for good. (`dead export` keeps a copy; `dead \
+         replay` sends them again.)"
+    )?;
     write!(err, "Type {hits} to delete them: ")?;
     err.flush()?;
     let mut typed = String::new();
@@ -126,7 +147,8 @@ async fn delete(
             break;
         }
         let mut hold = letters.hold(*grave).await?;
-        let progress = reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
+        let progress =
+            reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
         let mut chosen = Vec::new();
         while let Some(letter) = hold.next().await? {
             progress.inc(1);
@@ -134,7 +156,9 @@ async fn delete(
                 continue;
             }
             let digest = Digest::of(letter.body());
-            let Some(left) = counted.get_mut(&(*grave, digest)).filter(|left| **left > 0) else { continue };
+            let Some(left) = counted.get_mut(&(*grave, digest)).filter(|left| **left > 0) else {
+                continue;
+            };
             *left -= 1;
             chosen.push((letter.grip(), digest));
         }

@@ -31,8 +31,8 @@ pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<D
     Ok(letters)
 }
 
-/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, and when somebody stops it, all hits are back in
-/// their queues, in their order, afterwards.
+/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, and when somebody
+/// stops it, all hits are back in their queues, in their order, afterwards.
 pub(super) async fn look(
     letters: &DeadLetters,
     choice: &Choice,
@@ -54,7 +54,10 @@ pub(super) async fn look(
             seen.read += 1;
             progress.inc(1);
             // Reading goes on to the end, or the order would change.
-            if outcome.is_err() || stop.is_cancelled() || choice.max.is_some_and(|max| of_queue >= max) {
+            if outcome.is_err()
+                || stop.is_cancelled()
+                || choice.max.is_some_and(|max| of_queue >= max)
+            {
                 continue;
             }
             let dead = letter.read();
@@ -67,7 +70,10 @@ pub(super) async fn look(
         hold.finish().await.context("the hits are in their queue")?;
         seen.chosen += of_queue;
         outcome?;
-        anyhow::ensure!(!stop.is_cancelled(), "stopped: all hits are in their queues, as they were");
+        anyhow::ensure!(
+            !stop.is_cancelled(),
+            "stopped: all hits are in their queues, as they were"
+        );
     }
     Ok(seen)
 }
@@ -75,7 +81,9 @@ pub(super) async fn look(
 /// A progress bar on standard error, on a terminal only.
 pub(super) fn bar(length: u64, message: String) -> anyhow::Result<ProgressBar> {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}  {elapsed} of about {duration}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos} of {len}  {msg}  {elapsed} of about {duration}",
+    )?);
     bar.set_message(message);
     Ok(bar)
 }

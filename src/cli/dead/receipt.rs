@@ -1,4 +1,5 @@
-//! What a replay or purge leaves behind: who did what to how many hits, and to which, without a word of what they say.
+//! What a replay or purge leaves behind: who did what to how many hits, and to which, without a
+//! word of what they say.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -68,7 +69,8 @@ struct Who {
 }
 
 impl Receipt {
-    /// Takes its place before anything is touched: what cannot be written down is not done. `-` is standard output, at the end.
+    /// Takes its place before anything is touched: what cannot be written down is not done. `-` is
+    /// standard output, at the end.
     pub(super) fn begin(
         what: &'static str,
         (path, json): (Option<&PathBuf>, bool),
@@ -85,12 +87,20 @@ impl Receipt {
         } else {
             let file = OpenOptions::new().write(true).create_new(true).open(&path);
             let remedy = || {
-                format!("the receipt {} cannot be created, so nothing was done: --receipt FILE names another, - prints it", path.display())
+                format!(
+                    "the receipt {} cannot be created, so nothing was done: --receipt FILE names \
+                     another, - prints it",
+                    path.display()
+                )
             };
             Some(file.with_context(remedy)?)
         };
-        let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok()).filter(|value| !value.is_empty());
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let variable = |names: &[&str]| {
+            names.iter().find_map(|name| std::env::var(name).ok()).filter(|value| !value.is_empty())
+        };
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .map(|name| name.trim().to_owned());
         let text = Text {
             receipt: what,
             id,
@@ -110,7 +120,14 @@ impl Receipt {
             counts: BTreeMap::new(),
             set_sha256: None,
         };
-        let mut receipt = Self { text, digests: Vec::new(), is_printed: json || file.is_none(), file, saved: Instant::now(), path };
+        let mut receipt = Self {
+            text,
+            digests: Vec::new(),
+            is_printed: json || file.is_none(),
+            file,
+            saved: Instant::now(),
+            path,
+        };
         receipt.save()?;
         Ok(receipt)
     }
@@ -153,7 +170,11 @@ impl Receipt {
         self.saved = Instant::now();
         let Some(file) = &mut self.file else { return Ok(()) };
         let text = serde_json::to_string_pretty(&self.text)?;
-        let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{text}")).and_then(|()| file.sync_all());
+        let written = file
+            .rewind()
+            .and_then(|()| file.set_len(0))
+            .and_then(|()| writeln!(file, "{text}"))
+            .and_then(|()| file.sync_all());
         written.with_context(|| format!("the receipt {} cannot be written", self.path.display()))
     }
 

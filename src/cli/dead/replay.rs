@@ -1,8 +1,10 @@
-//! `dead replay`: hits sent through the main exchange again, at a pace that leaves room for those of now.
+//! `dead replay`: hits sent through the main exchange again, at a pace that leaves room for those
+//! of now.
 //!
-//! The queue is read from its beginning to its end in *sweeps*. A sweep sends the most urgent of the chosen hits, no more than a few
-//! minutes' worth, and gives everything else back: so nothing is held for as long as the broker's consumer timeout, and no more
-//! than a sweep's hits are in memory, however many there are.
+//! The queue is read from its beginning to its end in *sweeps*. A sweep sends the most urgent of
+//! the chosen hits, no more than a few minutes' worth, and gives everything else back: so nothing
+//! is held for as long as the broker's consumer timeout, and no more than a sweep's hits are in
+//! memory, however many there are.
 
 use std::collections::BinaryHeap;
 use std::io::Write;
@@ -51,7 +53,8 @@ pub struct Options {
     /// Mend hits on the way; may be given several times, and is applied in this order
     #[arg(long, value_name = "RULE")]
     fix: Vec<Fix>,
-    /// Send what would be rejected or parked again too: the workers judge by other rules than those here
+    /// Send what would be rejected or parked again too: the workers judge by other rules than
+    /// those here
     #[arg(long)]
     unchecked: bool,
     /// File for the receipt; - for standard output [default: dnma-relay-replay-ID.json]
@@ -70,7 +73,8 @@ const IN_DOUBT: &str = "in_doubt";
 /// Beside the bar.
 const SENDING: &str = "sending again";
 
-/// An ack has arrived when so much time has passed and the broker has confirmed publishes since: it answers publishes, and not acks.
+/// An ack has arrived when so much time has passed and the broker has confirmed publishes since: it
+/// answers publishes, and not acks.
 const ACKED_AFTER: Duration = Duration::from_secs(5);
 
 /// A sweep sends no more hits than this, and no more than go within [`SWEEP`].
@@ -79,7 +83,8 @@ const MOST_HELD: usize = 10_000;
 /// Bytes of bodies that a sweep keeps.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 
-/// How long a sweep may take, well inside the broker's consumer timeout of 30 min; its hits are sent in half the time.
+/// How long a sweep may take, well inside the broker's consumer timeout of 30 min; its hits are
+/// sent in half the time.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// What is needed to judge and to choose.
@@ -117,8 +122,8 @@ struct Chosen {
 /// Replays.
 ///
 /// # Errors
-/// A configuration mistake, a receipt that cannot be written, or a broker that goes away: what was confirmed is on its way, and
-/// everything else is in its queue.
+/// A configuration mistake, a receipt that cannot be written, or a broker that goes away: what was
+/// confirmed is on its way, and everything else is in its queue.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Judge::from_env()?;
     let rules = Rules::load(settings.rules.clone())?;
@@ -133,7 +138,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let letters = reading::open(&settings.broker, &options.choice).await?;
     let stop = stop::on_signal()?;
     let terms = settings.terms(&book.plan, &options.fix);
-    let bench = Bench { terms, rules: &rules, book: &book, filter: &filter, unchecked: options.unchecked };
+    let bench =
+        Bench { terms, rules: &rules, book: &book, filter: &filter, unchecked: options.unchecked };
     let mut forecast = Forecast::new(options.rate);
     reading::look(&letters, &options.choice, &filter, &stop, |letter, dead| {
         let (outlook, going) = bench.judge(letter, dead);
@@ -145,11 +151,16 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.dry_run || forecast.goes() == 0 {
         letters.close().await;
         forecast.print(options.json)?;
-        return Ok(if forecast.chosen() > 0 && forecast.stays() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if forecast.chosen() > 0 && forecast.stays() == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     // Before anything moves: nothing is done that cannot be written down.
     let file = (options.receipt.as_ref(), options.json);
-    let mut receipt = Receipt::begin("replay", file, &options.choice, &filter, &settings.broker, &letters)?;
+    let mut receipt =
+        Receipt::begin("replay", file, &options.choice, &filter, &settings.broker, &letters)?;
     receipt.mending(&options.fix, options.rate);
     receipt.count("chosen", forecast.chosen());
     for (reason, hits) in forecast.left() {
@@ -162,13 +173,24 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let progress = reading::bar(forecast.goes(), SENDING.to_owned())?;
     let living = Living::open(&settings.broker).await?;
     let pace = Pace::new(options.rate, living, progress.clone());
-    let mut replay = Replay { bench, letters: &letters, pace, receipt: &mut receipt, stop, progress, refused: 0, acked: Vec::new() };
+    let mut replay = Replay {
+        bench,
+        letters: &letters,
+        pace,
+        receipt: &mut receipt,
+        stop,
+        progress,
+        refused: 0,
+        acked: Vec::new(),
+    };
     let outcome = replay.all(&forecast).await;
     replay.progress.finish_and_clear();
     replay.pace.close().await;
     let missed = forecast.goes().saturating_sub(receipt.counted(REPLAYED));
     let stopped = match &outcome {
-        Ok(None) if missed > 0 => Some(format!("{missed} hits were gone, or had become too old, before they could be sent")),
+        Ok(None) if missed > 0 => Some(format!(
+            "{missed} hits were gone, or had become too old, before they could be sent"
+        )),
         Ok(stopped) => stopped.clone(),
         Err(error) => Some(format!("{error:#}")),
     };
@@ -178,15 +200,24 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let _told = tell(&receipt, stopped.as_deref());
     }
     outcome?;
-    Ok(if stopped.is_none() && forecast.stays() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if stopped.is_none() && forecast.stays() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Replay<'_> {
-    /// Sweep after sweep, until nothing of the sets is left. Tells why it stopped before, if it did.
+    /// Sweep after sweep, until nothing of the sets is left. Tells why it stopped before, if it
+    /// did.
     async fn all(&mut self, forecast: &Forecast) -> anyhow::Result<Option<String>> {
         let mut sets = forecast.sets();
         // With two queues, what is urgent in the second must not wait for all of the first.
-        let rounds = if sets.len() > 1 && forecast.urgent() > 0 { vec![Some(forecast.seconds()), None] } else { vec![None] };
+        let rounds = if sets.len() > 1 && forecast.urgent() > 0 {
+            vec![Some(forecast.seconds()), None]
+        } else {
+            vec![None]
+        };
         for within in rounds {
             for (grave, left) in &mut sets {
                 loop {
@@ -202,11 +233,17 @@ impl Replay<'_> {
                     }
                     if self.pace.gave_up() {
                         let remedy = "see whether the workers deliver, and replay the rest";
-                        return Ok(Some(format!("live hits waited in the shards for {} min: {remedy}", SWEEP.as_secs() / 60)));
+                        return Ok(Some(format!(
+                            "live hits waited in the shards for {} min: {remedy}",
+                            SWEEP.as_secs() / 60
+                        )));
                     }
                     if self.refused > 0 {
                         let remedy = "is there a limit on the length of a shard?";
-                        return Ok(Some(format!("the broker refused {} hits: {remedy}", self.refused)));
+                        return Ok(Some(format!(
+                            "the broker refused {} hits: {remedy}",
+                            self.refused
+                        )));
                     }
                     break;
                 }
@@ -215,8 +252,8 @@ impl Replay<'_> {
         Ok(None)
     }
 
-    /// One reading of a queue, and the most urgent of the first `set` hits that are chosen; only those that must be sent `within` so
-    /// many seconds, if any. Tells how many were sent.
+    /// One reading of a queue, and the most urgent of the first `set` hits that are chosen; only
+    /// those that must be sent `within` so many seconds, if any. Tells how many were sent.
     async fn sweep(&mut self, grave: Grave, set: u64, within: Option<i64>) -> anyhow::Result<u64> {
         let mark = format!("{}/{}", grave.code(), self.receipt.id());
         self.bench.terms.now = Timestamp::now();
@@ -236,7 +273,13 @@ impl Replay<'_> {
     }
 
     /// Reads to the end, and keeps those that go first.
-    async fn choose(&self, hold: &mut Hold<'_>, set: u64, within: Option<i64>, mark: &str) -> anyhow::Result<Vec<Chosen>> {
+    async fn choose(
+        &self,
+        hold: &mut Hold<'_>,
+        set: u64,
+        within: Option<i64>,
+        mark: &str,
+    ) -> anyhow::Result<Vec<Chosen>> {
         let most = self.pace.within(SWEEP / 2).clamp(1, MOST_HELD);
         let (mut chosen, mut bytes) = (BinaryHeap::new(), 0);
         let (mut seen, mut number) = (0, 0);
@@ -255,26 +298,35 @@ impl Replay<'_> {
             let tenant = self.bench.tenant(&letter, &dead).map(str::to_owned);
             drop(dead);
             let Some(Going { mended, urgency }) = going else { continue };
-            if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now)) {
+            if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now))
+            {
                 continue;
             }
             bytes += letter.body().len();
             chosen.push(Chosen { order: (urgency, number), letter, tenant, mended });
             while chosen.len() > most || bytes > MOST_BYTES {
-                bytes -= chosen.pop().map_or(bytes, |least_urgent| least_urgent.letter.body().len());
+                bytes -=
+                    chosen.pop().map_or(bytes, |least_urgent| least_urgent.letter.body().len());
             }
         }
         Ok(chosen.into_sorted_vec())
     }
 
     /// Batch after batch, at the pace that leaves room.
-    async fn send(&mut self, hold: &mut Hold<'_>, chosen: Vec<Chosen>, mark: &str) -> anyhow::Result<()> {
+    async fn send(
+        &mut self,
+        hold: &mut Hold<'_>,
+        chosen: Vec<Chosen>,
+        mark: &str,
+    ) -> anyhow::Result<()> {
         let until = Instant::now() + SWEEP;
         let forwarder = self.letters.forwarder().await?;
         let mut chosen = chosen.into_iter().peekable();
         while chosen.peek().is_some() {
             let letters = self.letters;
-            let Some(count) = letters.or_lost(self.pace.turn(&self.stop, until)).await? else { return Ok(()) };
+            let Some(count) = letters.or_lost(self.pace.turn(&self.stop, until)).await? else {
+                return Ok(());
+            };
             let batch: Vec<Chosen> = chosen.by_ref().take(count).collect();
             let (before, refused) = (self.receipt.counted(REPLAYED), self.refused);
             if let Err(error) = letters.or_lost(self.batch(hold, &forwarder, &batch, mark)).await {
@@ -289,18 +341,29 @@ impl Replay<'_> {
     }
 
     /// Publishes, awaits the confirms, and only then takes each out of its queue.
-    async fn batch(&mut self, hold: &mut Hold<'_>, forwarder: &Forwarder, batch: &[Chosen], mark: &str) -> anyhow::Result<()> {
+    async fn batch(
+        &mut self,
+        hold: &mut Hold<'_>,
+        forwarder: &Forwarder,
+        batch: &[Chosen],
+        mark: &str,
+    ) -> anyhow::Result<()> {
         let mut confirms = Vec::with_capacity(batch.len());
         for Chosen { letter, tenant, mended, .. } in batch {
-            confirms.push(forwarder.forward(letter, tenant.as_deref(), mended.as_deref(), mark).await?);
+            confirms
+                .push(forwarder.forward(letter, tenant.as_deref(), mended.as_deref(), mark).await?);
         }
         let mut verdicts = Vec::with_capacity(batch.len());
         for confirm in confirms {
             verdicts.push(confirm.verdict().await?);
         }
-        // The client library may pin a return on a neighbour: then none of the batch is known to be taken.
+        // The client library may pin a return on a neighbour: then none of the batch is known to be
+        // taken.
         if verdicts.contains(&Verdict::Returned) {
-            anyhow::bail!("no shard is bound to the exchange: start a relay, or load what `dnma-relay topology` prints");
+            anyhow::bail!(
+                "no shard is bound to the exchange: start a relay, or load what `dnma-relay \
+                 topology` prints"
+            );
         }
         self.acked.retain(|at| at.elapsed() < ACKED_AFTER);
         for (Chosen { letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
@@ -333,8 +396,15 @@ impl Bench<'_> {
             Outlook::Goes(going) => Some(going.clone()),
             Outlook::Rejected(_) | Outlook::TooOld if self.unchecked => {
                 let seen = dead.first_failed_at.or(dead.sent_at);
-                let mended = dead.hit.as_ref().ok().and_then(|hit| fix::mend(self.terms.plan, self.terms.fixes, hit, seen));
-                Some(Going { mended, urgency: Urgency::of(seen.unwrap_or(self.terms.now), self.terms.now) })
+                let mended = dead
+                    .hit
+                    .as_ref()
+                    .ok()
+                    .and_then(|hit| fix::mend(self.terms.plan, self.terms.fixes, hit, seen));
+                Some(Going {
+                    mended,
+                    urgency: Urgency::of(seen.unwrap_or(self.terms.now), self.terms.now),
+                })
             }
             Outlook::Rejected(_) | Outlook::TooOld => None,
         };
@@ -367,13 +437,22 @@ fn tell(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mended = receipt.counted(MENDED);
     let of_them = if mended > 0 { format!(", {mended} of them mended") } else { String::new() };
-    writeln!(out, "{} sent again{of_them}; receipt: {}", hits(receipt.counted(REPLAYED)), receipt.path().display())?;
+    writeln!(
+        out,
+        "{} sent again{of_them}; receipt: {}",
+        hits(receipt.counted(REPLAYED)),
+        receipt.path().display()
+    )?;
     if let Some(reason) = stopped {
         writeln!(out, "Not finished: {reason}. What was not sent is in its queue, as it was.")?;
     }
     let in_doubt = receipt.counted(IN_DOUBT);
     if in_doubt > 0 {
-        writeln!(out, "Up to {in_doubt} hits may be in their queue although they were sent: another replay may double them.")?;
+        writeln!(
+            out,
+            "Up to {in_doubt} hits may be in their queue although they were sent: another replay \
+             may double them."
+        )?;
     }
     Ok(())
 }

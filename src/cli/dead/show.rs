@@ -86,7 +86,11 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (mut out, mut found) = (std::io::BufWriter::new(std::io::stdout()), 0);
     reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
         let id = Digest::of(letter.body()).hex();
-        let asked_for = if options.id.is_empty() { found < MOST } else { options.id.iter().any(|asked| id.starts_with(asked.as_str())) };
+        let asked_for = if options.id.is_empty() {
+            found < MOST
+        } else {
+            options.id.iter().any(|asked| id.starts_with(asked.as_str()))
+        };
         if !asked_for {
             return Ok(());
         }
@@ -131,11 +135,21 @@ impl Whole {
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
             let text = String::from_utf8_lossy(letter.body());
-            let text: String = text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-            if options.reveal { format!("{error}: {text}") } else { format!("{error}, {} bytes", letter.body().len()) }
+            let text: String = text
+                .chars()
+                .take(MOST_SHOWN)
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect();
+            if options.reveal {
+                format!("{error}: {text}")
+            } else {
+                format!("{error}, {} bytes", letter.body().len())
+            }
         });
         // Only what relays and brokers write: an ENT's own headers may say anything.
-        let is_told = |name: &str| options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-");
+        let is_told = |name: &str| {
+            options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-")
+        };
         let headers = letter.headers().filter(|(name, _)| is_told(name));
         Self {
             row: Row::of(letter, dead, options.reveal),
@@ -173,14 +187,22 @@ impl Whole {
 
 impl Now {
     fn of(outlook: Outlook, plan: &Plan, language: Language) -> Self {
-        let told = |violation: Violation| Violation { field: violation.field.as_deref().map(shown), ..violation };
-        let report = |violations: Vec<Violation>| violations.into_iter().map(|violation| told(violation).report(plan, language)).collect();
+        let told = |violation: Violation| Violation {
+            field: violation.field.as_deref().map(shown),
+            ..violation
+        };
+        let report = |violations: Vec<Violation>| {
+            violations.into_iter().map(|violation| told(violation).report(plan, language)).collect()
+        };
         match outlook {
             Outlook::Goes(_) => Self { outcome: "would be delivered", violations: Vec::new() },
-            Outlook::Rejected(violations) => Self { outcome: "would be rejected", violations: report(violations) },
-            Outlook::TooOld => {
-                Self { outcome: "would be parked: over 24 h old, and there is no MATOMO_TOKEN_AUTH", violations: Vec::new() }
+            Outlook::Rejected(violations) => {
+                Self { outcome: "would be rejected", violations: report(violations) }
             }
+            Outlook::TooOld => Self {
+                outcome: "would be parked: over 24 h old, and there is no MATOMO_TOKEN_AUTH",
+                violations: Vec::new(),
+            },
         }
     }
 }

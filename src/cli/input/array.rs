@@ -46,7 +46,12 @@ impl Array {
         }
         self.number += 1;
         let body = self.element.trim_ascii();
-        Ok(Some(Record { number: self.number, body: Ok(body), content_type: Some(JSON), received_at: None }))
+        Ok(Some(Record {
+            number: self.number,
+            body: Ok(body),
+            content_type: Some(JSON),
+            received_at: None,
+        }))
     }
 
     /// Reads one element, and tells whether it was the last.
@@ -55,7 +60,11 @@ impl Array {
         let mut scan = Scan::default();
         loop {
             let chunk = self.text.fill_buf()?;
-            anyhow::ensure!(!chunk.is_empty(), "the JSON array is not closed after hit {}", self.number);
+            anyhow::ensure!(
+                !chunk.is_empty(),
+                "the JSON array is not closed after hit {}",
+                self.number
+            );
             let mut used = 0;
             let mut end = None;
             for byte in chunk {
@@ -93,7 +102,10 @@ impl Array {
                     (self.opened, self.closed) = (false, false);
                     return Ok(true);
                 }
-                Some(_) => anyhow::bail!("something other than an array follows the JSON array after hit {}", self.number),
+                Some(_) => anyhow::bail!(
+                    "something other than an array follows the JSON array after hit {}",
+                    self.number
+                ),
             }
             self.text.consume(blank);
         }
@@ -148,7 +160,10 @@ mod tests {
         let found = elements(" [ {\"a\":\"],\\\"}\"} , {\"b\":[1,{}]},3 ]\n").expect("an array");
         assert_eq!(found, ["{\"a\":\"],\\\"}\"}", "{\"b\":[1,{}]}", "3"]);
         assert_eq!(elements("[]"), Ok(vec![]));
-        assert_eq!(elements("[1]\n[]\n [2,3] "), Ok(vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
+        assert_eq!(
+            elements("[1]\n[]\n [2,3] "),
+            Ok(vec!["1".to_owned(), "2".to_owned(), "3".to_owned()])
+        );
         assert!(elements("[1] 2").expect_err("more").contains("after hit 1"));
         assert!(elements("[{\"a\":1}").expect_err("open").contains("not closed"));
     }

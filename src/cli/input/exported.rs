@@ -65,7 +65,9 @@ impl<'l> Body<'l> {
     fn bytes(self) -> Result<Vec<u8>, String> {
         match self {
             Self::Text(text) => Ok(text.into_owned().into_bytes()),
-            Self::Bytes(text) => STANDARD.decode(text.as_bytes()).map_err(|_| "body_base64 is not base64".to_owned()),
+            Self::Bytes(text) => {
+                STANDARD.decode(text.as_bytes()).map_err(|_| "body_base64 is not base64".to_owned())
+            }
         }
     }
 }
@@ -84,12 +86,18 @@ pub(super) fn begins(line: &[u8]) -> bool {
 
 /// The message of a line that begins so.
 pub(super) fn read(line: &[u8]) -> Result<Exported, String> {
-    let line: Line<'_> =
-        serde_json::from_slice(line).map_err(|error| format!("a broken line of an export, at column {}", error.column()))?;
+    let line: Line<'_> = serde_json::from_slice(line)
+        .map_err(|error| format!("a broken line of an export, at column {}", error.column()))?;
     if line.version != VERSION {
-        return Err(format!("a line of an export of version {}; this program reads version {VERSION}", line.version));
+        return Err(format!(
+            "a line of an export of version {}; this program reads version {VERSION}",
+            line.version
+        ));
     }
-    let content_type = line.content_type.as_deref().and_then(|kind| [JSON, QUERY].into_iter().find(|known| kind.starts_with(known)));
+    let content_type = line
+        .content_type
+        .as_deref()
+        .and_then(|kind| [JSON, QUERY].into_iter().find(|known| kind.starts_with(known)));
     let received_at = match line.headers.get(FIRST_FAILED_AT) {
         Some(Header::Text(time)) => time.parse().ok(),
         _ => None,
@@ -111,7 +119,10 @@ mod tests {
                 routing_key: "a\"b".into(),
                 content_type: Some("application/json; charset=utf-8".into()),
                 timestamp: None,
-                headers: BTreeMap::from([(FIRST_FAILED_AT.to_owned(), Header::Text("2026-11-24T08:00:00.000Z".into()))]),
+                headers: BTreeMap::from([(
+                    FIRST_FAILED_AT.to_owned(),
+                    Header::Text("2026-11-24T08:00:00.000Z".into()),
+                )]),
                 body: Body::of(body),
             };
             let line = serde_json::to_vec(&line).expect("writes");

@@ -1,4 +1,5 @@
-//! One hit a line: a JSON object, a query string or URL, a line of a web server's access log, or one of `dead export`.
+//! One hit a line: a JSON object, a query string or URL, a line of a web server's access log, or
+//! one of `dead export`.
 
 use std::io::BufRead;
 
@@ -43,15 +44,23 @@ impl Lines {
                     self.body = body;
                     Record { number, body: Ok(&self.body), content_type, received_at }
                 }
-                Err(broken) => Record { number, body: Err(broken), content_type: None, received_at: None },
+                Err(broken) => {
+                    Record { number, body: Err(broken), content_type: None, received_at: None }
+                }
             }));
         }
         if line.starts_with(b"{") {
-            return Ok(Some(Record { number, body: Ok(line), content_type: None, received_at: None }));
+            return Ok(Some(Record {
+                number,
+                body: Ok(line),
+                content_type: None,
+                received_at: None,
+            }));
         }
         let (body, received_at) = logged_call(line).unwrap_or((line, None));
         // A line of plain parameters has no first byte to know it by.
-        let content_type = (!body.starts_with(b"[") && memchr(b'=', body).is_some()).then_some(QUERY);
+        let content_type =
+            (!body.starts_with(b"[") && memchr(b'=', body).is_some()).then_some(QUERY);
         Ok(Some(Record { number, body: Ok(body), content_type, received_at }))
     }
 
@@ -66,7 +75,9 @@ impl Lines {
             read = true;
             let end = memchr(b'\n', chunk);
             let taken = end.map_or(chunk.len(), |end| end + 1);
-            let most = if exported::begins(&self.line) || exported::begins(chunk) && self.line.is_empty() {
+            let most = if exported::begins(&self.line)
+                || exported::begins(chunk) && self.line.is_empty()
+            {
                 exported::MOST
             } else {
                 hit::MAX_BYTES

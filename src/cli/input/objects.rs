@@ -1,4 +1,5 @@
-//! JSON objects one after the other, each over as many lines as it likes: as people write them, and as `jq` prints them.
+//! JSON objects one after the other, each over as many lines as it likes: as people write them, and
+//! as `jq` prints them.
 
 use std::io::BufRead;
 
@@ -14,14 +15,20 @@ pub(super) struct Objects {
     number: u64,
 }
 
-/// Whether an object begins here, and goes on in the next line. (One that ends in its line is one of [`lines`](super::lines).)
+/// Whether an object begins here, and goes on in the next line. (One that ends in its line is one
+/// of [`lines`](super::lines).)
 pub(super) fn begins(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     let Some(end) = text.iter().position(|byte| *byte == b'\n') else { return false };
     let (first, rest) = text.split_at(end);
     // After a line that was cut off, the next one begins anew.
-    let goes_on = rest.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'"' | b'}'));
-    first.starts_with(b"{") && goes_on && serde_json::from_slice::<IgnoredAny>(first).is_err_and(|error| error.is_eof())
+    let goes_on = rest
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_some_and(|byte| matches!(byte, b'"' | b'}'));
+    first.starts_with(b"{")
+        && goes_on
+        && serde_json::from_slice::<IgnoredAny>(first).is_err_and(|error| error.is_eof())
 }
 
 impl Objects {
@@ -36,7 +43,11 @@ impl Objects {
         loop {
             let chunk = self.text.fill_buf()?;
             if chunk.is_empty() {
-                anyhow::ensure!(self.object.is_empty(), "the JSON object after hit {} is not closed", self.number);
+                anyhow::ensure!(
+                    self.object.is_empty(),
+                    "the JSON object after hit {} is not closed",
+                    self.number
+                );
                 return Ok(None);
             }
             let (mut used, mut closed) = (0, false);
@@ -68,7 +79,12 @@ impl Objects {
             }
         }
         self.number += 1;
-        Ok(Some(Record { number: self.number, body: Ok(&self.object), content_type: Some(JSON), received_at: None }))
+        Ok(Some(Record {
+            number: self.number,
+            body: Ok(&self.object),
+            content_type: Some(JSON),
+            received_at: None,
+        }))
     }
 }
 
@@ -77,7 +93,8 @@ mod tests {
     use super::*;
 
     fn objects(text: &'static str) -> Result<Vec<String>, String> {
-        let mut objects = Objects::new(Box::new(std::io::BufReader::with_capacity(3, text.as_bytes())));
+        let mut objects =
+            Objects::new(Box::new(std::io::BufReader::with_capacity(3, text.as_bytes())));
         let mut found = Vec::new();
         while let Some(record) = objects.next().map_err(|error| error.to_string())? {
             found.push(String::from_utf8_lossy(record.body.expect("a body")).into_owned());
@@ -88,7 +105,15 @@ mod tests {
     #[test]
     fn an_object_may_go_over_lines() {
         assert!(begins(b"{\n \"uid\": 1\n}") && begins(b" {\"a\":1,\n\"b\":2}"));
-        for other in ["{\"a\":1}\n{\"a\":2}\n", "{\"a\":1\n{\"a\":2}\n", "{\"a\":1}", "{not JSON\n", "idsite=1\n", "[\n{", ""] {
+        for other in [
+            "{\"a\":1}\n{\"a\":2}\n",
+            "{\"a\":1\n{\"a\":2}\n",
+            "{\"a\":1}",
+            "{not JSON\n",
+            "idsite=1\n",
+            "[\n{",
+            "",
+        ] {
             assert!(!begins(other.as_bytes()), "{other}");
         }
         let found = objects("{\n\"a\": \"}{\"\n}\n{\"b\":{}}, {\n}\n").expect("objects");

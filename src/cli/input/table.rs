@@ -1,4 +1,5 @@
-//! CSV with a header of Matomo parameter names: each row becomes the JSON object that a message would carry.
+//! CSV with a header of Matomo parameter names: each row becomes the JSON object that a message
+//! would carry.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -31,7 +32,9 @@ impl Read for Metered {
         let read = self.text.read(buffer)?;
         self.meter.set(self.meter.get() + read);
         if self.meter.get() > MOST {
-            return Err(std::io::Error::other(format!("a row of over {MOST} bytes: is a quote not closed?")));
+            return Err(std::io::Error::other(format!(
+                "a row of over {MOST} bytes: is a quote not closed?"
+            )));
         }
         Ok(read)
     }
@@ -45,7 +48,8 @@ pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
     }
     let is_header = |delimiter: &u8| {
         let mut cells = header.split(|byte| byte == delimiter).map(|cell| cell.trim_ascii());
-        header.contains(delimiter) && cells.any(|cell| matches!(cell, b"uid" | b"idsite" | b"\"uid\"" | b"\"idsite\""))
+        header.contains(delimiter)
+            && cells.any(|cell| matches!(cell, b"uid" | b"idsite" | b"\"uid\"" | b"\"idsite\""))
     };
     [b',', b';', b'\t'].into_iter().find(is_header)
 }
@@ -53,7 +57,9 @@ pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
 impl Table {
     pub(super) fn new(text: Text, delimiter: u8) -> anyhow::Result<Self> {
         let meter = Rc::new(Cell::new(0));
-        let mut rows = ReaderBuilder::new().delimiter(delimiter).from_reader(Metered { text, meter: meter.clone() });
+        let mut rows = ReaderBuilder::new()
+            .delimiter(delimiter)
+            .from_reader(Metered { text, meter: meter.clone() });
         let names = rows.headers()?.iter().map(|name| name.trim().to_owned()).collect();
         Ok(Self { rows, meter, names, row: ByteRecord::new(), body: Vec::new() })
     }
@@ -105,7 +111,10 @@ mod tests {
         let mut table = Table::new(Box::new(text.as_bytes()), delimiter).expect("a header");
         let mut rows = Vec::new();
         while let Some(record) = table.next().expect("reads") {
-            rows.push((record.number, record.body.map(|body| String::from_utf8_lossy(body).into_owned())));
+            rows.push((
+                record.number,
+                record.body.map(|body| String::from_utf8_lossy(body).into_owned()),
+            ));
         }
         rows
     }
@@ -129,7 +138,10 @@ mod tests {
 
     #[test]
     fn an_open_quote_does_not_fill_the_memory() {
-        let endless = Box::new(std::io::BufReader::new(std::io::Read::chain("uid,a\n\"".as_bytes(), std::io::repeat(b'x'))));
+        let endless = Box::new(std::io::BufReader::new(std::io::Read::chain(
+            "uid,a\n\"".as_bytes(),
+            std::io::repeat(b'x'),
+        )));
         let mut table = Table::new(endless, b',').expect("a header");
         assert!(table.next().expect_err("endless").to_string().contains("quote"));
     }

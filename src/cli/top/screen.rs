@@ -16,7 +16,8 @@ pub(super) struct Line {
 
 /// All workers that answer, as one.
 pub(super) fn whole(answers: &[Answer], language: Language) -> Option<Status> {
-    let statuses: Vec<Status> = answers.iter().filter_map(|answer| answer.status.as_ref().ok()).cloned().collect();
+    let statuses: Vec<Status> =
+        answers.iter().filter_map(|answer| answer.status.as_ref().ok()).cloned().collect();
     Status::merge(&statuses).map(|status| status.told(language))
 }
 
@@ -76,7 +77,8 @@ fn numbers(status: &Status, language: Language) -> String {
     let Hour { delivered, retried, parked, rejected, .. } = status.hour;
     let count = |count| number(count, language);
     let rate = format!("{:.1}/s", status.hour.rate());
-    let ready = status.queues.as_ref().map_or_else(|| "–".to_owned(), |queues| count(queues.ready()));
+    let ready =
+        status.queues.as_ref().map_or_else(|| "–".to_owned(), |queues| count(queues.ready()));
     let oldest = age(status.queues.as_ref().and_then(Queues::oldest_seconds), language);
     let rejects = share(rejected, delivered + retried + parked + rejected, language);
     let t = |english, french| language.of(english, french);
@@ -112,8 +114,16 @@ fn bars(minutes: &[u64]) -> String {
 
 fn tables(queues: &Queues, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
-    let depth = |hits: Option<u64>| hits.map_or_else(|| t("missing", "absente").to_owned(), |hits| number(hits, language));
-    let mut rows = vec![format!("{:<40} {:>10} {:>12}  {}", t("QUEUE", "FILE"), "HITS", t("OLDEST", "ANCIEN"), t("READ BY", "LUE PAR"))];
+    let depth = |hits: Option<u64>| {
+        hits.map_or_else(|| t("missing", "absente").to_owned(), |hits| number(hits, language))
+    };
+    let mut rows = vec![format!(
+        "{:<40} {:>10} {:>12}  {}",
+        t("QUEUE", "FILE"),
+        "HITS",
+        t("OLDEST", "ANCIEN"),
+        t("READ BY", "LUE PAR")
+    )];
     rows.extend(queues.shards.iter().map(|shard| {
         let (depth, age) = (depth(shard.queue.hits), age(shard.oldest_seconds, language));
         format!("{:<40} {depth:>10} {age:>12}  {}", shard.queue.name, holder(shard, language))
@@ -142,7 +152,13 @@ fn causes(status: &Status, language: Language) -> Vec<String> {
         Fate::Parked => t("parked", "mis de côté"),
         Fate::Rejected => t("rejected", "rejeté"),
     };
-    let mut rows = vec![format!("{:<26} {:<13} {:>10}  {}", t("LAST 24 H", "24 DERNIÈRES H"), "", "HITS", t("MEANING", "SENS"))];
+    let mut rows = vec![format!(
+        "{:<26} {:<13} {:>10}  {}",
+        t("LAST 24 H", "24 DERNIÈRES H"),
+        "",
+        "HITS",
+        t("MEANING", "SENS")
+    )];
     rows.extend(status.causes.iter().map(|cause| {
         let hits = number(cause.hits, language);
         format!("{:<26} {:<13} {hits:>10}  {}", cause.code, fate(cause.fate), cause.hint)

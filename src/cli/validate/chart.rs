@@ -98,7 +98,13 @@ impl Columns {
             let height = if hits == 0 { 0 } else { scaled(hits, most, HEIGHT).max(LEAST) };
             let slot = at(index + 1) - at(index);
             let width = slot.saturating_sub(GAP).min(WIDEST);
-            Column { from: from + index * step, hits, x: at(index) + (slot - width) / 2, width, height }
+            Column {
+                from: from + index * step,
+                hits,
+                x: at(index) + (slot - width) / 2,
+                width,
+                height,
+            }
         };
         let columns = (0..number).map(column).collect();
         let outside = hours.values().sum::<u64>() - hits.values().sum::<u64>();
@@ -110,11 +116,16 @@ impl Columns {
         let last = self.columns.len().saturating_sub(1);
         let mut named = vec![0, last / 2, last];
         named.dedup();
-        named.into_iter().filter_map(|index| self.columns.get(index)).map(|column| column.from).collect()
+        named
+            .into_iter()
+            .filter_map(|index| self.columns.get(index))
+            .map(|column| column.from)
+            .collect()
     }
 }
 
-/// The first and the last hour that are drawn: all of them, unless a few hits stretch the time many times over.
+/// The first and the last hour that are drawn: all of them, unless a few hits stretch the time many
+/// times over.
 fn bulk(hours: &BTreeMap<i64, u64>) -> Option<(i64, i64)> {
     let (first, last) = (*hours.first_key_value()?.0, *hours.last_key_value()?.0);
     let spare = hours.values().sum::<u64>() / OUTLIERS;
@@ -166,7 +177,10 @@ mod tests {
         for parts in [[600, 300, 100], [1, 1, 999_998], [1, 0, 0], [1, 1, 1], [7, 11, 13]] {
             let pieces = stack(parts);
             assert_eq!(pieces.iter().map(|(_, length)| length).sum::<u64>(), FULL, "{parts:?}");
-            assert!(parts.iter().zip(pieces).all(|(part, (_, length))| (*part == 0) == (length == 0)), "{parts:?}");
+            assert!(
+                parts.iter().zip(pieces).all(|(part, (_, length))| (*part == 0) == (length == 0)),
+                "{parts:?}"
+            );
             assert!(pieces.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0), "{parts:?}");
         }
         assert_eq!(stack([0, 0, 0]), [(0, 0); 3]);
@@ -177,20 +191,45 @@ mod tests {
         assert_eq!(Columns::of(&BTreeMap::new()), None);
         let one = Columns::of(&[(MORNING, 1)].into()).expect("a column");
         assert_eq!((one.columns.len(), one.step, one.most, one.outside), (1, 1, 1, 0));
-        assert_eq!((one.columns[0].x, one.columns[0].width, one.columns[0].height), (440, WIDEST, HEIGHT));
+        assert_eq!(
+            (one.columns[0].x, one.columns[0].width, one.columns[0].height),
+            (440, WIDEST, HEIGHT)
+        );
         for span in [2, 59, 60, 61, 500, 2_000, 20_000, 876_000] {
-            let hours: BTreeMap<i64, u64> = (0..20).map(|n| (MORNING + n * span / 20, 3 + n.unsigned_abs())).collect();
+            let hours: BTreeMap<i64, u64> =
+                (0..20).map(|n| (MORNING + n * span / 20, 3 + n.unsigned_abs())).collect();
             let drawn = Columns::of(&hours).expect("columns");
-            assert!(drawn.columns.len() <= MOST_COLUMNS as usize, "{span}: {}", drawn.columns.len());
-            assert_eq!(drawn.columns.iter().map(|column| column.hits).sum::<u64>(), hours.values().sum::<u64>(), "{span}");
-            assert!(drawn.columns.iter().all(|column| column.x + column.width <= FULL && column.height <= HEIGHT), "{span}");
-            assert!(drawn.columns.iter().all(|column| (column.hits == 0) == (column.height == 0) && column.y() <= HEIGHT), "{span}");
+            assert!(
+                drawn.columns.len() <= MOST_COLUMNS as usize,
+                "{span}: {}",
+                drawn.columns.len()
+            );
+            assert_eq!(
+                drawn.columns.iter().map(|column| column.hits).sum::<u64>(),
+                hours.values().sum::<u64>(),
+                "{span}"
+            );
+            assert!(
+                drawn
+                    .columns
+                    .iter()
+                    .all(|column| column.x + column.width <= FULL && column.height <= HEIGHT),
+                "{span}"
+            );
+            assert!(
+                drawn.columns.iter().all(
+                    |column| (column.hits == 0) == (column.height == 0) && column.y() <= HEIGHT
+                ),
+                "{span}"
+            );
         }
     }
 
     #[test]
     fn days_begin_at_midnight_and_weeks_on_monday() {
-        let span = |hours: i64| Columns::of(&[(MORNING, 1), (MORNING + hours, 1)].into()).expect("columns");
+        let span = |hours: i64| {
+            Columns::of(&[(MORNING, 1), (MORNING + hours, 1)].into()).expect("columns")
+        };
         let days = span(40 * 24);
         assert_eq!((days.step, days.columns[0].from), (24, MORNING - 8));
         let weeks = span(300 * 24);

@@ -1,4 +1,5 @@
-//! The verdict as one page for people, to read and to send: no script, nothing fetched, no personal data.
+//! The verdict as one page for people, to read and to send: no script, nothing fetched, no personal
+//! data.
 
 use std::borrow::Borrow;
 use std::io::Write;
@@ -76,12 +77,21 @@ pub(super) fn write(
     now: Timestamp,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let sections = plan.sections().iter().zip(&survey.sections).map(|(section, survey::Section { with_errors, with_warnings, .. })| {
-        let fine = tally.hits.saturating_sub(with_errors + with_warnings);
-        let bar = chart::stack([*with_errors, *with_warnings, fine]);
-        Section { number: &section.number, title: section.title(language), with_errors: *with_errors, with_warnings: *with_warnings, bar }
-    });
-    let mut coverage: Vec<Covered<'_>> = survey.coverage.iter().map(|coverage| covered(plan, coverage)).collect();
+    let sections = plan.sections().iter().zip(&survey.sections).map(
+        |(section, survey::Section { with_errors, with_warnings, .. })| {
+            let fine = tally.hits.saturating_sub(with_errors + with_warnings);
+            let bar = chart::stack([*with_errors, *with_warnings, fine]);
+            Section {
+                number: &section.number,
+                title: section.title(language),
+                with_errors: *with_errors,
+                with_warnings: *with_warnings,
+                bar,
+            }
+        },
+    );
+    let mut coverage: Vec<Covered<'_>> =
+        survey.coverage.iter().map(|coverage| covered(plan, coverage)).collect();
     // What a reader asks for first; what nothing can be said of comes last.
     coverage.sort_by_key(|covered| match covered.list {
         None => 0,
@@ -90,7 +100,9 @@ pub(super) fn write(
         Some(_) if covered.checked => 3,
         Some(_) => 4,
     });
-    let at = |hour: &i64, second: i64| Timestamp::from_second(hour.saturating_mul(3_600).saturating_add(second)).ok();
+    let at = |hour: &i64, second: i64| {
+        Timestamp::from_second(hour.saturating_mul(3_600).saturating_add(second)).ok()
+    };
     let hours = survey.hours.first_key_value().zip(survey.hours.last_key_value());
     let page = Page {
         language,
@@ -107,7 +119,10 @@ pub(super) fn write(
         coverage,
         period: hours.and_then(|((first, _), (last, _))| at(first, 0).zip(at(last, 3_599))),
         time: Columns::of(&survey.hours),
-        not_checked: not_checked(plan).iter().map(|violation| spaced(&violation.message(plan, language), language)).collect(),
+        not_checked: not_checked(plan)
+            .iter()
+            .map(|violation| spaced(&violation.message(plan, language), language))
+            .collect(),
     };
     page.write_into(out)?;
     Ok(())
@@ -120,9 +135,18 @@ impl Page<'_> {
     }
 
     /// A number with its noun, one and several of it, in both languages. In French, 0 is singular.
-    fn count(&self, count: impl Borrow<u64>, one: &str, several: &str, un: &str, plusieurs: &str) -> String {
-        let singular = *count.borrow() == 1 || (*count.borrow() == 0 && self.language == Language::French);
-        let noun = if singular { self.language.of(one, un) } else { self.language.of(several, plusieurs) };
+    fn count(
+        &self,
+        count: impl Borrow<u64>,
+        one: &str,
+        several: &str,
+        un: &str,
+        plusieurs: &str,
+    ) -> String {
+        let singular =
+            *count.borrow() == 1 || (*count.borrow() == 0 && self.language == Language::French);
+        let noun =
+            if singular { self.language.of(one, un) } else { self.language.of(several, plusieurs) };
         format!("{}\u{a0}{noun}", self.number(count))
     }
 
@@ -143,7 +167,9 @@ impl Page<'_> {
     }
 
     fn hour(&self, hour: impl Borrow<i64>) -> String {
-        Timestamp::from_second(hour.borrow().saturating_mul(3_600)).map(|time| self.time(&time)).unwrap_or_default()
+        Timestamp::from_second(hour.borrow().saturating_mul(3_600))
+            .map(|time| self.time(&time))
+            .unwrap_or_default()
     }
 
     fn length(&self, part: impl Borrow<u64>, whole: impl Borrow<u64>) -> u64 {

@@ -11,13 +11,28 @@ use crate::domain::rule::{Language, Severity};
 use crate::domain::validate::{Report, Violation};
 
 /// One hit as one JSON object.
-pub(super) fn hit(plan: &Plan, number: u64, violations: &[Violation], language: Language, out: &mut dyn Write) -> anyhow::Result<()> {
-    writeln!(out, "{}", json!({"line": number, "violations": reports(plan, violations, language)}))?;
+pub(super) fn hit(
+    plan: &Plan,
+    number: u64,
+    violations: &[Violation],
+    language: Language,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "{}",
+        json!({"line": number, "violations": reports(plan, violations, language)})
+    )?;
     Ok(())
 }
 
 /// The last JSON object.
-pub(super) fn summary(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn summary(
+    tally: &Tally,
+    plan: &Plan,
+    language: Language,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let summary = json!({"summary": {
         "hits": tally.hits, "with_errors": tally.with_errors, "with_warnings": tally.with_warnings,
         "plan": plan.version, "not_checked": reports(plan, &not_checked(plan), language),
@@ -27,7 +42,12 @@ pub(super) fn summary(tally: &Tally, plan: &Plan, language: Language, out: &mut 
 }
 
 /// Everything, grouped.
-pub(super) fn text(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn text(
+    tally: &Tally,
+    plan: &Plan,
+    language: Language,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     for (Key { severity, rule, .. }, Group { count, lines, message, .. }) in &tally.groups {
         let severity = match (severity.0, language) {
             (severity, Language::English) => severity.code(),
@@ -38,7 +58,12 @@ pub(super) fn text(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn
         let shown: Vec<String> = lines.iter().map(ToString::to_string).collect();
         let more = if *count > lines.len() as u64 { ", …" } else { "" };
         let counts = if tally.counts == "line" { language.of("line", "ligne") } else { "hit" };
-        writeln!(out, "{severity:<8} {:<24} {count:>8} ×  {message}  ({counts} {}{more})", rule.code(), shown.join(", "))?;
+        writeln!(
+            out,
+            "{severity:<8} {:<24} {count:>8} ×  {message}  ({counts} {}{more})",
+            rule.code(),
+            shown.join(", ")
+        )?;
     }
     if !tally.groups.is_empty() {
         writeln!(out)?;
@@ -46,10 +71,18 @@ pub(super) fn text(tally: &Tally, plan: &Plan, language: Language, out: &mut dyn
     for violation in not_checked(plan) {
         writeln!(out, "{}", violation.message(plan, language))?;
     }
-    let (version, hits, fine, warned, wrong) = (&plan.version, hits(tally.hits), tally.fine(), tally.with_warnings, tally.with_errors);
+    let (version, hits, fine, warned, wrong) =
+        (&plan.version, hits(tally.hits), tally.fine(), tally.with_warnings, tally.with_errors);
     match language {
-        Language::English => writeln!(out, "RFTI {version}: {hits}, {fine} fine, {warned} with warnings, {wrong} with errors")?,
-        Language::French => writeln!(out, "RFTI {version} : {hits}, {fine} sans défaut, {warned} avec alertes, {wrong} avec erreurs")?,
+        Language::English => writeln!(
+            out,
+            "RFTI {version}: {hits}, {fine} fine, {warned} with warnings, {wrong} with errors"
+        )?,
+        Language::French => writeln!(
+            out,
+            "RFTI {version} : {hits}, {fine} sans défaut, {warned} avec alertes, {wrong} avec \
+             erreurs"
+        )?,
     }
     Ok(())
 }

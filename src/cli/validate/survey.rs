@@ -1,5 +1,6 @@
-//! What a file of hits covers: which sections of the plan hold, which values were seen, when the hits were, and how late they
-//! came. Bounded, whatever the file holds; no visitor and no free text is kept.
+//! What a file of hits covers: which sections of the plan hold, which values were seen, when the
+//! hits were, and how late they came. Bounded, whatever the file holds; no visitor and no free text
+//! is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,8 @@ const MOST_HOURS: usize = 20_000;
 pub(super) struct Survey {
     /// By section of the plan, in its order.
     pub(super) sections: Vec<Section>,
-    /// Hits with a violation of this rule in this field of the plan; none for a message as a whole or a foreign parameter.
+    /// Hits with a violation of this rule in this field of the plan; none for a message as a whole
+    /// or a foreign parameter.
     pub(super) findings: BTreeMap<(Rule, Option<usize>), u64>,
     /// By field with a list, in the plan's order, and the schools first.
     pub(super) coverage: Vec<Coverage>,
@@ -61,33 +63,44 @@ pub(super) struct Coverage {
 /// Classes of the time between a hit and its receipt.
 pub(super) const LAGS: usize = 10;
 
-/// The class of a `cdt`: ahead by two hours, by one, by something else; up to 10 s, 1 min, 10 min, 1 h, 24 h old, older; no
-/// readable time.
+/// The class of a `cdt`: ahead by two hours, by one, by something else; up to 10 s, 1 min, 10 min,
+/// 1 h, 24 h old, older; no readable time.
 fn class(text: &str, seen_at: Timestamp) -> usize {
     match cdt::parse(text).map(|cdt| cdt::lag(cdt, seen_at)) {
         Ok(Lag::LocalTime(lead)) if lead > 5_400 => 0,
         Ok(Lag::LocalTime(_)) => 1,
         Ok(Lag::Future(_)) => 2,
-        Ok(Lag::Past(age)) => 3 + [10, 60, 600, 3_600, 86_400].iter().filter(|limit| age >= **limit).count(),
+        Ok(Lag::Past(age)) => {
+            3 + [10, 60, 600, 3_600, 86_400].iter().filter(|limit| age >= **limit).count()
+        }
         Err(CdtError::Unreadable | CdtError::Milliseconds(_)) => LAGS - 1,
     }
 }
 
 impl Survey {
     pub(super) fn new(plan: &Plan) -> Self {
-        let section = |section: &crate::domain::plan::Section| Section { number: section.number.clone(), with_errors: 0, with_warnings: 0 };
+        let section = |section: &crate::domain::plan::Section| Section {
+            number: section.number.clone(),
+            with_errors: 0,
+            with_warnings: 0,
+        };
         let schools = plan.place(Place::Uai);
-        let listed = plan.fields().iter().enumerate().filter(|(index, field)| field.list.is_some() && Some(*index) != schools);
-        let coverage = schools.into_iter().chain(listed.map(|(index, _)| index)).filter_map(|index| {
-            let field = plan.fields().get(index)?;
-            Some(Coverage {
-                field: field.name.clone(),
-                index,
-                list: field.list.clone().or_else(|| field.coverage.clone()),
-                seen: BTreeMap::new(),
-                others: 0,
-            })
-        });
+        let listed = plan
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(index, field)| field.list.is_some() && Some(*index) != schools);
+        let coverage =
+            schools.into_iter().chain(listed.map(|(index, _)| index)).filter_map(|index| {
+                let field = plan.fields().get(index)?;
+                Some(Coverage {
+                    field: field.name.clone(),
+                    index,
+                    list: field.list.clone().or_else(|| field.coverage.clone()),
+                    seen: BTreeMap::new(),
+                    others: 0,
+                })
+            });
         Self {
             sections: plan.sections().iter().map(section).collect(),
             findings: BTreeMap::new(),
@@ -105,7 +118,9 @@ impl Survey {
         for violation in violations {
             let index = violation.field.as_deref().and_then(|name| plan.index(name));
             let field = index.and_then(|index| plan.fields().get(index));
-            let severity = broken.entry(field.map_or(WHOLE, |field| field.section.as_str())).or_insert(Severity::Information);
+            let severity = broken
+                .entry(field.map_or(WHOLE, |field| field.section.as_str()))
+                .or_insert(Severity::Information);
             *severity = (*severity).max(plan.severity(violation.rule));
             found.insert((violation.rule, index));
         }
@@ -122,12 +137,20 @@ impl Survey {
     }
 
     /// Counts the values of a hit, mended where it can be sent: as the ministry would read them.
-    pub(super) fn add(&mut self, plan: &Plan, hit: &RawHit<'_>, checked: Option<&CheckedHit<'_>>, seen_at: Timestamp) {
+    pub(super) fn add(
+        &mut self,
+        plan: &Plan,
+        hit: &RawHit<'_>,
+        checked: Option<&CheckedHit<'_>>,
+        seen_at: Timestamp,
+    ) {
         for coverage in &mut self.coverage {
             let mended = checked.and_then(|checked| checked.values.get(coverage.index)?.as_deref());
             let text = mended.or_else(|| hit.text(&coverage.field)).unwrap_or_default();
             let schools = plan.place(Place::Uai) == Some(coverage.index);
-            for value in text.split(|c| schools && c == ',').map(str::trim).filter(|value| !value.is_empty()) {
+            for value in
+                text.split(|c| schools && c == ',').map(str::trim).filter(|value| !value.is_empty())
+            {
                 coverage.count(value);
             }
         }
@@ -156,7 +179,8 @@ impl Coverage {
         }
     }
 
-    /// Legal values that no hit had; none where the list is not loaded. Of two spellings of one value, one is enough.
+    /// Legal values that no hit had; none where the list is not loaded. Of two spellings of one
+    /// value, one is enough.
     pub(super) fn never_seen<'p>(&self, plan: &'p Plan) -> Vec<&'p str> {
         let list = self.list.as_ref().and_then(|list| plan.list(list));
         let mut seen: BTreeSet<&str> = self.seen.keys().map(String::as_str).collect();

@@ -6,8 +6,8 @@ use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Rule, Severity};
 use crate::domain::validate::Violation;
 
-/// Equal violations are counted together; beyond so many kinds the rest of a rule is one kind, so that memory stays bounded
-/// whatever the file holds.
+/// Equal violations are counted together; beyond so many kinds the rest of a rule is one kind, so
+/// that memory stays bounded whatever the file holds.
 const MOST_GROUPS: usize = 5_000;
 
 /// Lines that are named for a group.
@@ -46,7 +46,13 @@ impl Tally {
         Self { counts, hits: 0, with_errors: 0, with_warnings: 0, groups: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, plan: &Plan, line: u64, violations: &[Violation], language: Language) {
+    pub(super) fn add(
+        &mut self,
+        plan: &Plan,
+        line: u64,
+        violations: &[Violation],
+        language: Language,
+    ) {
         self.hits += 1;
         match violations.iter().map(|violation| plan.severity(violation.rule)).max() {
             Some(Severity::Error) => self.with_errors += 1,
@@ -55,7 +61,12 @@ impl Tally {
         }
         for violation in violations {
             let severity = std::cmp::Reverse(plan.severity(violation.rule));
-            let mut key = Key { severity, rule: violation.rule, field: violation.field.clone(), value: violation.value.clone() };
+            let mut key = Key {
+                severity,
+                rule: violation.rule,
+                field: violation.field.clone(),
+                value: violation.value.clone(),
+            };
             if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&key) {
                 (key.field, key.value) = (None, None);
             }
@@ -78,10 +89,14 @@ impl Tally {
     }
 }
 
-/// What was not checked, because the list is not loaded: one violation a field, the same for every hit.
+/// What was not checked, because the list is not loaded: one violation a field, the same for every
+/// hit.
 pub(super) fn not_checked(plan: &Plan) -> Vec<Violation> {
     let unloaded = plan.fields().iter().filter_map(|field| {
-        let list = [plan.list_of(field), plan.exceptions_of(field)].into_iter().flatten().find(|list| !list.is_loaded())?;
+        let list = [plan.list_of(field), plan.exceptions_of(field)]
+            .into_iter()
+            .flatten()
+            .find(|list| !list.is_loaded())?;
         Some(Violation::list_not_loaded(field, list))
     });
     unloaded.collect()

@@ -37,7 +37,10 @@ pub enum Gap {
         reason: String,
     },
     /// It is in the former books and not in these, or it started anew.
-    #[error("worker {worker} of the former books is gone or was not asked: what it counted since {since} is missing here")]
+    #[error(
+        "worker {worker} of the former books is gone or was not asked: what it counted since \
+         {since} is missing here"
+    )]
     Gone {
         /// Its name.
         worker: String,
@@ -45,7 +48,10 @@ pub enum Gap {
         since: Timestamp,
     },
     /// The same worker, with counters that began anew.
-    #[error("worker {worker} was started at {started_at}: what it counted before, since {since}, is gone")]
+    #[error(
+        "worker {worker} was started at {started_at}: what it counted before, since {since}, is \
+         gone"
+    )]
     Restarted {
         /// Its name.
         worker: String,
@@ -55,7 +61,10 @@ pub enum Gap {
         since: Timestamp,
     },
     /// It ran already, but the former books lack it.
-    #[error("worker {worker} ran when the former books were made, and is not in them: all that it counted since {started_at} is in these")]
+    #[error(
+        "worker {worker} ran when the former books were made, and is not in them: all that it \
+         counted since {started_at} is in these"
+    )]
     New {
         /// Its name.
         worker: String,
@@ -63,7 +72,10 @@ pub enum Gap {
         started_at: Timestamp,
     },
     /// Fates and hits of one worker differ: a bug of the relay.
-    #[error("worker {worker}, {account}: {received} hits received, {accounted} accounted for: please report this")]
+    #[error(
+        "worker {worker}, {account}: {received} hits received, {accounted} accounted for: please \
+         report this"
+    )]
     Account {
         /// Its name.
         worker: String,
@@ -105,18 +117,25 @@ impl fmt::Display for Place {
 impl Place {
     const fn why_more(self) -> &'static str {
         match self {
-            Self::Retry => "sent there before the workers started, or by one that is gone or was not asked",
-            Self::Parked => {
-                "parked before the workers started, by one that is gone or was not asked, or by the broker after too many deliveries"
+            Self::Retry => {
+                "sent there before the workers started, or by one that is gone or was not asked"
             }
-            Self::Rejected => "rejected before the workers started, or by one that is gone or was not asked",
+            Self::Parked => {
+                "parked before the workers started, by one that is gone or was not asked, or by \
+                 the broker after too many deliveries"
+            }
+            Self::Rejected => {
+                "rejected before the workers started, or by one that is gone or was not asked"
+            }
         }
     }
 
     const fn why_fewer(self) -> &'static str {
         match self {
             Self::Retry => "taken out by hand, or back with a worker that is gone or was not asked",
-            Self::Parked | Self::Rejected => "purged, taken out by hand, or sent again and not back with a worker yet",
+            Self::Parked | Self::Rejected => {
+                "purged, taken out by hand, or sent again and not back with a worker yet"
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Several workers' books, and what the broker says to them → one balance, over all or over a period, and what does not add up.
+//! Several workers' books, and what the broker says to them → one balance, over all or over a
+//! period, and what does not add up.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,8 @@ pub struct Queues {
     pub rejected: u64,
 }
 
-/// The queues before and after the workers were asked. Where both are the same, nothing moved meanwhile.
+/// The queues before and after the workers were asked. Where both are the same, nothing moved
+/// meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     /// Before.
@@ -44,14 +46,16 @@ pub struct Record {
     pub queues: Option<Looks>,
 }
 
-/// One account of all workers, in distinct hits: `carried + entered + replayed` is the sum of everything below but `doubtful`.
+/// One account of all workers, in distinct hits: `carried + entered + replayed` is the sum of
+/// everything below but `doubtful`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// At the beginning of the period: in flight, to come back from a retry, or given back.
     pub carried: i64,
     /// Came in, each counted once however often it came.
     pub entered: i64,
-    /// Sent again by an operator, out of *parked* or *rejected*, where they had been counted when they came there.
+    /// Sent again by an operator, out of *parked* or *rejected*, where they had been counted when
+    /// they came there.
     pub replayed: i64,
     /// In Matomo.
     pub delivered: i64,
@@ -111,7 +115,8 @@ pub struct Statement {
 impl Record {
     /// Of everything that answered; a worker that was asked by two addresses counts once.
     pub fn new(at: Timestamp, mut workers: Vec<Books>, queues: Option<Looks>) -> Self {
-        workers.sort_by(|a, b| (&a.worker, a.started_at, b.at).cmp(&(&b.worker, b.started_at, a.at)));
+        workers
+            .sort_by(|a, b| (&a.worker, a.started_at, b.at).cmp(&(&b.worker, b.started_at, a.at)));
         workers.dedup_by(|a, b| a.worker == b.worker && a.started_at == b.started_at);
         Self { at, workers, queues }
     }
@@ -121,7 +126,10 @@ impl Record {
         let mut gaps = Vec::new();
         let then = former.map(|former| self.continued(former, &mut gaps)).unwrap_or_default();
         for books in &self.workers {
-            let open = books.accounts.iter().filter(|account| account.figures.accounted() != account.figures.received);
+            let open = books
+                .accounts
+                .iter()
+                .filter(|account| account.figures.accounted() != account.figures.received);
             gaps.extend(open.map(|account| Gap::Account {
                 worker: books.worker.clone(),
                 account: account.name.to_string(),
@@ -137,60 +145,88 @@ impl Record {
             let (now, then) = (now.get(name).unwrap_or(&none), then.get(name).unwrap_or(&none));
             let row = Row::between(then, now);
             total += row;
-            let rejected_by =
-                now.rejected.iter().map(|(rule, hits)| (rule.clone(), hits - then.rejected.get(rule).unwrap_or(&0).min(hits)));
+            let rejected_by = now.rejected.iter().map(|(rule, hits)| {
+                (rule.clone(), hits - then.rejected.get(rule).unwrap_or(&0).min(hits))
+            });
             let rejected_by = rejected_by.filter(|(_, hits)| *hits > 0).collect();
             accounts.push(Line { name: name.clone(), row, rejected_by });
         }
-        // Over a period the queue tells what was added. Without one, what workers that are gone had sent there is no gap any more
-        // once it is back.
-        let retrying = if former.is_some() { retrying(now.values()) - retrying(then.values()) } else { total.to_retry };
+        // Over a period the queue tells what was added. Without one, what workers that are gone had
+        // sent there is no gap any more once it is back.
+        let retrying = if former.is_some() {
+            retrying(now.values()) - retrying(then.values())
+        } else {
+            total.to_retry
+        };
         let stayed = |parked: fn(&Figures) -> i64| {
             let of = |figures: &BTreeMap<&Name, Figures>| figures.values().map(parked).sum::<i64>();
-            // Without a beginning nobody counted what had lain there before, and was sent again since.
+            // Without a beginning nobody counted what had lain there before, and was sent again
+            // since.
             if former.is_some() { of(&now) - of(&then) } else { of(&now).max(0) }
         };
         let counted = Queued {
             retry: retrying,
             parked: stayed(|figures| signed(figures.parked) - signed(figures.replayed_parked)),
-            rejected: stayed(|figures| signed(figures.rejected()) - signed(figures.replayed_rejected)),
+            rejected: stayed(|figures| {
+                signed(figures.rejected()) - signed(figures.replayed_rejected)
+            }),
         };
         let compared = self.compare(former, counted, &mut gaps);
         let started = self.workers.iter().map(|books| books.started_at).min().map(Since::Start);
-        Statement { since: former.map(|former| Since::Former(former.at)).or(started), accounts, total, compared, gaps }
+        Statement {
+            since: former.map(|former| Since::Former(former.at)).or(started),
+            accounts,
+            total,
+            compared,
+            gaps,
+        }
     }
 
     /// What the workers that still run had counted then; and names those that do not.
     fn continued<'f>(&self, former: &'f Self, gaps: &mut Vec<Gap>) -> BTreeMap<&'f Name, Figures> {
         let mut going_on = Vec::new();
         for then in &former.workers {
-            let of_that_name = self.workers.iter().filter(|now| now.worker == then.worker).max_by_key(|now| now.started_at);
+            let of_that_name = self
+                .workers
+                .iter()
+                .filter(|now| now.worker == then.worker)
+                .max_by_key(|now| now.started_at);
             let (worker, since) = (then.worker.clone(), then.at);
             match of_that_name {
                 Some(now) if now.started_at == then.started_at => going_on.push(then),
-                Some(now) => gaps.push(Gap::Restarted { worker, started_at: now.started_at, since }),
+                Some(now) => {
+                    gaps.push(Gap::Restarted { worker, started_at: now.started_at, since })
+                }
                 None => gaps.push(Gap::Gone { worker, since }),
             }
         }
         for now in &self.workers {
-            if now.started_at < former.at && former.workers.iter().all(|then| then.worker != now.worker) {
+            if now.started_at < former.at
+                && former.workers.iter().all(|then| then.worker != now.worker)
+            {
                 gaps.push(Gap::New { worker: now.worker.clone(), started_at: now.started_at });
             }
         }
         sum(going_on)
     }
 
-    /// Counters against queues, both over the same time. Where a queue moved while the workers were asked, anything between
-    /// its two depths will do. Tells whether there was anything to compare with.
+    /// Counters against queues, both over the same time. Where a queue moved while the workers were
+    /// asked, anything between its two depths will do. Tells whether there was anything to
+    /// compare with.
     fn compare(&self, former: Option<&Self>, counted: Queued, gaps: &mut Vec<Gap>) -> bool {
         let empty = Looks { before: Queues::default(), after: Queues::default() };
-        let Some((now, then)) = self.queues.zip(former.map_or(Some(empty), |former| former.queues)) else { return false };
+        let Some((now, then)) = self.queues.zip(former.map_or(Some(empty), |former| former.queues))
+        else {
+            return false;
+        };
         let added = |depth: fn(&Queues) -> u64| {
             let (now, then) = (now.range(depth), then.range(depth));
             (now.0 - then.1, now.1 - then.0)
         };
-        // What a retry queue has released is on its way back until a worker takes it out of its shard.
-        let ((fewest, most), waiting) = (added(|queues| queues.retry), added(|queues| queues.waiting));
+        // What a retry queue has released is on its way back until a worker takes it out of its
+        // shard.
+        let ((fewest, most), waiting) =
+            (added(|queues| queues.retry), added(|queues| queues.waiting));
         let in_retry = (fewest + waiting.0.min(0), most + waiting.1.max(0));
         for (place, counted, (fewest, most)) in [
             (Place::Retry, counted.retry, in_retry),
@@ -249,13 +285,18 @@ impl Row {
         }
     }
 
-    /// In distinct hits. A hit that comes out of a retry queue, or again, although none of these counters sent it there or
-    /// gave it back, was in the hands of a worker that is gone: here it enters.
+    /// In distinct hits. A hit that comes out of a retry queue, or again, although none of these
+    /// counters sent it there or gave it back, was in the hands of a worker that is gone: here
+    /// it enters.
     fn of(figures: &Figures) -> Self {
         let retrying = signed(figures.retried) - signed(figures.came_back);
-        let given_back = signed(figures.returned) - signed(figures.redelivered) + signed(figures.delivered_before);
+        let given_back = signed(figures.returned) - signed(figures.redelivered)
+            + signed(figures.delivered_before);
         let replayed = signed(figures.replayed_parked) + signed(figures.replayed_rejected);
-        let first = signed(figures.received) - signed(figures.came_back) - signed(figures.redelivered) - replayed;
+        let first = signed(figures.received)
+            - signed(figures.came_back)
+            - signed(figures.redelivered)
+            - replayed;
         Self {
             carried: 0,
             entered: first + (-retrying).max(0) + (-given_back).max(0),
@@ -272,7 +313,12 @@ impl Row {
 
     /// Whether what came in and what became of it are the same.
     pub fn closes(&self) -> bool {
-        let fates = self.delivered + self.rejected + self.parked + self.to_retry + self.given_back + self.in_flight;
+        let fates = self.delivered
+            + self.rejected
+            + self.parked
+            + self.to_retry
+            + self.given_back
+            + self.in_flight;
         self.carried + self.entered + self.replayed == fates
     }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{Cause, Dead};
 use crate::domain::plan::Place;
 
-/// A choice of dead hits. Several values of one kind are alternatives; different kinds must all hold. Nothing set chooses all.
+/// A choice of dead hits. Several values of one kind are alternatives; different kinds must all
+/// hold. Nothing set chooses all.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(default)]
 pub struct Filter {
@@ -45,25 +46,46 @@ pub struct Filter {
 impl Filter {
     /// Whether anything is asked for.
     pub fn is_set(&self) -> bool {
-        let Self { reason, field, idsite, exploitant, plateforme, uai, status, attempt, since, until } = self;
+        let Self {
+            reason,
+            field,
+            idsite,
+            exploitant,
+            plateforme,
+            uai,
+            status,
+            attempt,
+            since,
+            until,
+        } = self;
         let texts = [reason, field, idsite, exploitant, plateforme, uai];
-        texts.iter().any(|texts| !texts.is_empty()) || !status.is_empty() || !attempt.is_empty() || since.is_some() || until.is_some()
+        texts.iter().any(|texts| !texts.is_empty())
+            || !status.is_empty()
+            || !attempt.is_empty()
+            || since.is_some()
+            || until.is_some()
     }
 
     /// Whether this hit is meant. A time that is not told is in no period.
     pub fn admits(&self, dead: &Dead<'_>) -> bool {
         let any = |wanted: &[String], value: Option<&str>| {
-            wanted.is_empty() || value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
+            wanted.is_empty()
+                || value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
         };
-        let cause = |cause: &Cause| any(&self.reason, Some(&cause.code)) && any(&self.field, cause.field.as_deref());
+        let cause = |cause: &Cause| {
+            any(&self.reason, Some(&cause.code)) && any(&self.field, cause.field.as_deref())
+        };
         let schools = dead.value(Place::Uai).unwrap_or_default();
-        let school = |wanted: &String| schools.split(',').any(|school| school.trim().eq_ignore_ascii_case(wanted));
+        let school = |wanted: &String| {
+            schools.split(',').any(|school| school.trim().eq_ignore_ascii_case(wanted))
+        };
         dead.causes.iter().any(cause)
             && any(&self.idsite, dead.value(Place::Site))
             && any(&self.exploitant, dead.value(Place::Exploitant))
             && any(&self.plateforme, dead.value(Place::Plateforme))
             && (self.uai.is_empty() || self.uai.iter().any(school))
-            && (self.status.is_empty() || dead.status.is_some_and(|status| self.status.contains(&status)))
+            && (self.status.is_empty()
+                || dead.status.is_some_and(|status| self.status.contains(&status)))
             && (self.attempt.is_empty() || self.attempt.contains(&dead.attempts))
             && self.since.is_none_or(|since| dead.failed_at.is_some_and(|at| at >= since))
             && self.until.is_none_or(|until| dead.failed_at.is_some_and(|at| at < until))
@@ -83,7 +105,8 @@ mod tests {
 
     #[test]
     fn each_kind_chooses_by_itself_and_all_must_hold() {
-        let texts = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+        let texts =
+            |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
         let dead = parked("timeout", 504);
         let at = |text: &str| text.parse::<Timestamp>().ok();
         for (filter, admitted) in [
@@ -107,8 +130,12 @@ mod tests {
 
     #[test]
     fn reason_and_field_are_of_one_fault() {
-        let dead = rejected(r#"[{"code":"missing","field":"dimension2"},{"code":"not-in-list","field":"dimension8"}]"#);
-        let both = |reason: &str, field: &str| of(|f| (f.reason, f.field) = (vec![reason.to_owned()], vec![field.to_owned()]));
+        let dead = rejected(
+            r#"[{"code":"missing","field":"dimension2"},{"code":"not-in-list","field":"dimension8"}]"#,
+        );
+        let both = |reason: &str, field: &str| {
+            of(|f| (f.reason, f.field) = (vec![reason.to_owned()], vec![field.to_owned()]))
+        };
         assert!(both("missing", "dimension2").admits(&dead));
         assert!(!both("missing", "dimension8").admits(&dead));
     }

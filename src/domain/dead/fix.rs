@@ -68,7 +68,10 @@ pub enum Fix {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FixError {
     /// None of the words.
-    #[error("{0}: no such fix; there are rename:FIELD:OLD=NEW, upper:FIELD, trim:FIELD, default:FIELD=VALUE, seconds, utc:ZONE")]
+    #[error(
+        "{0}: no such fix; there are rename:FIELD:OLD=NEW, upper:FIELD, trim:FIELD, \
+         default:FIELD=VALUE, seconds, utc:ZONE"
+    )]
     Unknown(String),
     /// A word without what it needs.
     #[error("{0}: incomplete; it is written {1}")]
@@ -83,7 +86,10 @@ pub enum FixError {
     #[error("{0} is supplied by the relay, whatever the hit holds")]
     Relays(String),
     /// `default:` is for two fields only.
-    #[error("{0} cannot be given a default: only exploitant (dimension3) and plateforme (dimension4) can")]
+    #[error(
+        "{0} cannot be given a default: only exploitant (dimension3) and plateforme (dimension4) \
+         can"
+    )]
     NoDefault(String),
     /// Not what the plan's list has.
     #[error("{value} is not in the plan's list for {field}{}", nearest(.suggestion))]
@@ -118,12 +124,22 @@ impl FromStr for Fix {
 
     fn from_str(text: &str) -> Result<Self, FixError> {
         let (word, rest) = text.split_once(':').unwrap_or((text, ""));
-        let field = |form| if rest.is_empty() { Err(FixError::Incomplete(text.to_owned(), form)) } else { Ok(plain(rest)) };
+        let field = |form| {
+            if rest.is_empty() {
+                Err(FixError::Incomplete(text.to_owned(), form))
+            } else {
+                Ok(plain(rest))
+            }
+        };
         let incomplete = |form| FixError::Incomplete(text.to_owned(), form);
         match word {
             "rename" => {
-                let parts = rest.split_once(':').and_then(|(field, change)| Some((field, change.split_once('=')?)));
-                let (field, (from, to)) = parts.filter(|(field, _)| !field.is_empty()).ok_or(incomplete("rename:FIELD:OLD=NEW"))?;
+                let parts = rest
+                    .split_once(':')
+                    .and_then(|(field, change)| Some((field, change.split_once('=')?)));
+                let (field, (from, to)) = parts
+                    .filter(|(field, _)| !field.is_empty())
+                    .ok_or(incomplete("rename:FIELD:OLD=NEW"))?;
                 Ok(Self::Rename { field: plain(field), from: from.to_owned(), to: to.to_owned() })
             }
             "upper" => Ok(Self::Upper { field: field("upper:FIELD")? }),
@@ -191,7 +207,8 @@ impl Fix {
         if [Place::User, Place::VisitorId, Place::PageView].into_iter().any(is) {
             return Err(FixError::Visitor(field.clone()));
         }
-        if matches!(self, Self::Default { .. }) && !is(Place::Exploitant) && !is(Place::Plateforme) {
+        if matches!(self, Self::Default { .. }) && !is(Place::Exploitant) && !is(Place::Plateforme)
+        {
             return Err(FixError::NoDefault(field.clone()));
         }
         let Some(known) = plan.fields().get(index) else { return Ok(()) };
@@ -211,8 +228,11 @@ impl Fix {
         }
         match plan.list_of(known) {
             Some(list) if list.is_loaded() && !list.contains(value) => {
-                let similarity = |legal: &&String| strsim::jaro_winkler(&value.to_uppercase(), &legal.to_uppercase());
-                let best = list.values().iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+                let similarity = |legal: &&String| {
+                    strsim::jaro_winkler(&value.to_uppercase(), &legal.to_uppercase())
+                };
+                let best =
+                    list.values().iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
                 let suggestion = best.filter(|best| similarity(best) > NEAR).cloned();
                 Err(FixError::NotInList { field: field.clone(), value: value.clone(), suggestion })
             }
@@ -221,9 +241,17 @@ impl Fix {
     }
 
     /// What this makes of a value; none if it stays as it is.
-    fn mend(&self, plan: &Plan, name: &str, value: &str, seen: Option<Timestamp>) -> Option<String> {
-        let meant = |field: &String| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
-        let is_time = || plan.index(name).is_some_and(|index| plan.place(Place::Time) == Some(index));
+    fn mend(
+        &self,
+        plan: &Plan,
+        name: &str,
+        value: &str,
+        seen: Option<Timestamp>,
+    ) -> Option<String> {
+        let meant =
+            |field: &String| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
+        let is_time =
+            || plan.index(name).is_some_and(|index| plan.place(Place::Time) == Some(index));
         let mended = match self {
             Self::Rename { field, from, to } if meant(field) && value == from => to.clone(),
             Self::Upper { field } if meant(field) => value.to_uppercase(),
@@ -239,8 +267,9 @@ impl Fix {
     }
 }
 
-/// A time without an offset, read as the clock on the wall of that zone; written with its offset, so that it is not mended twice.
-/// A UNIX time says nothing of the clock that it was made of: it is mended only where it lies after the hit was `seen`.
+/// A time without an offset, read as the clock on the wall of that zone; written with its offset,
+/// so that it is not mended twice. A UNIX time says nothing of the clock that it was made of: it is
+/// mended only where it lies after the hit was `seen`.
 fn utc(value: &str, tz: &TimeZone, seen: Option<Timestamp>) -> Option<String> {
     let text = value.trim();
     let wall = match text.parse::<Timestamp>() {
@@ -248,16 +277,24 @@ fn utc(value: &str, tz: &TimeZone, seen: Option<Timestamp>) -> Option<String> {
         Ok(_) => return None,
         Err(_) => match text.parse::<DateTime>() {
             Ok(wall) => wall,
-            Err(_) => Offset::UTC.to_datetime(cdt::parse(text).ok().filter(|cdt| seen.is_some_and(|seen| *cdt > seen))?),
+            Err(_) => Offset::UTC.to_datetime(
+                cdt::parse(text).ok().filter(|cdt| seen.is_some_and(|seen| *cdt > seen))?,
+            ),
         },
     };
     let time = tz.to_ambiguous_timestamp(wall).compatible().ok()?;
     Some(format!("{time:.0}"))
 }
 
-/// The hit with all fixes applied, as a JSON object; none where nothing changes. `seen` is when the hit was first seen. A hit with
-/// an array, an object or a boolean stays as it is: what is meant by it is a guess.
-pub fn mend(plan: &Plan, fixes: &[Fix], hit: &RawHit<'_>, seen: Option<Timestamp>) -> Option<Vec<u8>> {
+/// The hit with all fixes applied, as a JSON object; none where nothing changes. `seen` is when the
+/// hit was first seen. A hit with an array, an object or a boolean stays as it is: what is meant by
+/// it is a guess.
+pub fn mend(
+    plan: &Plan,
+    fixes: &[Fix],
+    hit: &RawHit<'_>,
+    seen: Option<Timestamp>,
+) -> Option<Vec<u8>> {
     if fixes.is_empty() {
         return None;
     }
@@ -273,8 +310,11 @@ pub fn mend(plan: &Plan, fixes: &[Fix], hit: &RawHit<'_>, seen: Option<Timestamp
     }
     for fix in fixes {
         if let Fix::Default { field, value: default } = fix {
-            let is_meant = |name: &str| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
-            let is_empty = |value: &Option<Cow<'_, str>>| value.as_deref().is_none_or(|value| value.trim().is_empty());
+            let is_meant =
+                |name: &str| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
+            let is_empty = |value: &Option<Cow<'_, str>>| {
+                value.as_deref().is_none_or(|value| value.trim().is_empty())
+            };
             if fields.iter().all(|(name, value)| !is_meant(name) || is_empty(value)) {
                 fields.retain(|(name, _)| !is_meant(name));
                 fields.push((field, Some(Cow::Borrowed(default))));
@@ -283,7 +323,9 @@ pub fn mend(plan: &Plan, fixes: &[Fix], hit: &RawHit<'_>, seen: Option<Timestamp
             continue;
         }
         for (name, value) in &mut fields {
-            if let Some(mended) = value.as_deref().and_then(|value| fix.mend(plan, name, value, seen)) {
+            if let Some(mended) =
+                value.as_deref().and_then(|value| fix.mend(plan, name, value, seen))
+            {
                 *value = Some(Cow::Owned(mended));
                 changed = true;
             }
@@ -312,7 +354,8 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let fixes: Vec<Fix> = fixes.iter().map(|fix| fix.parse().expect("a fix")).collect();
         let seen = Timestamp::from_second(1_732_549_300).ok();
-        mend(&plan, &fixes, &decode(body.as_bytes(), None).expect("a hit"), seen).map(|body| String::from_utf8(body).expect("UTF-8"))
+        mend(&plan, &fixes, &decode(body.as_bytes(), None).expect("a hit"), seen)
+            .map(|body| String::from_utf8(body).expect("UTF-8"))
     }
 
     #[test]
@@ -328,10 +371,22 @@ mod tests {
             ("default:exploitant=ALPHA", r#"{"uid":"u"}"#, r#"{"uid":"u","dimension3":"ALPHA"}"#),
             ("default:plateforme=PA", "?uid=u&dimension4=", r#"{"uid":"u","dimension4":"PA"}"#),
             ("seconds", r#"{"cdt":1732549235000}"#, r#"{"cdt":"1732549235"}"#),
-            ("utc:Europe/Paris", r#"{"cdt":"2024-11-25 16:40:35"}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
+            (
+                "utc:Europe/Paris",
+                r#"{"cdt":"2024-11-25 16:40:35"}"#,
+                r#"{"cdt":"2024-11-25T15:40:35Z"}"#,
+            ),
             ("utc:Europe/Paris", r#"{"cdt":1732552835}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
-            ("utc:Indian/Reunion", r#"{"cdt":"2024-11-25T19:40:35"}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
-            ("default:exploitant=ALPHA", r#"{"dimension3":null,"x":null}"#, r#"{"x":null,"dimension3":"ALPHA"}"#),
+            (
+                "utc:Indian/Reunion",
+                r#"{"cdt":"2024-11-25T19:40:35"}"#,
+                r#"{"cdt":"2024-11-25T15:40:35Z"}"#,
+            ),
+            (
+                "default:exploitant=ALPHA",
+                r#"{"dimension3":null,"x":null}"#,
+                r#"{"x":null,"dimension3":"ALPHA"}"#,
+            ),
         ] {
             assert_eq!(mended(&[fix], before).as_deref(), Some(after), "{fix}");
         }
@@ -351,14 +406,23 @@ mod tests {
 
     #[test]
     fn several_are_applied_in_their_order() {
-        let fixes = ["trim:dimension8", "upper:dimension8", "rename:dimension8:CANTINE=SERVICE_COLLECTIVITE"];
-        assert_eq!(mended(&fixes, r#"{"dimension8":" cantine"}"#).as_deref(), Some(r#"{"dimension8":"SERVICE_COLLECTIVITE"}"#));
+        let fixes = [
+            "trim:dimension8",
+            "upper:dimension8",
+            "rename:dimension8:CANTINE=SERVICE_COLLECTIVITE",
+        ];
+        assert_eq!(
+            mended(&fixes, r#"{"dimension8":" cantine"}"#).as_deref(),
+            Some(r#"{"dimension8":"SERVICE_COLLECTIVITE"}"#)
+        );
     }
 
     #[test]
     fn a_wrong_one_is_refused_by_its_own_name() {
         let plan = Plan::built_in().expect("plan");
-        let refused = |text: &str| text.parse::<Fix>().and_then(|fix| fix.check(&plan)).expect_err(text).to_string();
+        let refused = |text: &str| {
+            text.parse::<Fix>().and_then(|fix| fix.check(&plan)).expect_err(text).to_string()
+        };
         for (text, told) in [
             ("lower:dimension8", "no such fix"),
             ("rename:dimension8", "rename:FIELD:OLD=NEW"),

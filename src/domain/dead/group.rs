@@ -37,7 +37,8 @@ codes! {
     }
 }
 
-/// More groups than anybody reads; what comes after is counted together. Bounds the memory, whatever the hits say.
+/// More groups than anybody reads; what comes after is counted together. Bounds the memory,
+/// whatever the hits say.
 const MOST_GROUPS: usize = 10_000;
 
 /// Groups of dead hits.
@@ -80,14 +81,19 @@ impl Groups {
         self.hits += 1;
         let (mut counted, mut has_no_place) = (BTreeSet::new(), false);
         for cause in &dead.causes {
-            let names: Vec<String> = self.keys.iter().map(|key| name(*key, plan, dead, cause)).collect();
+            let names: Vec<String> =
+                self.keys.iter().map(|key| name(*key, plan, dead, cause)).collect();
             if counted.contains(&names) {
                 continue;
             }
             if let Some(group) = self.groups.get_mut(&names) {
                 group.count(dead);
             } else if self.groups.len() < MOST_GROUPS {
-                let mut group = Group { example: id(), nearest: nearest(plan, dead, cause), ..Group::default() };
+                let mut group = Group {
+                    example: id(),
+                    nearest: nearest(plan, dead, cause),
+                    ..Group::default()
+                };
                 group.count(dead);
                 self.groups.insert(names.clone(), group);
             } else {
@@ -106,7 +112,8 @@ impl Groups {
 
     /// The largest first.
     pub fn sorted(&self) -> Vec<(&[String], &Group)> {
-        let mut groups: Vec<_> = self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
+        let mut groups: Vec<_> =
+            self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
         // Stable, so that equal ones stay in the order of their names.
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.hits));
         groups
@@ -164,7 +171,10 @@ mod tests {
             groups.add(&plan, &rejected(twice), || id.to_owned());
         }
         let sorted = groups.sorted();
-        let names: Vec<_> = sorted.iter().map(|(names, group)| (names.join(" "), group.hits, group.example.as_str())).collect();
+        let names: Vec<_> = sorted
+            .iter()
+            .map(|(names, group)| (names.join(" "), group.hits, group.example.as_str()))
+            .collect();
         assert_eq!(
             names,
             [
@@ -181,7 +191,8 @@ mod tests {
     fn the_legal_value_that_was_meant_stands_beside() {
         let plan = Plan::built_in().expect("plan");
         let header = |name: &str| {
-            (name == crate::domain::envelope::FAILED_AT).then(|| crate::domain::envelope::Header::Text("2026-11-24T08:00:00Z".into()))
+            (name == crate::domain::envelope::FAILED_AT)
+                .then(|| crate::domain::envelope::Header::Text("2026-11-24T08:00:00Z".into()))
         };
         let body = br#"{"uid":"u","dimension8":"CAHIER_DE_TEXTES"}"#;
         let message = crate::domain::dead::Message {

@@ -8,7 +8,8 @@ use crate::domain::validate::hides;
 /// How much of a value is shown, in characters.
 const SHOWN: usize = 60;
 
-/// A value for a list or a group: its beginning, without control characters, and nothing of one that names a person.
+/// A value for a list or a group: its beginning, without control characters, and nothing of one
+/// that names a person.
 pub fn shown(value: &str) -> String {
     if hides(value) {
         return "…".to_owned();
@@ -16,15 +17,20 @@ pub fn shown(value: &str) -> String {
     value.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A field of a hit as it may be told: visitors, browsers and foreign parameters not at all, addresses without their query.
+/// A field of a hit as it may be told: visitors, browsers and foreign parameters not at all,
+/// addresses without their query.
 pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
     let Some(index) = plan.index(name) else { return hidden(value) };
     let is = |place: Place| plan.place(place) == Some(index);
     if [Place::User, Place::VisitorId, Place::PageView, Place::UserAgent].into_iter().any(is) {
         return hidden(value);
     }
-    let is_address = plan.fields().get(index).is_some_and(|field| matches!(field.name.as_str(), "url" | "url_ref"));
-    let beginning = value.find(['?', '#', ';']).filter(|_| is_address).and_then(|end| value.get(..=end));
+    let is_address = plan
+        .fields()
+        .get(index)
+        .is_some_and(|field| matches!(field.name.as_str(), "url" | "url_ref"));
+    let beginning =
+        value.find(['?', '#', ';']).filter(|_| is_address).and_then(|end| value.get(..=end));
     match beginning {
         _ if hides(beginning.unwrap_or(value)) => hidden(value),
         Some(beginning) => Cow::Owned(format!("{beginning}…")),

@@ -1,4 +1,5 @@
-//! What would become of a dead hit if it were sent again now: by the plan in force, and by Matomo's 24 h line.
+//! What would become of a dead hit if it were sent again now: by the plan in force, and by Matomo's
+//! 24 h line.
 
 use jiff::Timestamp;
 
@@ -47,7 +48,8 @@ pub struct Going {
     pub urgency: Urgency,
 }
 
-/// Who goes first: the oldest of those that Matomo still takes from everybody, and last those that need a token anyhow.
+/// Who goes first: the oldest of those that Matomo still takes from everybody, and last those that
+/// need a token anyhow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency {
     needs_token: bool,
@@ -89,7 +91,12 @@ pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outloo
     }
 }
 
-fn judge(terms: &Terms<'_>, hit: &hit::RawHit<'_>, context: Context<'_>, mended: Option<&Vec<u8>>) -> Outlook {
+fn judge(
+    terms: &Terms<'_>,
+    hit: &hit::RawHit<'_>,
+    context: Context<'_>,
+    mended: Option<&Vec<u8>>,
+) -> Outlook {
     let verdict = validate(terms.plan, hit, context);
     match verdict.hit {
         Some(checked) if terms.validation.passes(terms.plan, &verdict.violations) => {
@@ -126,24 +133,38 @@ mod tests {
             now: at("2024-11-25T16:00:00Z"),
             fixes: &[],
         };
-        let Outlook::Goes(going) = outlook(&terms, &dead, Sender::Unchecked) else { panic!("observed only") };
+        let Outlook::Goes(going) = outlook(&terms, &dead, Sender::Unchecked) else {
+            panic!("observed only")
+        };
         assert_eq!(going.mended, None);
         let strict = Terms { validation: Validation::Filter, ..terms };
-        let Outlook::Rejected(violations) = outlook(&strict, &dead, Sender::Unchecked) else { panic!("breaks the plan") };
+        let Outlook::Rejected(violations) = outlook(&strict, &dead, Sender::Unchecked) else {
+            panic!("breaks the plan")
+        };
         assert!(violations.iter().any(|violation| violation.rule == Rule::NotInList));
         let mended = Terms { fixes: &fixes, ..terms };
-        let Outlook::Goes(going) = outlook(&mended, &dead, Sender::Unchecked) else { panic!("mended") };
-        assert!(String::from_utf8(going.mended.expect("changed")).expect("UTF-8").contains("SERVICE_COLLECTIVITE"));
+        let Outlook::Goes(going) = outlook(&mended, &dead, Sender::Unchecked) else {
+            panic!("mended")
+        };
+        assert!(
+            String::from_utf8(going.mended.expect("changed"))
+                .expect("UTF-8")
+                .contains("SERVICE_COLLECTIVITE")
+        );
         let late = Terms { now: at("2024-11-27T16:00:00Z"), ..terms };
         assert!(matches!(outlook(&late, &dead, Sender::Unchecked), Outlook::TooOld));
-        assert!(matches!(outlook(&Terms { has_token: true, ..late }, &dead, Sender::Unchecked), Outlook::Goes(_)));
+        assert!(matches!(
+            outlook(&Terms { has_token: true, ..late }, &dead, Sender::Unchecked),
+            Outlook::Goes(_)
+        ));
     }
 
     #[test]
     fn those_about_to_cross_the_line_go_first_and_those_behind_it_last() {
         let now = at("2024-11-26T16:00:00Z");
         let of = |text: &str| Urgency::of(at(text), now);
-        let (behind, close, young) = (of("2024-11-25T10:00:00Z"), of("2024-11-25T16:05:00Z"), of("2024-11-26T15:00:00Z"));
+        let (behind, close, young) =
+            (of("2024-11-25T10:00:00Z"), of("2024-11-25T16:05:00Z"), of("2024-11-26T15:00:00Z"));
         let mut order = [young, behind, close];
         order.sort();
         assert_eq!(order, [close, young, behind]);

@@ -1,17 +1,20 @@
-//! The JSON that most ENTs write, read in a third of the time: one flat object of texts without escapes and whole numbers.
-//! Whatever else a message holds, the general reader is asked from the start, and its answer counts.
+//! The JSON that most ENTs write, read in a third of the time: one flat object of texts without
+//! escapes and whole numbers. Whatever else a message holds, the general reader is asked from the
+//! start, and its answer counts.
 
 use std::borrow::Cow;
 
 use super::{MAX_FIELDS, MAX_NAME, RawHit, Value};
 use crate::domain::scan;
 
-/// What a number may have for the form that it has in the message to be the only one; 19 digits fit a `u64`.
+/// What a number may have for the form that it has in the message to be the only one; 19 digits fit
+/// a `u64`.
 const MOST_DIGITS: usize = 19;
 
 /// The hit, if all of the message is of that form.
 pub(super) fn read(text: &str) -> Option<RawHit<'_>> {
-    // Without them every quote begins or ends a string, and the only white space outside is the space.
+    // Without them every quote begins or ends a string, and the only white space outside is the
+    // space.
     if scan::any(text.as_bytes(), |byte| scan::is_control(byte) | (byte == b'\\')) {
         return None;
     }
@@ -69,7 +72,8 @@ impl<'a> Cursor<'a> {
         let rest = self.rest.as_slice();
         let more = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.rest = rest.get(more..)?.iter();
-        let is_canonical = first.is_ascii_digit() && more < MOST_DIGITS && (first != b'0' || more == 0);
+        let is_canonical =
+            first.is_ascii_digit() && more < MOST_DIGITS && (first != b'0' || more == 0);
         let end = self.text.len() - rest.len() + more;
         self.text.get(end - more - 1..end).filter(|_| is_canonical)
     }
@@ -85,7 +89,9 @@ mod tests {
     #[test]
     fn the_usual_message_is_plain_and_others_are_left_alone() {
         let plain = r#" { "idsite" : "1","uid":"é b" , "cdt":1732549235, "n":0 } "#;
-        assert!(read(plain).is_some_and(|hit| hit.is_plain() && hit.text("cdt") == Some("1732549235") && hit.text("n") == Some("0")));
+        assert!(read(plain).is_some_and(|hit| hit.is_plain()
+            && hit.text("cdt") == Some("1732549235")
+            && hit.text("n") == Some("0")));
         for other in [
             "",
             "{}",

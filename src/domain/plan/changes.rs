@@ -1,4 +1,5 @@
-//! What differs between two plans, so that the step from one version to the next can be read before it is taken.
+//! What differs between two plans, so that the step from one version to the next can be read before
+//! it is taken.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,10 @@ pub struct Change {
 /// Every difference, by what differs.
 pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
     let (from, to) = (facts(a), facts(b));
-    let gone = from.iter().filter(|(key, _)| !to.contains_key(*key)).map(|(key, value)| (key, Some(value), None));
+    let gone = from
+        .iter()
+        .filter(|(key, _)| !to.contains_key(*key))
+        .map(|(key, value)| (key, Some(value), None));
     let there = to.iter().map(|(key, value)| (key, from.get(key), Some(value)));
     let mut changes: Vec<_> = gone.chain(there).filter(|(_, from, to)| from != to).collect();
     changes.sort_by_key(|(key, ..)| *key);
@@ -35,10 +39,13 @@ pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
     changes.into_iter().map(change).collect()
 }
 
-/// Everything that a plan says, one by one: by what it is about, and by what tells it apart from its like.
+/// Everything that a plan says, one by one: by what it is about, and by what tells it apart from
+/// its like.
 fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
     let mut facts = BTreeMap::new();
-    let mut say = |what: String, which: &str, value: &str| facts.insert((what, which.to_owned()), value.to_owned());
+    let mut say = |what: String, which: &str, value: &str| {
+        facts.insert((what, which.to_owned()), value.to_owned())
+    };
     say("version".to_owned(), "", &plan.version);
     say("in_force_since".to_owned(), "", &plan.in_force_since.to_string());
     say("recommended_length".to_owned(), "", &plan.recommended_length.to_string());

@@ -1,4 +1,5 @@
-//! Lists of legal values: closed ones, which the plan prints, and the DNMA's reference lists, which are loaded from files.
+//! Lists of legal values: closed ones, which the plan prints, and the DNMA's reference lists, which
+//! are loaded from files.
 
 use std::collections::BTreeMap;
 
@@ -112,14 +113,20 @@ mod tests {
     #[test]
     fn one_value_a_line() {
         let text = "\u{feff}# the tools\n\nPRONOTE\r\n  Mon outil #2  \nPRONOTE\n";
-        assert_eq!(parse(text.as_bytes()), Ok(vec!["PRONOTE".to_owned(), "Mon outil #2".to_owned()]));
+        assert_eq!(
+            parse(text.as_bytes()),
+            Ok(vec!["PRONOTE".to_owned(), "Mon outil #2".to_owned()])
+        );
     }
 
     #[test]
     fn a_broken_list_says_where() {
         assert_eq!(parse(b"# nothing yet\n"), Err(ListError::Empty));
         assert_eq!(parse(b"A\nB\tC\n"), Err(ListError::ControlCharacter(2)));
-        assert_eq!(parse(format!("A\n\n{}", "é".repeat(256)).as_bytes()), Err(ListError::TooLong(3)));
+        assert_eq!(
+            parse(format!("A\n\n{}", "é".repeat(256)).as_bytes()),
+            Err(ListError::TooLong(3))
+        );
         assert!(parse("é".repeat(255).as_bytes()).is_ok());
         assert_eq!(parse(&[0xff]), Err(ListError::NotUtf8));
         assert_eq!(parse(&vec![b'A'; MAX_BYTES + 1]), Err(ListError::TooLarge));

@@ -3,8 +3,8 @@
 /// So many last bytes have a place of their own; those beyond ASCII share one with them.
 const ENDINGS: usize = 128;
 
-/// Names by their last byte: most of the plan's are alone with theirs, and no more than four share one. To compare with these
-/// takes half the time of a hash.
+/// Names by their last byte: most of the plan's are alone with theirs, and no more than four share
+/// one. To compare with these takes half the time of a hash.
 #[derive(Debug, Clone)]
 pub(super) struct Names(Vec<Vec<(String, usize)>>);
 

@@ -77,7 +77,8 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         rules,
         ..
     } = file;
-    let in_force_since = cdt::parse(&file.in_force_since).map_err(|_| PlanError::Date(file.in_force_since))?;
+    let in_force_since =
+        cdt::parse(&file.in_force_since).map_err(|_| PlanError::Date(file.in_force_since))?;
     if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
         return Err(PlanError::RuleMissing(rule.code()));
     }
@@ -89,7 +90,12 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
             }
         }
     }
-    let position = |name: &String| lists.iter().position(|list| list.name == *name).ok_or_else(|| PlanError::ListMissing(name.clone()));
+    let position = |name: &String| {
+        lists
+            .iter()
+            .position(|list| list.name == *name)
+            .ok_or_else(|| PlanError::ListMissing(name.clone()))
+    };
     for field in &mut fields {
         field.json = format!(",{}:", serde_json::Value::from(field.parameter()));
         field.list_at = field.list.as_ref().map(position).transpose()?;
@@ -101,7 +107,8 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
             return Err(PlanError::SectionMissing(field.section.clone()));
         }
     }
-    if let Some(Err(error)) = aliases.iter().map(|alias| position(&alias.list)).find(Result::is_err) {
+    if let Some(Err(error)) = aliases.iter().map(|alias| position(&alias.list)).find(Result::is_err)
+    {
         return Err(error);
     }
     for list in &mut lists {
@@ -112,11 +119,21 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         return Err(PlanError::FieldMissing(place.code()));
     }
     let places = Place::ALL.iter().map(|place| names.get(place.code())).collect();
-    let technologies: Vec<String> = fields.iter().flat_map(|field| field.mandatory.clone()).collect();
-    let needed =
-        |of: &dyn Fn(&Field) -> bool| fields.iter().enumerate().filter(|(_, f)| !f.relay && of(f)).map(|(index, _)| index).collect();
+    let technologies: Vec<String> =
+        fields.iter().flat_map(|field| field.mandatory.clone()).collect();
+    let needed = |of: &dyn Fn(&Field) -> bool| {
+        fields
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| !f.relay && of(f))
+            .map(|(index, _)| index)
+            .collect()
+    };
     let strictest = needed(&|field| !field.mandatory.is_empty());
-    let mandatory = technologies.into_iter().map(|t| (t.clone(), needed(&|field: &Field| field.mandatory.contains(&t)))).collect();
+    let mandatory = technologies
+        .into_iter()
+        .map(|t| (t.clone(), needed(&|field: &Field| field.mandatory.contains(&t))))
+        .collect();
     Ok(Plan {
         version,
         in_force_since,

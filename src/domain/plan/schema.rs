@@ -1,7 +1,8 @@
-//! The plan as a JSON Schema of a message, for editors, generators and contract tests on the ENT's side.
+//! The plan as a JSON Schema of a message, for editors, generators and contract tests on the ENT's
+//! side.
 //!
-//! The schema accepts what the check finds no *error* in, within what a schema can say: warnings are no matter of it, and
-//! neither are a time's meaning (milliseconds) and a field given twice.
+//! The schema accepts what the check finds no *error* in, within what a schema can say: warnings
+//! are no matter of it, and neither are a time's meaning (milliseconds) and a field given twice.
 
 use serde_json::{Map, Value, json};
 
@@ -24,10 +25,15 @@ pub fn schema(plan: &Plan) -> Value {
         }
     }
     let technologies = plan.list("technologies").map(List::values).unwrap_or_default();
-    let is_always = |index: &&usize| technologies.iter().all(|technology| plan.mandatory(Some(technology)).contains(*index));
+    let is_always = |index: &&usize| {
+        technologies.iter().all(|technology| plan.mandatory(Some(technology)).contains(*index))
+    };
     let always: Vec<usize> = plan.mandatory(None).iter().filter(is_always).copied().collect();
     let by_technology = technologies.iter().map(|technology| {
-        let aliases = plan.aliases("technologies").filter(|(_, value)| value == technology).map(|(alias, _)| alias);
+        let aliases = plan
+            .aliases("technologies")
+            .filter(|(_, value)| value == technology)
+            .map(|(alias, _)| alias);
         let written: Vec<&str> = std::iter::once(technology.as_str()).chain(aliases).collect();
         let field = Place::Technology.code();
         json!({
@@ -35,7 +41,8 @@ pub fn schema(plan: &Plan) -> Value {
             "then": present(plan, plan.mandatory(Some(technology))),
         })
     });
-    let conditions: Vec<Value> = [present(plan, &always), tool(plan)].into_iter().chain(by_technology).collect();
+    let conditions: Vec<Value> =
+        [present(plan, &always), tool(plan)].into_iter().chain(by_technology).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": format!("Hit (RFTI {})", plan.version),
@@ -51,16 +58,22 @@ pub fn schema(plan: &Plan) -> Value {
 /// What must be there and not blank. A field with exceptions may be left out by some hits.
 fn present(plan: &Plan, indexes: &[usize]) -> Value {
     let tool = plan.place(Place::Tool);
-    let fields = indexes.iter().filter(|index| Some(**index) != tool).filter_map(|index| plan.fields().get(*index));
+    let fields = indexes
+        .iter()
+        .filter(|index| Some(**index) != tool)
+        .filter_map(|index| plan.fields().get(*index));
     let fields = fields.filter(|field| field.exceptions.is_none());
     let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
     let not_blank = |name: &&str| ((*name).to_owned(), json!({"not": blank()}));
     json!({"required": names, "properties": names.iter().map(not_blank).collect::<Map<_, _>>()})
 }
 
-/// The tool must be there and of its list, unless a GAR code in place of the service says which one it is.
+/// The tool must be there and of its list, unless a GAR code in place of the service says which one
+/// it is.
 fn tool(plan: &Plan) -> Value {
-    let Some(field) = plan.place(Place::Tool).and_then(|index| plan.fields().get(index)) else { return json!(true) };
+    let Some(field) = plan.place(Place::Tool).and_then(|index| plan.fields().get(index)) else {
+        return json!(true);
+    };
     let legal = match plan.list_of(field).filter(|list| list.is_loaded()) {
         Some(list) => json!({"enum": list.values()}),
         None => json!({"not": blank()}),
@@ -92,7 +105,10 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
     } else {
         any_text(field)
     };
-    let list = plan.list_of(field).map(|list| format!(": a value of the list {}", list.name)).unwrap_or_default();
+    let list = plan
+        .list_of(field)
+        .map(|list| format!(": a value of the list {}", list.name))
+        .unwrap_or_default();
     let refused = if is(Place::User) { json!(["0", 0]) } else { json!([]) };
     json!({"description": format!("RFTI §{}{list}", field.section), "anyOf": forms, "not": {"enum": refused}})
 }
@@ -118,12 +134,16 @@ fn legal(plan: &Plan, index: usize, field: &Field) -> Option<Vec<Value>> {
     let aliases = plan.aliases(&list.name).map(|(alias, _)| alias);
     let values: Vec<&str> = list.values().iter().map(String::as_str).chain(aliases).collect();
     let mut legal = vec![json!({"enum": values})];
-    let either_case =
-        |name: &str| name.chars().map(|c| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())).collect::<String>();
+    let either_case = |name: &str| {
+        name.chars()
+            .map(|c| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()))
+            .collect::<String>()
+    };
     if plan.place(Place::Profile) == Some(index) {
         // The directory's names are known in any case. An underscore has none.
         let names: Vec<String> = plan.national().map(|(name, _)| either_case(name)).collect();
-        legal.push(json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", names.join("|"))}));
+        legal
+            .push(json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", names.join("|"))}));
     }
     if plan.place(Place::Service) == Some(index) {
         legal.push(gar_code(plan));

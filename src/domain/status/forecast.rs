@@ -10,9 +10,11 @@ const SHORTEST: u64 = 15;
 /// What is to be expected. Nothing is, where nothing waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// Until the shards are empty, at the rate of the last minutes; none where they do not get emptier.
+    /// Until the shards are empty, at the rate of the last minutes; none where they do not get
+    /// emptier.
     pub drained_seconds: Option<u64>,
-    /// Until the oldest waiting hit is 24 h old; none with a token, and where its age is not known.
+    /// Until the oldest waiting hit is 24 h old; none with a token, and where its age is not
+    /// known.
     pub limit_seconds: Option<u64>,
 }
 
@@ -27,14 +29,23 @@ pub struct Earlier {
 
 impl Forecast {
     /// Of so many waiting hits, the oldest of that age.
-    pub fn new(waiting: u64, earlier: Option<Earlier>, oldest_seconds: Option<u64>, has_token: bool) -> Self {
+    pub fn new(
+        waiting: u64,
+        earlier: Option<Earlier>,
+        oldest_seconds: Option<u64>,
+        has_token: bool,
+    ) -> Self {
         let drained = |earlier: Earlier| {
             let fewer = earlier.waiting.checked_sub(waiting).filter(|fewer| *fewer > 0)?;
             Some(waiting.saturating_mul(earlier.seconds).div_ceil(fewer))
         };
         Self {
-            drained_seconds: earlier.filter(|earlier| waiting > 0 && earlier.seconds >= SHORTEST).and_then(drained),
-            limit_seconds: oldest_seconds.filter(|_| !has_token).map(|age| NEEDS_TOKEN_AFTER.unsigned_abs().saturating_sub(age)),
+            drained_seconds: earlier
+                .filter(|earlier| waiting > 0 && earlier.seconds >= SHORTEST)
+                .and_then(drained),
+            limit_seconds: oldest_seconds
+                .filter(|_| !has_token)
+                .map(|age| NEEDS_TOKEN_AFTER.unsigned_abs().saturating_sub(age)),
         }
     }
 }
@@ -45,8 +56,10 @@ mod tests {
 
     #[test]
     fn what_gets_less_ends_and_what_grows_does_not() {
-        let drained =
-            |waiting, before, seconds| Forecast::new(waiting, Some(Earlier { waiting: before, seconds }), None, false).drained_seconds;
+        let drained = |waiting, before, seconds| {
+            Forecast::new(waiting, Some(Earlier { waiting: before, seconds }), None, false)
+                .drained_seconds
+        };
         assert_eq!(drained(9_000, 10_000, 100), Some(900));
         assert_eq!(drained(10_000, 9_000, 100), None);
         assert_eq!(drained(10_000, 10_000, 100), None);

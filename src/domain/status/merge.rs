@@ -3,12 +3,15 @@
 use super::{Cause, Hour, Queues, Status};
 
 impl Status {
-    /// One of all; none of none. Broker and Matomo are there if they are there for one: each worker's own state tells whose
-    /// network is at fault. Headline and notes are to be [told](Self::told) anew.
+    /// One of all; none of none. Broker and Matomo are there if they are there for one: each
+    /// worker's own state tells whose network is at fault. Headline and notes are to be
+    /// [told](Self::told) anew.
     pub fn merge(statuses: &[Self]) -> Option<Self> {
         let first = statuses.first()?;
         let mut whole = first.clone();
-        let best = statuses.iter().min_by_key(|status| (!status.broker.connected, status.matomo.away_seconds.unwrap_or_default()));
+        let best = statuses.iter().min_by_key(|status| {
+            (!status.broker.connected, status.matomo.away_seconds.unwrap_or_default())
+        });
         whole.matomo = best.unwrap_or(first).matomo.clone();
         for status in statuses.iter().skip(1) {
             whole.at = whole.at.max(status.at);
@@ -20,7 +23,8 @@ impl Status {
             whole.broker.connected |= status.broker.connected;
             whole.broker.blocked |= status.broker.blocked;
             whole.broker.sessions = whole.broker.sessions.max(status.broker.sessions);
-            whole.broker.away_seconds = whole.broker.away_seconds.zip(status.broker.away_seconds).map(|(a, b)| a.max(b));
+            whole.broker.away_seconds =
+                whole.broker.away_seconds.zip(status.broker.away_seconds).map(|(a, b)| a.max(b));
             whole.in_flight += status.in_flight;
             add_hour(&mut whole.hour, &status.hour);
             whole.queues = match (whole.queues.take(), &status.queues) {
@@ -30,8 +34,13 @@ impl Status {
             for cause in &status.causes {
                 add_cause(&mut whole.causes, cause);
             }
-            whole.forecast.drained_seconds = whole.forecast.drained_seconds.or(status.forecast.drained_seconds);
-            whole.forecast.limit_seconds = [whole.forecast.limit_seconds, status.forecast.limit_seconds].into_iter().flatten().min();
+            whole.forecast.drained_seconds =
+                whole.forecast.drained_seconds.or(status.forecast.drained_seconds);
+            whole.forecast.limit_seconds =
+                [whole.forecast.limit_seconds, status.forecast.limit_seconds]
+                    .into_iter()
+                    .flatten()
+                    .min();
         }
         whole.causes.sort_by_key(|cause| std::cmp::Reverse(cause.hits));
         Some(whole)
@@ -56,9 +65,16 @@ fn add_hour(sum: &mut Hour, hour: &Hour) {
 
 /// The later reading, with what each knows of its own shards.
 fn one_view(one: Queues, other: &Queues) -> Queues {
-    let (mut later, earlier) = if one.read_seconds_ago <= other.read_seconds_ago { (one, other.clone()) } else { (other.clone(), one) };
+    let (mut later, earlier) = if one.read_seconds_ago <= other.read_seconds_ago {
+        (one, other.clone())
+    } else {
+        (other.clone(), one)
+    };
     for shard in &mut later.shards {
-        let Some(same) = earlier.shards.iter().find(|same| same.queue.name == shard.queue.name) else { continue };
+        let Some(same) = earlier.shards.iter().find(|same| same.queue.name == shard.queue.name)
+        else {
+            continue;
+        };
         shard.holder = shard.holder.take().or_else(|| same.holder.clone());
         shard.oldest_seconds = shard.oldest_seconds.max(same.oldest_seconds);
     }

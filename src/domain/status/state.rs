@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 
-/// From here on hits that are not settled are stuck. Longer than any request, with a retry of its confirm.
+/// From here on hits that are not settled are stuck. Longer than any request, with a retry of its
+/// confirm.
 const STUCK_AFTER: u64 = 600;
 
 /// A shard may be without a reader while it is handed over.
 const UNREAD_AFTER: u64 = 60;
 
-/// The share of rejected hits, in percent, above which it is news, and the hits that it takes to say so. The alarm
-/// `DnmaRelayManyRejects` has the same share.
+/// The share of rejected hits, in percent, above which it is news, and the hits that it takes to
+/// say so. The alarm `DnmaRelayManyRejects` has the same share.
 const MANY_REJECTS: (u64, u64) = (5, 20);
 
 /// Waiting hits that are no backlog but the hits of the moment.
@@ -55,7 +56,9 @@ impl State {
             Self::MatomoAway
         } else if broker.blocked {
             Self::BrokerBlocked
-        } else if unread >= UNREAD_AFTER || (status.in_flight > 0 && hour.still_seconds >= STUCK_AFTER) {
+        } else if unread >= UNREAD_AFTER
+            || (status.in_flight > 0 && hour.still_seconds >= STUCK_AFTER)
+        {
             Self::Stuck
         } else if hour.rejected >= MANY_REJECTS.1 && hour.rejected_percent() > MANY_REJECTS.0 {
             Self::Rejecting

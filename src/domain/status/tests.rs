@@ -9,7 +9,11 @@ fn queue(name: &str, hits: u64) -> Queue {
 
 /// A worker that delivers.
 fn status(worker: &str) -> Status {
-    let shard = |index: u64, hits| Shard { queue: queue(&format!("q.{index}"), hits), consumers: 1, ..Shard::default() };
+    let shard = |index: u64, hits| Shard {
+        queue: queue(&format!("q.{index}"), hits),
+        consumers: 1,
+        ..Shard::default()
+    };
     Status {
         at: "2026-11-24T12:10:00Z".parse().expect("a time"),
         worker: worker.to_owned(),
@@ -22,7 +26,13 @@ fn status(worker: &str) -> Status {
         broker: Broker { connected: true, sessions: 1, ..Broker::default() },
         matomo: Matomo::default(),
         in_flight: 10,
-        hour: Hour { seconds: 3_600, received: 7_210, delivered: 7_200, minutes: vec![1, 2, 3], ..Hour::default() },
+        hour: Hour {
+            seconds: 3_600,
+            received: 7_210,
+            delivered: 7_200,
+            minutes: vec![1, 2, 3],
+            ..Hour::default()
+        },
         queues: Some(Queues {
             shards: vec![shard(0, 100), shard(1, 50)],
             retries: vec![queue("q.retry.600s", 5)],
@@ -50,7 +60,10 @@ fn the_gravest_fact_is_told_first() {
 
     let mut rejecting = backlog.clone();
     rejecting.hour.rejected = 800;
-    assert_eq!(headline(rejecting.clone()), "Delivering, but 10 % of the hits of the last hour break the plan");
+    assert_eq!(
+        headline(rejecting.clone()),
+        "Delivering, but 10 % of the hits of the last hour break the plan"
+    );
 
     let mut stuck = rejecting.clone();
     stuck.hour.still_seconds = 600;
@@ -62,15 +75,22 @@ fn the_gravest_fact_is_told_first() {
 
     let mut away = blocked.clone();
     away.matomo.away_seconds = Some(720);
-    assert_eq!(headline(away.clone()), "Matomo has been down for 12 min: 50,065 hits wait, nothing is lost");
+    assert_eq!(
+        headline(away.clone()),
+        "Matomo has been down for 12 min: 50,065 hits wait, nothing is lost"
+    );
     assert_eq!(
         away.clone().told(Language::French).headline,
-        "Matomo est en panne depuis 12\u{a0}min\u{a0}: 50\u{202f}065 hits attendent, rien n'est perdu"
+        "Matomo est en panne depuis 12\u{a0}min\u{a0}: 50\u{202f}065 hits attendent, rien n'est \
+         perdu"
     );
 
     away.broker.connected = false;
     away.broker.away_seconds = Some(59);
-    assert_eq!(headline(away.clone()), "No session with RabbitMQ for 59 s: hits wait there, nothing is lost");
+    assert_eq!(
+        headline(away.clone()),
+        "No session with RabbitMQ for 59 s: hits wait there, nothing is lost"
+    );
     away.broker.sessions = 0;
     assert_eq!(away.told(Language::English).state, State::Starting);
 }
@@ -105,8 +125,9 @@ fn an_outage_says_why_and_how_much_time_is_left() {
     let notes = away.told(Language::English).notes.join("\n").replace('\u{a0}', " ");
     assert_eq!(
         notes,
-        "Why: bad-gateway (HTTP 502). The proxy does not reach PHP: look at php-fpm on Matomo's server.\n\
-         A single hit tries again in 30 s.\nThe oldest hit that waits meets the 24 h limit in 9 h 00 min."
+        "Why: bad-gateway (HTTP 502). The proxy does not reach PHP: look at php-fpm on Matomo's \
+         server.\nA single hit tries again in 30 s.\nThe oldest hit that waits meets the 24 h \
+         limit in 9 h 00 min."
     );
 }
 
@@ -116,7 +137,8 @@ fn a_forecast_names_the_hour() {
     backlog.forecast = Forecast { drained_seconds: Some(7_800), limit_seconds: Some(32_400) };
     assert_eq!(
         backlog.told(Language::English).notes.join("").replace('\u{a0}', " "),
-        "Drained in about 2 h 10 min at this rate, at 14:20 UTC; the 24 h limit is 9 h 00 min away."
+        "Drained in about 2 h 10 min at this rate, at 14:20 UTC; the 24 h limit is 9 h 00 min \
+         away."
     );
 }
 
@@ -134,14 +156,23 @@ fn of_two_workers_each_knows_its_own_shards() {
     shards(&mut b)[0].queue.hits = Some(70);
     b.queues.as_mut().expect("queues").read_seconds_ago = 1;
     b.hour.minutes = vec![10];
-    let cause = |hits| Cause { fate: Fate::Rejected, code: "missing".to_owned(), hits, hint: String::new() };
+    let cause = |hits| Cause {
+        fate: Fate::Rejected,
+        code: "missing".to_owned(),
+        hits,
+        hint: String::new(),
+    };
     (a.causes, b.causes) = (vec![cause(1)], vec![cause(2)]);
     let whole = Status::merge(&[a, b]).expect("one");
     assert_eq!((whole.in_flight, whole.hour.delivered, whole.causes), (20, 14_400, vec![cause(3)]));
     assert_eq!(whole.hour.minutes, [1, 2, 13]);
     let queues = whole.queues.expect("queues");
     let holders: Vec<_> = queues.shards.iter().map(|shard| shard.holder.as_deref()).collect();
-    assert_eq!((holders, queues.ready(), queues.oldest_seconds()), (vec![Some("a"), Some("b")], 120, Some(60)), "the later reading");
+    assert_eq!(
+        (holders, queues.ready(), queues.oldest_seconds()),
+        (vec![Some("a"), Some("b")], 120, Some(60)),
+        "the later reading"
+    );
     assert_eq!(Status::merge(&[]), None);
 }
 
@@ -163,14 +194,22 @@ fn every_reason_and_rule_has_a_hint_in_both_languages() {
     for language in [Language::English, Language::French] {
         for rule in Rule::ALL {
             let hint = hint_of_rule(&plan, *rule, language);
-            assert!(!hint.is_empty() && (!hint.contains('{') || *rule == Rule::NotAnObject), "{hint}");
+            assert!(
+                !hint.is_empty() && (!hint.contains('{') || *rule == Rule::NotAnObject),
+                "{hint}"
+            );
         }
         for reason in Reason::ALL {
             assert!(hint_of_reason(*reason, language).ends_with('.'), "{reason:?}");
         }
     }
-    assert_eq!(hint_of_rule(&plan, Rule::NotInList, Language::English), "\"…\" is not a value of …, and none comes near.");
-    assert!(hint_of_rule(&plan, Rule::NotAnObject, Language::English).ends_with("{parameter: value}."));
+    assert_eq!(
+        hint_of_rule(&plan, Rule::NotInList, Language::English),
+        "\"…\" is not a value of …, and none comes near."
+    );
+    assert!(
+        hint_of_rule(&plan, Rule::NotAnObject, Language::English).ends_with("{parameter: value}.")
+    );
 }
 
 #[test]

@@ -6,24 +6,30 @@ use crate::domain::plan::Plan;
 use crate::domain::prose::{lasting, number, share, spaced};
 use crate::domain::rule::{Language, Rule};
 
-/// Less than this before the limit of 24 h is worth a sentence while hits flow, in seconds: the alarm `DnmaRelayHitsNearLimit`
-/// rings then.
+/// Less than this before the limit of 24 h is worth a sentence while hits flow, in seconds: the
+/// alarm `DnmaRelayHitsNearLimit` rings then.
 const NEAR: u64 = 14_400;
 
 /// The state in a sentence.
 pub(super) fn headline(status: &Status, language: Language) -> String {
-    let t = |english: String, french: String| if language == Language::English { english } else { spaced(&french, language) };
+    let t = |english: String, french: String| {
+        if language == Language::English { english } else { spaced(&french, language) }
+    };
     let long = |seconds: Option<u64>| lasting(seconds.unwrap_or_default(), language);
     let waiting = number(status.waiting(), language);
     match status.state {
-        State::Starting => {
-            t("Starting: there is no session with RabbitMQ yet".to_owned(), "Démarrage : pas encore de session avec RabbitMQ".to_owned())
-        }
+        State::Starting => t(
+            "Starting: there is no session with RabbitMQ yet".to_owned(),
+            "Démarrage : pas encore de session avec RabbitMQ".to_owned(),
+        ),
         State::BrokerAway => {
             let away = long(status.broker.away_seconds);
             t(
                 format!("No session with RabbitMQ for {away}: hits wait there, nothing is lost"),
-                format!("Pas de session avec RabbitMQ depuis {away} : les hits y attendent, rien n'est perdu"),
+                format!(
+                    "Pas de session avec RabbitMQ depuis {away} : les hits y attendent, rien \
+                     n'est perdu"
+                ),
             )
         }
         State::MatomoAway => {
@@ -38,23 +44,35 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                     format!("Matomo est en panne depuis {away} : 1 hit attend, rien n'est perdu"),
                 ),
                 _ => t(
-                    format!("Matomo has been down for {away}: {waiting} hits wait, nothing is lost"),
-                    format!("Matomo est en panne depuis {away} : {waiting} hits attendent, rien n'est perdu"),
+                    format!(
+                        "Matomo has been down for {away}: {waiting} hits wait, nothing is lost"
+                    ),
+                    format!(
+                        "Matomo est en panne depuis {away} : {waiting} hits attendent, rien n'est \
+                         perdu"
+                    ),
                 ),
             }
         }
         State::BrokerBlocked => t(
-            "RabbitMQ lets nobody publish: new hits do not get in, and retries and rejects wait".to_owned(),
-            "RabbitMQ bloque toute publication : plus aucun hit n'entre, nouvelles tentatives et rejets attendent".to_owned(),
+            "RabbitMQ lets nobody publish: new hits do not get in, and retries and rejects wait"
+                .to_owned(),
+            "RabbitMQ bloque toute publication : plus aucun hit n'entre, nouvelles tentatives et \
+             rejets attendent"
+                .to_owned(),
         ),
-        State::Stuck => {
-            t(format!("{waiting} hits wait, and some of them do not move"), format!("{waiting} hits attendent, et certains n'avancent pas"))
-        }
+        State::Stuck => t(
+            format!("{waiting} hits wait, and some of them do not move"),
+            format!("{waiting} hits attendent, et certains n'avancent pas"),
+        ),
         State::Rejecting => {
             let share = share(status.hour.rejected, settled(status), language);
             t(
                 format!("Delivering, but {share} of the hits of the last hour break the plan"),
-                format!("Les hits passent, mais {share} de ceux de la dernière heure enfreignent le plan"),
+                format!(
+                    "Les hits passent, mais {share} de ceux de la dernière heure enfreignent le \
+                     plan"
+                ),
             )
         }
         State::CatchingUp => t(
@@ -62,9 +80,10 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
             format!("Les hits passent, rattrapage en cours : {waiting} hits attendent"),
         ),
         State::Delivering => t("Delivering".to_owned(), "Les hits passent".to_owned()),
-        State::Idle => {
-            t("Ready: no hit waits, and none came lately".to_owned(), "Prêt : aucun hit n'attend, et aucun n'est venu récemment".to_owned())
-        }
+        State::Idle => t(
+            "Ready: no hit waits, and none came lately".to_owned(),
+            "Prêt : aucun hit n'attend, et aucun n'est venu récemment".to_owned(),
+        ),
     }
 }
 
@@ -74,22 +93,35 @@ fn settled(status: &Status) -> u64 {
 
 /// What else there is to know.
 pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
-    let t = |english: String, french: String| if language == Language::English { english } else { spaced(&french, language) };
+    let t = |english: String, french: String| {
+        if language == Language::English { english } else { spaced(&french, language) }
+    };
     let mut notes = Vec::new();
     let matomo = &status.matomo;
     if let (Some(_), Some(reason)) = (matomo.away_seconds, &matomo.reason) {
         let http = matomo.http_status.map(|code| format!(" (HTTP {code})")).unwrap_or_default();
         let hint = matomo.hint.as_deref().unwrap_or_default();
-        notes.push(t(format!("Why: {reason}{http}. {hint}"), format!("Cause : {reason}{http}. {hint}")));
+        notes.push(t(
+            format!("Why: {reason}{http}. {hint}"),
+            format!("Cause : {reason}{http}. {hint}"),
+        ));
     }
     if let (Some(_), Some(pause)) = (matomo.away_seconds, matomo.next_try_seconds) {
         let pause = lasting(pause, language);
-        notes.push(t(format!("A single hit tries again in {pause}."), format!("Un seul hit réessaie dans {pause}.")));
+        notes.push(t(
+            format!("A single hit tries again in {pause}."),
+            format!("Un seul hit réessaie dans {pause}."),
+        ));
     }
     notes.extend(expected(status, language));
-    let unread = status.queues.iter().flat_map(|queues| &queues.shards).filter(|shard| shard.unread_seconds.is_some_and(|s| s >= 60));
+    let unread = status
+        .queues
+        .iter()
+        .flat_map(|queues| &queues.shards)
+        .filter(|shard| shard.unread_seconds.is_some_and(|s| s >= 60));
     for shard in unread.take(3) {
-        let (name, long) = (&shard.queue.name, lasting(shard.unread_seconds.unwrap_or_default(), language));
+        let (name, long) =
+            (&shard.queue.name, lasting(shard.unread_seconds.unwrap_or_default(), language));
         notes.push(t(
             format!("Hits lie in {name}, and nobody has read it for {long}."),
             format!("Des hits sont dans {name}, que personne ne lit depuis {long}."),
@@ -97,7 +129,10 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
     }
     if status.state == State::Stuck && status.in_flight > 0 {
         let still = lasting(status.hour.still_seconds, language);
-        notes.push(t(format!("No hit was settled for {still}."), format!("Aucun hit n'a abouti depuis {still}.")));
+        notes.push(t(
+            format!("No hit was settled for {still}."),
+            format!("Aucun hit n'a abouti depuis {still}."),
+        ));
     }
     if status.broker.blocked && status.state != State::BrokerBlocked {
         notes.push(t(
@@ -105,12 +140,18 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
             "RabbitMQ est en alerte (mémoire ou disque) et bloque toute publication.".to_owned(),
         ));
     }
-    if let Some(parked) = status.queues.as_ref().and_then(|queues| queues.parked.hits).filter(|hits| *hits > 0) {
+    if let Some(parked) =
+        status.queues.as_ref().and_then(|queues| queues.parked.hits).filter(|hits| *hits > 0)
+    {
         let hits = number(parked, language);
         notes.push(t(
-            format!("Parked: {hits}. They stay until somebody decides: dnma-relay dead group tells why, dead replay sends them again."),
             format!(
-                "Mis de côté : {hits}. Ils y restent jusqu'à une décision : dnma-relay dead group dit pourquoi, dead replay les renvoie."
+                "Parked: {hits}. They stay until somebody decides: dnma-relay dead group tells \
+                 why, dead replay sends them again."
+            ),
+            format!(
+                "Mis de côté : {hits}. Ils y restent jusqu'à une décision : dnma-relay dead group \
+                 dit pourquoi, dead replay les renvoie."
             ),
         ));
     }
@@ -121,33 +162,53 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
 fn expected(status: &Status, language: Language) -> Option<String> {
     let Forecast { drained_seconds, limit_seconds } = status.forecast;
     let clock = |seconds: u64| {
-        let at = status.at.checked_add(jiff::SignedDuration::from_secs(i64::try_from(seconds).ok()?)).ok()?;
+        let at = status
+            .at
+            .checked_add(jiff::SignedDuration::from_secs(i64::try_from(seconds).ok()?))
+            .ok()?;
         Some(at.strftime("%H:%M").to_string())
     };
-    let drained = drained_seconds.and_then(|seconds| Some((lasting(seconds, language), clock(seconds)?)));
-    let limit = limit_seconds.filter(|left| status.state.is_wrong() || drained.is_some() || *left < NEAR);
+    let drained =
+        drained_seconds.and_then(|seconds| Some((lasting(seconds, language), clock(seconds)?)));
+    let limit =
+        limit_seconds.filter(|left| status.state.is_wrong() || drained.is_some() || *left < NEAR);
     let passed = limit == Some(0);
     let limit = limit.map(|left| lasting(left, language));
     let text = match (drained, limit, language) {
-        (Some((long, at)), None, Language::English) => format!("Drained in about {long} at this rate, at {at} UTC."),
-        (Some((long, at)), None, Language::French) => format!("Écoulé dans {long} environ à ce rythme, à {at} UTC."),
+        (Some((long, at)), None, Language::English) => {
+            format!("Drained in about {long} at this rate, at {at} UTC.")
+        }
+        (Some((long, at)), None, Language::French) => {
+            format!("Écoulé dans {long} environ à ce rythme, à {at} UTC.")
+        }
         (drained, Some(_), _) if passed => {
             drop(drained);
             language
                 .of(
-                    "The oldest hits are over 24 h old: without a token of write access Matomo refuses them, and they are parked.",
-                    "Les plus anciens ont plus de 24 h : sans jeton d'accès en écriture, Matomo les refuse et ils sont mis de côté.",
+                    "The oldest hits are over 24 h old: without a token of write access Matomo \
+                     refuses them, and they are parked.",
+                    "Les plus anciens ont plus de 24 h : sans jeton d'accès en écriture, Matomo \
+                     les refuse et ils sont mis de côté.",
                 )
                 .to_owned()
         }
         (Some((long, at)), Some(left), Language::English) => {
-            format!("Drained in about {long} at this rate, at {at} UTC; the 24 h limit is {left} away.")
+            format!(
+                "Drained in about {long} at this rate, at {at} UTC; the 24 h limit is {left} away."
+            )
         }
         (Some((long, at)), Some(left), Language::French) => {
-            format!("Écoulé dans {long} environ à ce rythme, à {at} UTC ; la limite des 24 h est dans {left}.")
+            format!(
+                "Écoulé dans {long} environ à ce rythme, à {at} UTC ; la limite des 24 h est dans \
+                 {left}."
+            )
         }
-        (None, Some(left), Language::English) => format!("The oldest hit that waits meets the 24 h limit in {left}."),
-        (None, Some(left), Language::French) => format!("Le plus ancien hit en attente atteint la limite des 24 h dans {left}."),
+        (None, Some(left), Language::English) => {
+            format!("The oldest hit that waits meets the 24 h limit in {left}.")
+        }
+        (None, Some(left), Language::French) => {
+            format!("Le plus ancien hit en attente atteint la limite des 24 h dans {left}.")
+        }
         (None, None, _) => return None,
     };
     Some(spaced(&text, language))
@@ -180,7 +241,8 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
         ),
         Reason::Timeout => (
             "No answer within MATOMO_TIMEOUT: Matomo is too slow, or has too many senders.",
-            "Pas de réponse dans le délai MATOMO_TIMEOUT : Matomo est trop lent, ou trop sollicité.",
+            "Pas de réponse dans le délai MATOMO_TIMEOUT : Matomo est trop lent, ou trop \
+             sollicité.",
         ),
         Reason::ConnectionLost => (
             "The connection broke during the request: Matomo restarts, or the network breaks.",
@@ -191,7 +253,8 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
             "Une redirection, jamais suivie : MATOMO_URL n'est pas l'adresse même du tracker.",
         ),
         Reason::ClientError => (
-            "Refused with a 4xx: a gateway before Matomo, or Matomo without its database in single mode.",
+            "Refused with a 4xx: a gateway before Matomo, or Matomo without its database in \
+             single mode.",
             "Refus en 4xx : une passerelle devant Matomo, ou Matomo sans sa base en mode single.",
         ),
         Reason::TooManyRequests => (
@@ -206,17 +269,21 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
             "The proxy does not reach PHP: look at php-fpm on Matomo's server.",
             "Le proxy n'atteint pas PHP : voir php-fpm sur le serveur de Matomo.",
         ),
-        Reason::Unavailable => ("Matomo is in maintenance or overloaded.", "Matomo est en maintenance ou surchargé."),
+        Reason::Unavailable => {
+            ("Matomo is in maintenance or overloaded.", "Matomo est en maintenance ou surchargé.")
+        }
         Reason::GatewayTimeout => (
             "The proxy gave up before Matomo: these hits may be stored all the same.",
             "Le proxy a abandonné avant Matomo : ces hits sont peut-être enregistrés quand même.",
         ),
-        Reason::TrackerOff => {
-            ("Tracking is switched off in Matomo (record_statistics).", "L'enregistrement est désactivé dans Matomo (record_statistics).")
-        }
+        Reason::TrackerOff => (
+            "Tracking is switched off in Matomo (record_statistics).",
+            "L'enregistrement est désactivé dans Matomo (record_statistics).",
+        ),
         Reason::NotMatomo => (
             "The answer is not Matomo's: a login page, or another server, at MATOMO_URL.",
-            "La réponse n'est pas celle de Matomo : page de connexion, ou autre serveur, à MATOMO_URL.",
+            "La réponse n'est pas celle de Matomo : page de connexion, ou autre serveur, à \
+             MATOMO_URL.",
         ),
         Reason::CountMismatch => (
             "Matomo counted fewer hits than were sent: its database waits for locks.",
@@ -230,9 +297,10 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
             "Matomo refuses MATOMO_TOKEN_AUTH: it needs write access to the site.",
             "Matomo refuse MATOMO_TOKEN_AUTH : il faut l'accès en écriture au site.",
         ),
-        Reason::TooOld => {
-            ("Over 24 h old: Matomo takes it with MATOMO_TOKEN_AUTH only.", "Plus de 24 h : Matomo ne l'accepte qu'avec MATOMO_TOKEN_AUTH.")
-        }
+        Reason::TooOld => (
+            "Over 24 h old: Matomo takes it with MATOMO_TOKEN_AUTH only.",
+            "Plus de 24 h : Matomo ne l'accepte qu'avec MATOMO_TOKEN_AUTH.",
+        ),
     };
     spaced(language.of(english, french), language)
 }

@@ -36,9 +36,15 @@ const BOTS: [&str; 18] = [
     "crawler",
 ];
 
-/// Finds any of [`BOTS`] in one pass, in any case. Building it from constants cannot fail; a unit test sees to that.
-static BOT: LazyLock<Option<AhoCorasick>> =
-    LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(BOTS).ok());
+/// Finds any of [`BOTS`] in one pass, in any case. Building it from constants cannot fail; a unit
+/// test sees to that.
+static BOT: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(BOTS)
+        .ok()
+});
 
 /// Finds any of [`BOTS`] in lower case, many bytes at once. None where the processor cannot.
 static LOWER_BOT: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(BOTS));
@@ -84,12 +90,20 @@ impl Check<'_, '_> {
                 found.push(Violation::of(Rule::WrongConstant, place.code()));
             }
         }
-        if let Some(length) = self.value(Place::Random).map(|rand| rand.chars().count()).filter(|length| !(7..=8).contains(length)) {
-            found.push(Violation { length: i64::try_from(length).ok(), ..Violation::of(Rule::RandLength, "rand") });
+        if let Some(length) = self
+            .value(Place::Random)
+            .map(|rand| rand.chars().count())
+            .filter(|length| !(7..=8).contains(length))
+        {
+            found.push(Violation {
+                length: i64::try_from(length).ok(),
+                ..Violation::of(Rule::RandLength, "rand")
+            });
         }
     }
 
-    /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of all.
+    /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of
+    /// all.
     fn identity(&self, found: &mut Vec<Violation>) {
         let uid = self.value(Place::User).filter(|uid| !uid.is_empty());
         for place in [Place::VisitorId, Place::PageView] {
@@ -97,23 +111,43 @@ impl Check<'_, '_> {
                 found.push(Violation::of(Rule::IdIsUid, place.code()));
             }
         }
-        if self.value(Place::VisitorId).is_some_and(|id| !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))) {
+        if self.value(Place::VisitorId).is_some_and(|id| {
+            !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))
+        }) {
             found.push(Violation::of(Rule::IdNotHex, "_id"));
         }
         if let Some(kind) = uid.and_then(not_a_pseudonym) {
-            found.push(Violation { suggestion: Some(kind.to_owned()), ..Violation::of(Rule::UidNotPseudonymised, "uid") });
+            found.push(Violation {
+                suggestion: Some(kind.to_owned()),
+                ..Violation::of(Rule::UidNotPseudonymised, "uid")
+            });
         }
     }
 
     fn uai(&self, found: &mut Vec<Violation>) {
-        for uai in self.value(Place::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty()) {
+        for uai in
+            self.value(Place::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty())
+        {
             // Without a digit it may be anything, a person's name in the wrong place included.
-            let value = || Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) { shown(uai) } else { "…".to_owned() });
+            let value = || {
+                Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) {
+                    shown(uai)
+                } else {
+                    "…".to_owned()
+                })
+            };
             match key(uai) {
-                None => found.push(Violation { value: value(), ..Violation::of(Rule::UaiForm, "dimension1") }),
+                None => found.push(Violation {
+                    value: value(),
+                    ..Violation::of(Rule::UaiForm, "dimension1")
+                }),
                 Some(letter) if !uai.ends_with(letter) => {
                     let suggestion = uai.get(..7).map(|digits| format!("{digits}{letter}"));
-                    found.push(Violation { value: value(), suggestion, ..Violation::of(Rule::UaiKey, "dimension1") });
+                    found.push(Violation {
+                        value: value(),
+                        suggestion,
+                        ..Violation::of(Rule::UaiKey, "dimension1")
+                    });
                 }
                 Some(_) => {}
             }
@@ -122,18 +156,29 @@ impl Check<'_, '_> {
 
     fn lengths(&self, found: &mut Vec<Violation>) {
         for (field, value) in self.plan.fields().iter().zip(&self.values) {
-            let Some(value) = value.as_deref().filter(|value| value.len() > self.plan.recommended_length) else { continue };
+            let Some(value) =
+                value.as_deref().filter(|value| value.len() > self.plan.recommended_length)
+            else {
+                continue;
+            };
             let is_dimension = field.name.starts_with("dimension");
             // Nothing is said of the others, and counting characters takes its time.
             if !(field.short || is_dimension && value.len() > self.plan.stored_length) {
                 continue;
             }
             let length = value.chars().count();
-            let warn = |rule, max| Violation { max: Some(max), length: i64::try_from(length).ok(), ..Violation::of(rule, &field.name) };
+            let warn = |rule, max| Violation {
+                max: Some(max),
+                length: i64::try_from(length).ok(),
+                ..Violation::of(rule, &field.name)
+            };
             let stored = is_dimension && length > self.plan.stored_length;
             if stored && field.max.is_none_or(|max| length <= max) {
                 found.push(warn(Rule::CutByMatomo, self.plan.stored_length));
-            } else if field.short && length > self.plan.recommended_length && field.max.is_none_or(|max| length <= max) {
+            } else if field.short
+                && length > self.plan.recommended_length
+                && field.max.is_none_or(|max| length <= max)
+            {
                 found.push(warn(Rule::LongValue, self.plan.recommended_length));
             }
         }
@@ -144,7 +189,10 @@ impl Check<'_, '_> {
         for (field, value) in self.plan.fields().iter().zip(&self.values) {
             let Some(value) = value.as_deref().filter(|_| field.free) else { continue };
             if let Some(kind) = person(value) {
-                found.push(Violation { suggestion: Some(kind.to_owned()), ..Violation::of(Rule::PersonalData, &field.name) });
+                found.push(Violation {
+                    suggestion: Some(kind.to_owned()),
+                    ..Violation::of(Rule::PersonalData, &field.name)
+                });
             }
         }
     }
@@ -153,12 +201,15 @@ impl Check<'_, '_> {
 /// The check letter that seven digits should have; none where the form is not a UAI's.
 fn key(uai: &str) -> Option<char> {
     let (digits, letter) = uai.split_at_checked(7)?;
-    let is_uai = digits.bytes().all(|b| b.is_ascii_digit()) && letter.len() == 1 && letter.bytes().all(|b| b.is_ascii_uppercase());
+    let is_uai = digits.bytes().all(|b| b.is_ascii_digit())
+        && letter.len() == 1
+        && letter.bytes().all(|b| b.is_ascii_uppercase());
     let number: usize = digits.parse().ok().filter(|_| is_uai)?;
     KEY_LETTERS.get(number % 23).map(|letter| char::from(*letter))
 }
 
-/// What a `uid` looks like, if it is no pseudonym: a pseudonym is long, or hexadecimal, or has many digits.
+/// What a `uid` looks like, if it is no pseudonym: a pseudonym is long, or hexadecimal, or has many
+/// digits.
 fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
     if has_email(uid) {
         return Some("an e-mail address");
@@ -168,7 +219,10 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
         return None;
     }
     let letters = uid.chars().filter(|c| c.is_alphabetic()).count();
-    let words = uid.split([' ', '.', '_', '-']).filter(|word| word.chars().count() > 1 && word.chars().all(char::is_alphabetic)).count();
+    let words = uid
+        .split([' ', '.', '_', '-'])
+        .filter(|word| word.chars().count() > 1 && word.chars().all(char::is_alphabetic))
+        .count();
     if words >= 2 {
         return Some("a name");
     }
@@ -180,7 +234,9 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
 /// What kind of personal data a value seems to hold.
 pub(super) fn person(value: &str) -> Option<&'static str> {
     // Nearly every value has none of these, nor so many digits, and is done with here.
-    let has_signs = scan::any(value.as_bytes(), |byte| (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+'));
+    let has_signs = scan::any(value.as_bytes(), |byte| {
+        (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+')
+    });
     if !has_signs && value.len() < 9 {
         return None;
     }
@@ -195,7 +251,8 @@ pub(super) fn person(value: &str) -> Option<&'static str> {
     if digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
         return Some("an INE");
     }
-    ((digits >= 10 && has_phone(value)) || (has_signs && has_country_code(value))).then_some("a phone number")
+    ((digits >= 10 && has_phone(value)) || (has_signs && has_country_code(value)))
+        .then_some("a phone number")
 }
 
 fn is_bot(ua: &str) -> bool {
@@ -216,20 +273,25 @@ fn has_email(value: &str) -> bool {
     value.split(|c: char| !(c.is_ascii_alphanumeric() || "@._-+%".contains(c))).any(|word| {
         let word = word.replace("%40", "@");
         let Some((name, host)) = word.split_once('@') else { return false };
-        !name.is_empty() && host.split_once('.').is_some_and(|(host, top)| !host.is_empty() && top.len() >= 2)
+        !name.is_empty()
+            && host.split_once('.').is_some_and(|(host, top)| !host.is_empty() && top.len() >= 2)
     })
 }
 
 fn has_name_parameter(url: &str) -> bool {
     let Some((_, query)) = url.split_once('?') else { return false };
     let mut pairs = query.split(['&', '#']).filter_map(|pair| pair.split_once('='));
-    pairs.any(|(name, value)| !value.is_empty() && NAMING.iter().any(|naming| naming.eq_ignore_ascii_case(name)))
+    pairs.any(|(name, value)| {
+        !value.is_empty() && NAMING.iter().any(|naming| naming.eq_ignore_ascii_case(name))
+    })
 }
 
 /// Ten digits and a letter, or nine and two (INE-BEA, INE-RNIE).
 fn is_ine(word: &str) -> bool {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-    word.len() == 11 && (9..=10).contains(&digits) && word.bytes().skip(digits).all(|b| b.is_ascii_uppercase())
+    word.len() == 11
+        && (9..=10).contains(&digits)
+        && word.bytes().skip(digits).all(|b| b.is_ascii_uppercase())
 }
 
 /// As the numbers of France begin abroad.

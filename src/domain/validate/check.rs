@@ -22,10 +22,16 @@ pub(super) struct Check<'p, 'h> {
 
 impl<'p, 'h> Check<'p, 'h> {
     pub(super) fn new(plan: &'p Plan) -> Self {
-        Self { plan, violations: Vec::new(), values: SmallVec::from_elem(None, plan.fields().len()), is_plain: false }
+        Self {
+            plan,
+            violations: Vec::new(),
+            values: SmallVec::from_elem(None, plan.fields().len()),
+            is_plain: false,
+        }
     }
 
-    /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not sent.
+    /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not
+    /// sent.
     pub(super) fn read(&mut self, hit: &'h RawHit<'_>) {
         self.is_plain = hit.is_plain();
         for (name, value) in hit.fields() {
@@ -33,11 +39,18 @@ impl<'p, 'h> Check<'p, 'h> {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
                 continue;
             };
-            let Some((field, place)) = self.plan.fields().get(index).zip(self.values.get_mut(index)) else { continue };
+            let Some((field, place)) =
+                self.plan.fields().get(index).zip(self.values.get_mut(index))
+            else {
+                continue;
+            };
             let text = match value {
                 Value::Text(text) => text,
                 Value::Wrong(kind) => {
-                    self.violations.push(Violation { value: Some((*kind).to_owned()), ..Violation::of(Rule::WrongType, &field.name) });
+                    self.violations.push(Violation {
+                        value: Some((*kind).to_owned()),
+                        ..Violation::of(Rule::WrongType, &field.name)
+                    });
                     // Present, though useless: it is not reported as missing on top.
                     *place = Some(Cow::Borrowed(""));
                     continue;
@@ -50,9 +63,15 @@ impl<'p, 'h> Check<'p, 'h> {
             if !self.is_plain && scan::any(text.as_bytes(), scan::is_control) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
-            if let Some(max) = field.max.filter(|max| text.len() > *max && text.chars().count() > *max) {
+            if let Some(max) =
+                field.max.filter(|max| text.len() > *max && text.chars().count() > *max)
+            {
                 let length = i64::try_from(text.chars().count()).ok();
-                self.violations.push(Violation { max: Some(max), length, ..Violation::of(Rule::TooLong, &field.name) });
+                self.violations.push(Violation {
+                    max: Some(max),
+                    length,
+                    ..Violation::of(Rule::TooLong, &field.name)
+                });
             }
             *place = Some(Cow::Borrowed(text.as_ref()));
         }
@@ -76,14 +95,21 @@ impl<'p, 'h> Check<'p, 'h> {
         let technology = technology.and_then(|t| plan.alias("technologies", t)).or(technology);
         let mut found = Vec::new();
         for index in plan.mandatory(technology) {
-            let (Some(field), Some(value)) = (plan.fields().get(*index), self.values.get(*index)) else { continue };
+            let (Some(field), Some(value)) = (plan.fields().get(*index), self.values.get(*index))
+            else {
+                continue;
+            };
             let value = value.as_deref();
             if value.is_some_and(|value| !is_blank(value)) {
                 continue;
             }
-            let stood_in = (plan.place(Place::Site) == Some(*index) && context.default_site.is_some())
+            let stood_in = (plan.place(Place::Site) == Some(*index)
+                && context.default_site.is_some())
                 || (plan.place(Place::Time) == Some(*index) && context.sent_at.is_some());
-            let wrong = self.violations.iter().any(|v| v.rule == Rule::WrongType && v.field.as_deref() == Some(&field.name));
+            let wrong = self
+                .violations
+                .iter()
+                .any(|v| v.rule == Rule::WrongType && v.field.as_deref() == Some(&field.name));
             if stood_in || wrong {
                 continue;
             }
@@ -101,29 +127,43 @@ impl<'p, 'h> Check<'p, 'h> {
     /// Whether the hit's tool or service may leave the field out; none where nobody knows.
     fn is_excepted(&self, field: &Field) -> Option<bool> {
         let list = self.plan.exceptions_of(field).filter(|list| list.is_loaded())?;
-        Some([Place::Tool, Place::Service].iter().any(|place| self.value(*place).is_some_and(|value| list.contains(value))))
+        Some(
+            [Place::Tool, Place::Service]
+                .iter()
+                .any(|place| self.value(*place).is_some_and(|value| list.contains(value))),
+        )
     }
 
     /// Closed lists. A reference list that is not loaded is not checked.
     pub(super) fn lists(&mut self) {
         for (field, place) in self.plan.fields().iter().zip(&mut self.values) {
-            let (Some(list), Some(value)) = (self.plan.list_of(field), place.as_deref()) else { continue };
+            let (Some(list), Some(value)) = (self.plan.list_of(field), place.as_deref()) else {
+                continue;
+            };
             if !list.is_loaded() || list.contains(value) || is_blank(value) {
                 continue;
             }
             let value = value.to_owned();
             if let Some(meant) = self.plan.alias(&list.name, &value).map(str::to_owned) {
                 *place = Some(Cow::Owned(meant.clone()));
-                self.violations.push(Violation { value: Some(value), suggestion: Some(meant), ..Violation::of(Rule::Alias, &field.name) });
+                self.violations.push(Violation {
+                    value: Some(value),
+                    suggestion: Some(meant),
+                    ..Violation::of(Rule::Alias, &field.name)
+                });
             } else {
                 let suggestion = nearest(&value, list.values()).map(str::to_owned);
-                self.violations.push(Violation { value: Some(shown(&value)), suggestion, ..Violation::of(Rule::NotInList, &field.name) });
+                self.violations.push(Violation {
+                    value: Some(shown(&value)),
+                    suggestion,
+                    ..Violation::of(Rule::NotInList, &field.name)
+                });
             }
         }
     }
 
-    /// The time to send. What cannot be read is sent as the time of receipt: Matomo would put its own in its place, and
-    /// another one at every retry.
+    /// The time to send. What cannot be read is sent as the time of receipt: Matomo would put its
+    /// own in its place, and another one at every retry.
     pub(super) fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
         let first_seen = context.first_seen;
         let Some(text) = self.value(Place::Time).filter(|text| !is_blank(text)) else {
@@ -137,12 +177,21 @@ impl<'p, 'h> Check<'p, 'h> {
                     self.old(cdt, age, context.has_token);
                     return cdt;
                 }
-                Lag::Future(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtFuture, "cdt") }, first_seen),
-                Lag::LocalTime(lead) => (Violation { length: Some(lead), ..Violation::of(Rule::CdtLocalTime, "cdt") }, first_seen),
+                Lag::Future(lead) => (
+                    Violation { length: Some(lead), ..Violation::of(Rule::CdtFuture, "cdt") },
+                    first_seen,
+                ),
+                Lag::LocalTime(lead) => (
+                    Violation { length: Some(lead), ..Violation::of(Rule::CdtLocalTime, "cdt") },
+                    first_seen,
+                ),
             },
             Err(CdtError::Unreadable) => (Violation::of(Rule::CdtUnreadable, "cdt"), first_seen),
             Err(CdtError::Milliseconds(seconds)) => {
-                let violation = Violation { suggestion: Some(seconds.to_string()), ..Violation::of(Rule::CdtMilliseconds, "cdt") };
+                let violation = Violation {
+                    suggestion: Some(seconds.to_string()),
+                    ..Violation::of(Rule::CdtMilliseconds, "cdt")
+                };
                 (violation, first_seen)
             }
         };
@@ -153,16 +202,23 @@ impl<'p, 'h> Check<'p, 'h> {
     fn old(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
         if cdt < self.plan.in_force_since {
             let since = self.plan.in_force_since.strftime("%Y-%m-%d").to_string();
-            self.violations.push(Violation { suggestion: Some(since), ..Violation::of(Rule::CdtBeforePlan, "cdt") });
+            self.violations.push(Violation {
+                suggestion: Some(since),
+                ..Violation::of(Rule::CdtBeforePlan, "cdt")
+            });
         }
         if age >= cdt::NEEDS_TOKEN_AFTER && !has_token {
-            self.violations.push(Violation { length: Some(age), ..Violation::of(Rule::CdtTooOld, "cdt") });
+            self.violations
+                .push(Violation { length: Some(age), ..Violation::of(Rule::CdtTooOld, "cdt") });
         }
     }
 
-    /// What can be sent: nothing without visitor and site, and nothing that its sender may not send.
+    /// What can be sent: nothing without visitor and site, and nothing that its sender may not
+    /// send.
     pub(super) fn conclude(mut self, context: &Context<'_>, cdt: Timestamp) -> Verdict<'h> {
-        let idsite = self.taken(Place::Site).or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
+        let idsite = self
+            .taken(Place::Site)
+            .or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
         let uid = self.taken(Place::User);
         if uid.as_deref() == Some("0") {
             self.violations.push(Violation::of(Rule::UidUnusable, "uid"));
@@ -190,17 +246,26 @@ impl<'p, 'h> Check<'p, 'h> {
         let mut may_send = true;
         for place in Tenant::GUARDED {
             let value = if place == Place::Site { idsite } else { self.value(place) };
-            // Without a value there is nobody to write into; that it is missing is another rule's affair.
-            let Some(value) = value.filter(|value| !is_blank(value) && !tenant.may_send(place, value)) else { continue };
+            // Without a value there is nobody to write into; that it is missing is another rule's
+            // affair.
+            let Some(value) =
+                value.filter(|value| !is_blank(value) && !tenant.may_send(place, value))
+            else {
+                continue;
+            };
             let value = Some(shown(value));
-            self.violations.push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
+            self.violations
+                .push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
             may_send = false;
         }
         may_send
     }
 
     pub(super) fn value(&self, place: Place) -> Option<&str> {
-        self.plan.place(place).and_then(|index| self.values.get(index)).and_then(|value| value.as_deref())
+        self.plan
+            .place(place)
+            .and_then(|index| self.values.get(index))
+            .and_then(|value| value.as_deref())
     }
 
     pub(super) fn set(&mut self, place: Place, value: String) {
@@ -210,7 +275,8 @@ impl<'p, 'h> Check<'p, 'h> {
     }
 
     fn taken(&self, place: Place) -> Option<Cow<'h, str>> {
-        let value = self.plan.place(place).and_then(|index| self.values.get(index)).and_then(Clone::clone);
+        let value =
+            self.plan.place(place).and_then(|index| self.values.get(index)).and_then(Clone::clone);
         value.filter(|value| !is_blank(value))
     }
 }
@@ -231,7 +297,10 @@ fn nearest<'l>(value: &str, legal: &'l [String]) -> Option<&'l str> {
     let plain = value.trim().chars().take(SHOWN).collect::<String>().to_uppercase();
     // Of a long list only those that begin alike are compared: every wrong hit comes this way.
     let initial = plain.chars().next();
-    let near = |candidate: &&String| legal.len() <= MOST_COMPARED || candidate.chars().flat_map(char::to_uppercase).next() == initial;
+    let near = |candidate: &&String| {
+        legal.len() <= MOST_COMPARED
+            || candidate.chars().flat_map(char::to_uppercase).next() == initial
+    };
     legal
         .iter()
         .filter(near)

@@ -1,4 +1,5 @@
-//! What has one certain meaning is mended on the way out and counted as a warning. The body in the queues stays as it is.
+//! What has one certain meaning is mended on the way out and counted as a warning. The body in the
+//! queues stays as it is.
 
 use super::Violation;
 use super::check::Check;
@@ -15,9 +16,12 @@ impl Check<'_, '_> {
     /// `dimension1`: upper case, and a comma alone between two UAIs (RFTI §3.2.3).
     fn mend_uai(&mut self) {
         let Some(value) = self.value(Place::Uai) else { return };
-        let upper = value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
+        let upper =
+            value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
         let cased = upper.as_deref().unwrap_or(value);
-        let tight = cased.contains(char::is_whitespace).then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
+        let tight = cased
+            .contains(char::is_whitespace)
+            .then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
         let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, tight.is_some())];
         if let Some(mended) = tight.or(upper) {
             self.set(Place::Uai, mended);
@@ -35,7 +39,11 @@ impl Check<'_, '_> {
         let value = value.to_owned();
         self.set(Place::Profile, profile.to_owned());
         let suggestion = Some(profile.to_owned());
-        self.violations.push(Violation { value: Some(value), suggestion, ..Violation::of(Rule::NationalProfile, "dimension2") });
+        self.violations.push(Violation {
+            value: Some(value),
+            suggestion,
+            ..Violation::of(Rule::NationalProfile, "dimension2")
+        });
     }
 
     /// A GAR code for its service, and then the GAR's tool (RFTI §2.2.2).
@@ -47,15 +55,24 @@ impl Check<'_, '_> {
             let value = Some(value.to_owned());
             self.set(Place::Service, service.to_owned());
             let suggestion = Some(service.to_owned());
-            self.violations.push(Violation { value, suggestion, ..Violation::of(Rule::GarCode, "dimension8") });
+            self.violations.push(Violation {
+                value,
+                suggestion,
+                ..Violation::of(Rule::GarCode, "dimension8")
+            });
             if !tool_is_gars {
                 self.set(Place::Tool, plan.gar_tool.clone());
                 let suggestion = Some(plan.gar_tool.clone());
-                self.violations.push(Violation { suggestion, ..Violation::of(Rule::GarTool, "dimension6") });
+                self.violations
+                    .push(Violation { suggestion, ..Violation::of(Rule::GarTool, "dimension6") });
             }
-        } else if tool_is_gars && !plan.is_gar_service(value) && plan.list("services").is_some_and(|list| list.contains(value)) {
+        } else if tool_is_gars
+            && !plan.is_gar_service(value)
+            && plan.list("services").is_some_and(|list| list.contains(value))
+        {
             let value = Some(value.to_owned());
-            self.violations.push(Violation { value, ..Violation::of(Rule::GarService, "dimension8") });
+            self.violations
+                .push(Violation { value, ..Violation::of(Rule::GarService, "dimension8") });
         }
     }
 }

@@ -1,15 +1,18 @@
-//! Dead hits, read from *parked* and *rejected* without taking them, and sent on or removed one by one.
+//! Dead hits, read from *parked* and *rejected* without taking them, and sent on or removed one by
+//! one.
 //!
-//! AMQP has no way to look at a queue: whoever reads is given the messages, and gives them back unacked by closing its channel.
-//! What is given back goes to the end of what was given back before and has not been read again, so a reader who stops half-way
-//! would change the order. A [`Hold`] therefore reads to the end and holds everything until it is finished; should its process
+//! AMQP has no way to look at a queue: whoever reads is given the messages, and gives them back
+//! unacked by closing its channel. What is given back goes to the end of what was given back before
+//! and has not been read again, so a reader who stops half-way would change the order. A [`Hold`]
+//! therefore reads to the end and holds everything until it is finished; should its process
 //! die, the broker takes everything back by itself.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
@@ -26,8 +29,9 @@ mod letter;
 
 pub use letter::{Grip, Letter};
 
-/// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue gives 2,000.) It bounds what
-/// waits here to be read. A reader that is killed with several windows full may leave their hits in another order.
+/// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue
+/// gives 2,000.) It bounds what waits here to be read. A reader that is killed with several windows
+/// full may leave their hits in another order.
 const WINDOW: u16 = 20_000;
 
 /// The broker has announced more hits and gives none for so long.
@@ -86,7 +90,8 @@ impl DeadLetters {
     pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
         // A second installation in one process is refused, and the first one serves both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let (connection, shown) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay dead", None).await?;
+        let (connection, shown) =
+            connect_any(&settings.urls, &tls(settings).await?, "dnma-relay dead", None).await?;
         Ok(Self { connection, topology: Topology::new(settings), shown })
     }
 
@@ -95,11 +100,15 @@ impl DeadLetters {
         self.connection.status().username()
     }
 
-    /// Waits for an answer for as long as the connection stands: the client library leaves promises of a broken one open for good.
+    /// Waits for an answer for as long as the connection stands: the client library leaves promises
+    /// of a broken one open for good.
     ///
     /// # Errors
     /// Those of the work, or that the connection was lost.
-    pub async fn or_lost<T, E: From<BrokerError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    pub async fn or_lost<T, E: From<BrokerError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let lost = async {
             while self.connection.status().connected() {
                 tokio::time::sleep(PAUSE).await;
@@ -134,26 +143,42 @@ impl DeadLetters {
         let queue = self.queue(grave);
         self.depth(&queue).await?;
         let limit = NO_DELIVERY_LIMIT;
-        match self.or_lost(async { Ok::<_, BrokerError>(self.topology.compare_queue(&self.connection, &queue).await) }).await? {
+        match self
+            .or_lost(async {
+                Ok::<_, BrokerError>(self.topology.compare_queue(&self.connection, &queue).await)
+            })
+            .await?
+        {
             Ok(()) => Ok(()),
-            Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") && detail.contains("current is none") => {
+            Err(TopologyError::Different { detail, .. })
+                if detail.contains("x-delivery-limit") && detail.contains("current is none") =>
+            {
                 let vhost = self.connection.status().vhost();
-                Err(BrokerError::Unlimited { pattern: queue.replace('.', "\\."), queue, vhost: vhost.to_string(), limit })
+                Err(BrokerError::Unlimited {
+                    pattern: queue.replace('.', "\\."),
+                    queue,
+                    vhost: vhost.to_string(),
+                    limit,
+                })
             }
             Err(TopologyError::Different { detail, .. }) if detail.contains("x-delivery-limit") => {
                 Err(BrokerError::Limited { queue, detail, limit })
             }
-            Err(TopologyError::Different { detail, .. } | TopologyError::Forbidden { detail, .. }) => {
-                Err(BrokerError::LimitUnknown { queue, reason: detail, limit })
-            }
+            Err(
+                TopologyError::Different { detail, .. } | TopologyError::Forbidden { detail, .. },
+            ) => Err(BrokerError::LimitUnknown { queue, reason: detail, limit }),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn depth(&self, queue: &str) -> Result<Depth, BrokerError> {
         let asking = async {
-            let asked = tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue)).await;
-            Ok(asked.map_err(|_| Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs())))??)
+            let asked =
+                tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue))
+                    .await;
+            Ok(asked.map_err(|_| {
+                Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs()))
+            })??)
         };
         let depth: Option<Depth> = self.or_lost::<_, BrokerError>(asking).await?;
         depth.ok_or_else(|| BrokerError::NoQueue(queue.to_owned()))
@@ -179,7 +204,8 @@ impl DeadLetters {
         };
         let reader = self.reader(&queue).await?;
         let hold = Hold { letters: self, grave, ready, taken: 0, full: Vec::new(), reader, queue };
-        // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both see the other, and neither goes on.
+        // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both see
+        // the other, and neither goes on.
         if self.depth(&hold.queue).await?.consumers > 1 {
             let queue = hold.queue.clone();
             hold.finish().await?;
@@ -188,10 +214,13 @@ impl DeadLetters {
         Ok(hold)
     }
 
-    /// Waits until so many hits are in the queue, or for as long as a goodbye may take: they come back by themselves.
+    /// Waits until so many hits are in the queue, or for as long as a goodbye may take: they come
+    /// back by themselves.
     async fn returned(&self, queue: &str, hits: u64) -> Result<(), BrokerError> {
         let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
-        while u64::from(self.depth(queue).await?.ready) < hits && tokio::time::Instant::now() < deadline {
+        while u64::from(self.depth(queue).await?.ready) < hits
+            && tokio::time::Instant::now() < deadline
+        {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -201,7 +230,14 @@ impl DeadLetters {
         let opening = async {
             let channel = self.connection.create_channel().await?;
             channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
-            let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+            let consumer = channel
+                .basic_consume(
+                    queue.into(),
+                    "".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await?;
             Ok(Reader { channel, consumer, room: WINDOW, kept: 0 })
         };
         self.or_lost(opening).await
@@ -218,7 +254,11 @@ impl DeadLetters {
             }
             let channel = self.connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(Forwarder { channel, exchange: self.topology.main().to_owned(), user: self.user().as_str().into() })
+            Ok(Forwarder {
+                channel,
+                exchange: self.topology.main().to_owned(),
+                user: self.user().as_str().into(),
+            })
         };
         self.or_lost(opening).await
     }
@@ -230,10 +270,12 @@ impl DeadLetters {
 }
 
 impl Hold<'_> {
-    /// The next hit, in the order of the queue; none when all that were there at the beginning have been seen.
+    /// The next hit, in the order of the queue; none when all that were there at the beginning have
+    /// been seen.
     ///
     /// # Errors
-    /// When the connection is lost, or the broker does not give what it announced: everything is in its queue then.
+    /// When the connection is lost, or the broker does not give what it announced: everything is in
+    /// its queue then.
     pub async fn next(&mut self) -> Result<Option<Letter>, BrokerError> {
         if self.taken == self.ready {
             return Ok(None);
@@ -245,7 +287,13 @@ impl Hold<'_> {
         let (taken, ready, queue) = (self.taken, self.ready, &self.queue);
         let giving = async {
             let given = tokio::time::timeout(PATIENCE, self.reader.consumer.next()).await;
-            given.map_err(|_| Over(format!("{queue} gave {taken} of its {ready} hits, and then none for {} s", PATIENCE.as_secs())).into())
+            given.map_err(|_| {
+                Over(format!(
+                    "{queue} gave {taken} of its {ready} hits, and then none for {} s",
+                    PATIENCE.as_secs()
+                ))
+                .into()
+            })
         };
         let delivery = self
             .letters
@@ -258,13 +306,14 @@ impl Hold<'_> {
         Ok(Some(Letter { delivery, grave: self.grave, reader: self.full.len() }))
     }
 
-    /// Takes a hit out of its queue for good. Only when everything has been read: a reader that has room again would be given
-    /// what the next one waits for.
+    /// Takes a hit out of its queue for good. Only when everything has been read: a reader that has
+    /// room again would be given what the next one waits for.
     ///
     /// # Errors
     /// When the connection is lost: the hit is still there then.
     pub async fn remove(&mut self, grip: &Grip) -> Result<(), BrokerError> {
-        let acking = async { Ok::<_, BrokerError>(grip.acker.ack(BasicAckOptions::default()).await?) };
+        let acking =
+            async { Ok::<_, BrokerError>(grip.acker.ack(BasicAckOptions::default()).await?) };
         if self.letters.or_lost(acking).await? {
             let reader = self.full.get_mut(grip.reader).unwrap_or(&mut self.reader);
             reader.kept = reader.kept.saturating_sub(1);
@@ -281,8 +330,9 @@ impl Hold<'_> {
         let Self { letters, queue, full, reader, .. } = self;
         let readers: Vec<Reader> = full.into_iter().chain([reader]).collect();
         let closing = async {
-            // Everybody stops first, or the last reader would be given what the first one gives back. And of a busy quorum queue
-            // the broker stashes acks that it has read, and forgets them with their channel: it answers a cancel after all of them.
+            // Everybody stops first, or the last reader would be given what the first one gives
+            // back. And of a busy quorum queue the broker stashes acks that it has
+            // read, and forgets them with their channel: it answers a cancel after all of them.
             for Reader { channel, consumer, .. } in &readers {
                 channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             }
@@ -290,23 +340,27 @@ impl Hold<'_> {
             for Reader { channel, kept, .. } in &readers {
                 channel.close(200, "looked".into()).await?;
                 back += kept;
-                // What a closed channel held is back a moment later: before the next one's, and before anybody else looks.
+                // What a closed channel held is back a moment later: before the next one's, and
+                // before anybody else looks.
                 letters.returned(&queue, back).await?;
             }
             Ok::<(), BrokerError>(())
         };
         let closing = async {
             let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
-            closed.map_err(|_| Over("the broker did not take hits back in time: it does so by itself".to_owned()))?
+            closed.map_err(|_| {
+                Over("the broker did not take hits back in time: it does so by itself".to_owned())
+            })?
         };
         letters.or_lost(closing).await
     }
 }
 
 impl Forwarder {
-    /// Sends a hit as if it came anew: its failures are forgotten, but not when it was first seen, and it bears the mark of the
-    /// replay. `tenant` is who sent it, as far as the broker or a relay has verified; `mended` stands in for its body. It is still in
-    /// its queue, and must be removed once this is confirmed.
+    /// Sends a hit as if it came anew: its failures are forgotten, but not when it was first seen,
+    /// and it bears the mark of the replay. `tenant` is who sent it, as far as the broker or a
+    /// relay has verified; `mended` stands in for its body. It is still in its queue, and must
+    /// be removed once this is confirmed.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -318,10 +372,15 @@ impl Forwarder {
         replay: &str,
     ) -> Result<Confirm, BrokerError> {
         let mut label = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
-        label.extend(letter.header(envelope::FIRST_FAILED_AT).map(|first| (envelope::FIRST_FAILED_AT, first)));
+        label.extend(
+            letter
+                .header(envelope::FIRST_FAILED_AT)
+                .map(|first| (envelope::FIRST_FAILED_AT, first)),
+        );
         label.extend(tenant.map(|tenant| (envelope::TENANT, Header::Text(tenant.to_owned()))));
         let mut properties = properties(&letter.delivery.properties, label);
-        // A relay believes the tenant's name if it was written by one whose name the broker verified.
+        // A relay believes the tenant's name if it was written by one whose name the broker
+        // verified.
         if tenant.is_some() {
             properties = properties.with_user_id(self.user.clone());
         }
@@ -331,7 +390,10 @@ impl Forwarder {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let key = letter.delivery.routing_key.clone();
         let body = mended.unwrap_or(letter.body());
-        let sent = self.channel.basic_publish(self.exchange.as_str().into(), key, options, body, properties).await?;
+        let sent = self
+            .channel
+            .basic_publish(self.exchange.as_str().into(), key, options, body, properties)
+            .await?;
         Ok(Confirm(sent))
     }
 }

@@ -28,21 +28,30 @@ pub enum BrokerError {
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// Nothing to publish to.
-    #[error("exchange {0} does not exist: start a relay, which declares it, or load what `dnma-relay topology` prints")]
+    #[error(
+        "exchange {0} does not exist: start a relay, which declares it, or load what `dnma-relay \
+         topology` prints"
+    )]
     NoExchange(String),
     /// No hits, and nothing to look for.
     #[error(
-        "queue {0} does not exist: start a relay, which declares it, or load what `dnma-relay topology` prints; is QUEUE_PREFIX right?"
+        "queue {0} does not exist: start a relay, which declares it, or load what `dnma-relay \
+         topology` prints; is QUEUE_PREFIX right?"
     )]
     NoQueue(String),
     /// Two that read at once would each see a part.
-    #[error("somebody else reads {0} at this moment: its hits can be looked at by one at a time; try again when they are done")]
+    #[error(
+        "somebody else reads {0} at this moment: its hits can be looked at by one at a time; try \
+         again when they are done"
+    )]
     Busy(String),
     /// Listing counts as a delivery, and the broker drops what was delivered too often.
     #[error(
-        "{queue} was declared without x-delivery-limit={limit}: RabbitMQ 4 drops a hit of it after 20 listings. Nothing was touched. Set the limit by \
-         policy (rabbitmqctl set_policy -p '{vhost}' --apply-to queues --priority 100 dnma-dead '^{pattern}$' '{{\"delivery-limit\":{limit}}}'), see that it \
-         is in force (rabbitmqctl list_queues -p '{vhost}' name policy effective_policy_definition), and add --trust-limit"
+        "{queue} was declared without x-delivery-limit={limit}: RabbitMQ 4 drops a hit of it \
+         after 20 listings. Nothing was touched. Set the limit by policy (rabbitmqctl set_policy \
+         -p '{vhost}' --apply-to queues --priority 100 dnma-dead '^{pattern}$' \
+         '{{\"delivery-limit\":{limit}}}'), see that it is in force (rabbitmqctl list_queues -p \
+         '{vhost}' name policy effective_policy_definition), and add --trust-limit"
     )]
     Unlimited {
         /// The queue.
@@ -56,8 +65,10 @@ pub enum BrokerError {
     },
     /// The same, with a limit of its own, which wins over a policy.
     #[error(
-        "{queue} was declared with another x-delivery-limit than {limit} ({detail}): the broker drops a hit of it after so many listings, and no policy \
-         can raise that. Nothing was touched. Start a relay with another QUEUE_PREFIX, and move the hits to its queue with a shovel"
+        "{queue} was declared with another x-delivery-limit than {limit} ({detail}): the broker \
+         drops a hit of it after so many listings, and no policy can raise that. Nothing was \
+         touched. Start a relay with another QUEUE_PREFIX, and move the hits to its queue with a \
+         shovel"
     )]
     Limited {
         /// The queue.
@@ -69,8 +80,9 @@ pub enum BrokerError {
     },
     /// The broker does not tell arguments to those who may not declare.
     #[error(
-        "whether {queue} has a delivery limit cannot be asked ({reason}). Nothing was touched. A queue without x-delivery-limit={limit} loses hits by \
-         being listed: see `rabbitmqctl list_queues name arguments`, and add --trust-limit where it is there"
+        "whether {queue} has a delivery limit cannot be asked ({reason}). Nothing was touched. A \
+         queue without x-delivery-limit={limit} loses hits by being listed: see `rabbitmqctl \
+         list_queues name arguments`, and add --trust-limit where it is there"
     )]
     LimitUnknown {
         /// The queue.

@@ -7,8 +7,9 @@ use crate::service::config::Broker;
 use crate::service::lost::Over;
 use crate::service::topology::Topology;
 
-/// The shards, as somebody sees them who makes room for the hits of now. It has a connection of its own: a question for a
-/// queue that is not there closes a channel, and must not disturb those who hold hits.
+/// The shards, as somebody sees them who makes room for the hits of now. It has a connection of its
+/// own: a question for a queue that is not there closes a channel, and must not disturb those who
+/// hold hits.
 #[derive(Debug)]
 pub struct Living {
     connection: Connection,
@@ -22,7 +23,9 @@ impl Living {
     /// # Errors
     /// [`BrokerError`].
     pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
-        let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay dead, looking", None).await?;
+        let (connection, _) =
+            connect_any(&settings.urls, &tls(settings).await?, "dnma-relay dead, looking", None)
+                .await?;
         let topology = Topology::new(settings);
         let mut shards = Vec::new();
         for name in (0..u16::MAX).map(|index| topology.shard(index)) {
@@ -41,8 +44,11 @@ impl Living {
     pub async fn waiting(&self) -> Result<(u64, bool), BrokerError> {
         let (mut hits, mut is_read) = (0, false);
         for name in &self.shards {
-            let asked = tokio::time::timeout(CLOSE_TIMEOUT, self.topology.depth(&self.connection, name)).await;
-            let depth = asked.map_err(|_| Over("the broker did not tell how many hits wait".to_owned()))??;
+            let asked =
+                tokio::time::timeout(CLOSE_TIMEOUT, self.topology.depth(&self.connection, name))
+                    .await;
+            let depth = asked
+                .map_err(|_| Over("the broker did not tell how many hits wait".to_owned()))??;
             hits += depth.map_or(0, |depth| u64::from(depth.ready));
             is_read |= depth.is_some_and(|depth| depth.consumers > 0);
         }

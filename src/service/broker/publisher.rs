@@ -29,13 +29,19 @@ impl Publisher {
     pub async fn open(settings: &Broker, user: Option<&str>) -> Result<Self, BrokerError> {
         // A second installation in one process is refused, and the first one serves both.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let (connection, _) = connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish", None).await?;
+        let (connection, _) =
+            connect_any(&settings.urls, &tls(settings).await?, "dnma-relay publish", None).await?;
         if !Topology::new(settings).is_there(&connection).await? {
             return Err(BrokerError::NoExchange(settings.prefix.clone()));
         }
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, exchange: settings.prefix.clone(), user: user.map(str::to_owned) })
+        Ok(Self {
+            connection,
+            channel,
+            exchange: settings.prefix.clone(),
+            user: user.map(str::to_owned),
+        })
     }
 
     /// The AMQP user.
@@ -47,8 +53,14 @@ impl Publisher {
     ///
     /// # Errors
     /// When the connection is lost, or the exchange does not exist.
-    pub async fn publish(&self, body: &[u8], visitor: &str, content_type: Option<&str>) -> Result<Confirm, BrokerError> {
-        // AMQP's limit; a uid of 200 accented characters is longer. Any stable part of it keeps a visitor in one shard.
+    pub async fn publish(
+        &self,
+        body: &[u8],
+        visitor: &str,
+        content_type: Option<&str>,
+    ) -> Result<Confirm, BrokerError> {
+        // AMQP's limit; a uid of 200 accented characters is longer. Any stable part of it keeps a
+        // visitor in one shard.
         let key: String = visitor
             .chars()
             .scan(0, |bytes, c| {
@@ -64,7 +76,10 @@ impl Publisher {
         if let Some(user) = &self.user {
             properties = properties.with_user_id(user.as_str().into());
         }
-        let sent = self.channel.basic_publish(self.exchange.as_str().into(), key.into(), options, body, properties).await;
+        let sent = self
+            .channel
+            .basic_publish(self.exchange.as_str().into(), key.into(), options, body, properties)
+            .await;
         Ok(Confirm(sent?))
     }
 
@@ -81,7 +96,8 @@ pub enum Verdict {
     Taken,
     /// A queue refused it.
     Refused,
-    /// No queue is there for it. The client library may pin this on another publish of the same moment.
+    /// No queue is there for it. The client library may pin this on another publish of the same
+    /// moment.
     Returned,
 }
 
@@ -100,7 +116,8 @@ impl Confirm {
     /// When the connection is lost: nobody knows then.
     pub async fn verdict(self) -> Result<Verdict, BrokerError> {
         let confirmed = tokio::time::timeout(SET_UP_TIMEOUT, self.0).await;
-        let confirmation = confirmed.map_err(|_| Over("no confirm: is the broker blocked by an alarm?".to_owned()))??;
+        let confirmation = confirmed
+            .map_err(|_| Over("no confirm: is the broker blocked by an alarm?".to_owned()))??;
         Ok(match confirmation {
             Confirmation::Ack(None) => Verdict::Taken,
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Verdict::Returned,

@@ -50,17 +50,24 @@ pub const VARIABLES: &[Variable] = &[
 /// Letters that two names may differ by. More, and names of others would be taken for ours.
 const NEAR: usize = 1;
 
-/// The variable that this name of none probably means: written with other underscores, or with one letter wrong.
+/// The variable that this name of none probably means: written with other underscores, or with one
+/// letter wrong.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
     // Variables are read in either case.
     let upper = name.to_ascii_uppercase();
-    let is_ours = |variable: &Variable| upper == variable.name || variable.secret && upper.strip_suffix("_FILE") == Some(variable.name);
+    let is_ours = |variable: &Variable| {
+        upper == variable.name
+            || variable.secret && upper.strip_suffix("_FILE") == Some(variable.name)
+    };
     if VARIABLES.iter().any(is_ours) {
         return None;
     }
     let letters = |name: &str| name.replace('_', "");
     let given = letters(&upper);
-    VARIABLES.iter().map(|variable| variable.name).find(|ours| strsim::osa_distance(&given, &letters(ours)) <= NEAR)
+    VARIABLES
+        .iter()
+        .map(|variable| variable.name)
+        .find(|ours| strsim::osa_distance(&given, &letters(ours)) <= NEAR)
 }
 
 #[cfg(test)]

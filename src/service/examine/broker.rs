@@ -12,17 +12,22 @@ pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
     let tls = match tls(settings).await {
         Ok(tls) => tls,
         Err(error) => {
-            return vec![Finding::wrong("broker", error.to_string(), "see AMQP_CA_FILE, AMQP_CLIENT_CERT_FILE, AMQP_CLIENT_KEY_FILE")];
+            return vec![Finding::wrong(
+                "broker",
+                error.to_string(),
+                "see AMQP_CA_FILE, AMQP_CLIENT_CERT_FILE, AMQP_CLIENT_KEY_FILE",
+            )];
         }
     };
-    let (connection, shown) = match connect_any(&settings.urls, &tls, "dnma-relay check", None).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            let remedy =
-                "see AMQP_URL: host, port, user, password and virtual host; and that nothing between here and there blocks the port";
-            return vec![Finding::wrong("broker", error.to_string(), remedy)];
-        }
-    };
+    let (connection, shown) =
+        match connect_any(&settings.urls, &tls, "dnma-relay check", None).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let remedy = "see AMQP_URL: host, port, user, password and virtual host; and that \
+                              nothing between here and there blocks the port";
+                return vec![Finding::wrong("broker", error.to_string(), remedy)];
+            }
+        };
     let mut findings = vec![Finding::fine("broker", format!("RabbitMQ answers at {shown}"))];
     if let Some(url) = settings.urls.iter().find(|url| url.to_string() == shown) {
         findings.extend(version::examine(url, &tls).await);
@@ -44,7 +49,12 @@ pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
 }
 
 /// Whether everything is there.
-async fn compare(topology: &Topology, connection: &Connection, mode: Mode, findings: &mut Vec<Finding>) -> bool {
+async fn compare(
+    topology: &Topology,
+    connection: &Connection,
+    mode: Mode,
+    findings: &mut Vec<Finding>,
+) -> bool {
     let differences = match topology.compare(connection, mode).await {
         Ok(differences) => differences,
         Err(error) => {
@@ -53,13 +63,23 @@ async fn compare(topology: &Topology, connection: &Connection, mode: Mode, findi
         }
     };
     for error in &differences.wrong {
-        findings.push(Finding::wrong("topology", error.to_string(), "a relay would not start with this"));
+        findings.push(Finding::wrong(
+            "topology",
+            error.to_string(),
+            "a relay would not start with this",
+        ));
     }
     if !differences.missing.is_empty() {
         let text = format!("not there yet: {}", differences.missing.join(", "));
         findings.push(match mode {
-            Mode::Declare => Finding::note("topology", text, "a relay declares them when it starts"),
-            Mode::Verify => Finding::wrong("topology", text, "load what `dnma-relay topology` prints, or set TOPOLOGY=declare"),
+            Mode::Declare => {
+                Finding::note("topology", text, "a relay declares them when it starts")
+            }
+            Mode::Verify => Finding::wrong(
+                "topology",
+                text,
+                "load what `dnma-relay topology` prints, or set TOPOLOGY=declare",
+            ),
         });
     }
     if differences.wrong.is_empty() && differences.missing.is_empty() {
@@ -80,7 +100,17 @@ async fn may_write(topology: &Topology, connection: &Connection) -> Finding {
             let channel = connection.create_channel().await?;
             channel.tx_select().await?;
             let options = BasicPublishOptions::default();
-            drop(channel.basic_publish(exchange.as_str().into(), "check".into(), options, b"", BasicProperties::default()).await?);
+            drop(
+                channel
+                    .basic_publish(
+                        exchange.as_str().into(),
+                        "check".into(),
+                        options,
+                        b"",
+                        BasicProperties::default(),
+                    )
+                    .await?,
+            );
             channel.tx_rollback().await?;
             channel.close(200, "done".into()).await
         };
@@ -89,24 +119,44 @@ async fn may_write(topology: &Topology, connection: &Connection) -> Finding {
         }
     }
     if refused.is_empty() {
-        return Finding::fine("rights.write", "may publish to the exchanges of the dead-letter queues");
+        return Finding::fine(
+            "rights.write",
+            "may publish to the exchanges of the dead-letter queues",
+        );
     }
     let text = format!("may not publish to {}", refused.join(", "));
-    Finding::wrong("rights.write", text, "grant the relay's user the write permission on these exchanges: hits could not change queues")
+    Finding::wrong(
+        "rights.write",
+        text,
+        "grant the relay's user the write permission on these exchanges: hits could not change \
+         queues",
+    )
 }
 
 /// Takes a message of each dead-letter queue that nobody consumes, and gives it back.
 async fn may_read(topology: &Topology, connection: &Connection, mode: Mode) -> Finding {
     let mut refused = Vec::new();
     for queue in [topology.parked(), topology.rejected()] {
-        // To take and give back counts as a delivery, and nobody here knows the limit of a queue of others' making.
-        if mode == Mode::Verify && !matches!(topology.depth(connection, &queue).await, Ok(Some(depth)) if depth.ready == 0) {
-            return Finding::note("rights.read", "not tried: the queues hold hits", "see the permissions of the relay's user");
+        // To take and give back counts as a delivery, and nobody here knows the limit of a queue of
+        // others' making.
+        if mode == Mode::Verify
+            && !matches!(topology.depth(connection, &queue).await, Ok(Some(depth)) if depth.ready == 0)
+        {
+            return Finding::note(
+                "rights.read",
+                "not tried: the queues hold hits",
+                "see the permissions of the relay's user",
+            );
         }
         let tried = async {
             let channel = connection.create_channel().await?;
-            if let Some(got) = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await? {
-                got.delivery.acker.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+            if let Some(got) =
+                channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await?
+            {
+                got.delivery
+                    .acker
+                    .nack(BasicNackOptions { requeue: true, ..Default::default() })
+                    .await?;
             }
             channel.close(200, "done".into()).await
         };
@@ -115,8 +165,15 @@ async fn may_read(topology: &Topology, connection: &Connection, mode: Mode) -> F
         }
     }
     if refused.is_empty() {
-        return Finding::fine("rights.read", "may read the queues of hits that were parked or rejected");
+        return Finding::fine(
+            "rights.read",
+            "may read the queues of hits that were parked or rejected",
+        );
     }
     let text = format!("may not read {}", refused.join(", "));
-    Finding::note("rights.read", text, "a relay does not need to; whoever looks into these queues does")
+    Finding::note(
+        "rights.read",
+        text,
+        "a relay does not need to; whoever looks into these queues does",
+    )
 }

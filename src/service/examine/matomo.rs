@@ -20,13 +20,19 @@ pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -
     let patience = settings.timeout.min(Duration::from_secs(20));
     let matomo = match Matomo::new(&config::Matomo { timeout: patience, ..settings.clone() }) {
         Ok(matomo) => matomo,
-        Err(error) => return vec![Finding::wrong("matomo", format!("{error:#}"), "see SSL_CERT_FILE")],
+        Err(error) => {
+            return vec![Finding::wrong("matomo", format!("{error:#}"), "see SSL_CERT_FILE")];
+        }
     };
     let greeting = match matomo.greet().await {
         Ok(greeting) => greeting,
         Err(reason) => {
             let text = format!("{} cannot be reached: {reason}", settings.url);
-            return vec![Finding::wrong("matomo", text, "see MATOMO_URL, HTTPS_PROXY and, for certificates, SSL_CERT_FILE")];
+            return vec![Finding::wrong(
+                "matomo",
+                text,
+                "see MATOMO_URL, HTTPS_PROXY and, for certificates, SSL_CERT_FILE",
+            )];
         }
     };
     let mut findings = vec![identity(settings, &greeting)];
@@ -37,13 +43,18 @@ pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -
     let refused = send(&matomo, settings.api, &hit("0", Timestamp::now()), false).await;
     findings.push(judgement(&refused, settings.api));
     match test_site {
-        None => findings.push(Finding::note("matomo.stores", "not tried", "--send-test-hit SITE stores a hit for a site made for tests")),
+        None => findings.push(Finding::note(
+            "matomo.stores",
+            "not tried",
+            "--send-test-hit SITE stores a hit for a site made for tests",
+        )),
         Some(site) => {
             let site = site.to_string();
             let stored = send(&matomo, settings.api, &hit(&site, Timestamp::now()), false).await;
             findings.push(storing(&stored, &refused, &site));
             if settings.token.is_some() && matches!(stored, Reading::Stored { queued: false }) {
-                let a_day_ago = Timestamp::now() - jiff::SignedDuration::from_secs(NEEDS_TOKEN_AFTER + 3_600);
+                let a_day_ago =
+                    Timestamp::now() - jiff::SignedDuration::from_secs(NEEDS_TOKEN_AFTER + 3_600);
                 let old = send(&matomo, settings.api, &hit(&site, a_day_ago), true).await;
                 findings.push(token(&old));
             }
@@ -63,7 +74,9 @@ fn identity(settings: &config::Matomo, greeting: &Greeting) -> Finding {
                 "set MATOMO_URL to the address that answers itself: a redirect loses the hits",
             )
         }
-        Greeting { is_matomo: true, .. } => Finding::fine("matomo", format!("Matomo answers at {url}")),
+        Greeting { is_matomo: true, .. } => {
+            Finding::fine("matomo", format!("Matomo answers at {url}"))
+        }
         Greeting { status, .. } => Finding::wrong(
             "matomo",
             format!("{url} answers HTTP {status}, but not as Matomo does"),
@@ -74,14 +87,21 @@ fn identity(settings: &config::Matomo, greeting: &Greeting) -> Finding {
 
 fn clock(greeting: &Greeting) -> Option<Finding> {
     let skew = greeting.ahead_of_us?;
-    let text = format!("Matomo's clock is {} s {} ours", skew.abs(), if skew < 0 { "behind" } else { "ahead of" });
+    let text = format!(
+        "Matomo's clock is {} s {} ours",
+        skew.abs(),
+        if skew < 0 { "behind" } else { "ahead of" }
+    );
     Some(match skew {
         _ if skew < -MOST_SKEW => Finding::note(
             "matomo.clock",
             text,
-            "hits of the last seconds lie in Matomo's future, and it replaces their time: synchronise both clocks (NTP)",
+            "hits of the last seconds lie in Matomo's future, and it replaces their time: \
+             synchronise both clocks (NTP)",
         ),
-        _ if skew > MOST_SKEW => Finding::note("matomo.clock", text, "synchronise both clocks (NTP)"),
+        _ if skew > MOST_SKEW => {
+            Finding::note("matomo.clock", text, "synchronise both clocks (NTP)")
+        }
         _ => Finding::fine("matomo.clock", "Matomo's clock agrees with ours"),
     })
 }
@@ -90,12 +110,18 @@ fn clock(greeting: &Greeting) -> Option<Finding> {
 fn judgement(refused: &Reading, api: Api) -> Finding {
     let subject = "matomo.judges";
     match refused {
-        Reading::Refused { .. } => Finding::fine(subject, "a hit for a site that does not exist is refused"),
-        Reading::Suspect(_) if api == Api::Single => Finding::fine(subject, "a hit for a site that does not exist is refused"),
+        Reading::Refused { .. } => {
+            Finding::fine(subject, "a hit for a site that does not exist is refused")
+        }
+        Reading::Suspect(_) if api == Api::Single => {
+            Finding::fine(subject, "a hit for a site that does not exist is refused")
+        }
         Reading::Stored { queued: true } => Finding::note(
             subject,
-            "the QueuedTracking plugin answers: it takes everything, and what becomes of it nobody is told",
-            "hits count as delivered{how=\"queued\"}; watch the plugin's queue and its worker in Matomo",
+            "the QueuedTracking plugin answers: it takes everything, and what becomes of it \
+             nobody is told",
+            "hits count as delivered{how=\"queued\"}; watch the plugin's queue and its worker in \
+             Matomo",
         ),
         Reading::Stored { queued: false } => Finding::wrong(
             subject,
@@ -114,13 +140,19 @@ fn storing(stored: &Reading, refused: &Reading, site: &str) -> Finding {
             "a valid and an invalid hit get the same answer",
             "something between here and Matomo swallows hits: ask who runs the gateway",
         ),
-        (Reading::Stored { queued: false }, _) => Finding::fine(subject, format!("a hit for site {site} is stored")),
-        (Reading::Stored { queued: true }, _) => {
-            Finding::note(subject, format!("a hit for site {site} is queued"), "see in Matomo whether it arrives")
+        (Reading::Stored { queued: false }, _) => {
+            Finding::fine(subject, format!("a hit for site {site} is stored"))
         }
-        (Reading::Refused { .. }, _) => {
-            Finding::wrong(subject, format!("a hit for site {site} is refused"), "does this site exist in Matomo?")
-        }
+        (Reading::Stored { queued: true }, _) => Finding::note(
+            subject,
+            format!("a hit for site {site} is queued"),
+            "see in Matomo whether it arrives",
+        ),
+        (Reading::Refused { .. }, _) => Finding::wrong(
+            subject,
+            format!("a hit for site {site} is refused"),
+            "does this site exist in Matomo?",
+        ),
         (other, _) => failed(subject, other),
     }
 }
@@ -128,18 +160,24 @@ fn storing(stored: &Reading, refused: &Reading, site: &str) -> Finding {
 fn token(old: &Reading) -> Finding {
     let subject = "matomo.token";
     match old {
-        Reading::Stored { .. } => Finding::fine(subject, "MATOMO_TOKEN_AUTH is good: a hit of yesterday is stored"),
+        Reading::Stored { .. } => {
+            Finding::fine(subject, "MATOMO_TOKEN_AUTH is good: a hit of yesterday is stored")
+        }
         _ => Finding::wrong(
             subject,
             "MATOMO_TOKEN_AUTH is not good: a hit of yesterday is refused",
-            "it needs write access to the site, and must not be one \"for secure requests only\" (Matomo 5.2 refuses those in bulk requests)",
+            "it needs write access to the site, and must not be one \"for secure requests only\" \
+             (Matomo 5.2 refuses those in bulk requests)",
         ),
     }
 }
 
 fn failed(subject: &'static str, reading: &Reading) -> Finding {
     let failure = reading.failure();
-    let status = failure.and_then(|failure| failure.status).map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    let status = failure
+        .and_then(|failure| failure.status)
+        .map(|status| format!(" (HTTP {status})"))
+        .unwrap_or_default();
     let reason = failure.map_or("unknown", |failure| failure.reason.code());
     Finding::wrong(
         subject,
@@ -161,7 +199,11 @@ async fn send(matomo: &Matomo, api: Api, hit: &Value, with_token: bool) -> Readi
         // Complete but for `rand`, which the client adds.
         Api::Bulk => hit.to_string().trim_end_matches('}').to_owned(),
         Api::Single => {
-            let pairs = hit.as_object().into_iter().flatten().filter_map(|(name, value)| Some((name, value.as_str()?)));
+            let pairs = hit
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, value)| Some((name, value.as_str()?)));
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
         }
     };

@@ -1,5 +1,6 @@
-//! Which RabbitMQ answers. It says so in the first frame of every connection, which the client library keeps to itself: so this
-//! reads that frame on a connection of its own, and hangs up before signing in.
+//! Which RabbitMQ answers. It says so in the first frame of every connection, which the client
+//! library keeps to itself: so this reads that frame on a connection of its own, and hangs up
+//! before signing in.
 
 use std::io;
 use std::time::Duration;
@@ -50,7 +51,9 @@ async fn ask(url: &BrokerUrl, tls: &OwnedTLSConfig) -> io::Result<FieldTable> {
     let mut payload = Vec::new();
     stream.take(size.into()).read_to_end(&mut payload).await?;
     match parse_class(payload.as_slice()) {
-        Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => Ok(start.server_properties),
+        Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => {
+            Ok(start.server_properties)
+        }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
@@ -66,9 +69,12 @@ fn judge(product: &str, version: &str) -> Finding {
         return Finding::note(SUBJECT, text, "the relay is tested with RabbitMQ");
     }
     match at {
-        (0..=2, ..) | (3, 0..=9, _) => {
-            Finding::wrong(SUBJECT, text, "the relay needs RabbitMQ 3.10 or later: retry queues hand on at least once only from there on")
-        }
+        (0..=2, ..) | (3, 0..=9, _) => Finding::wrong(
+            SUBJECT,
+            text,
+            "the relay needs RabbitMQ 3.10 or later: retry queues hand on at least once only from \
+             there on",
+        ),
         (3, ..) => Finding::note(
             SUBJECT,
             format!("{text}: a worker that joins later is a hot standby until another leaves"),
@@ -76,7 +82,10 @@ fn judge(product: &str, version: &str) -> Finding {
         ),
         (4, 3, ..=5) => Finding::note(
             SUBJECT,
-            format!("{text}: a shard can stand still after the broker's consumer timeout (rabbitmq-server#17317)"),
+            format!(
+                "{text}: a shard can stand still after the broker's consumer timeout \
+                 (rabbitmq-server#17317)"
+            ),
             "RabbitMQ 4.3.6 mends it",
         ),
         _ => Finding::fine(SUBJECT, text),

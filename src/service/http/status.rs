@@ -1,4 +1,5 @@
-//! The status page `/`, the same as `/status.json`, and what the page is made with. Read only, and nothing from elsewhere.
+//! The status page `/`, the same as `/status.json`, and what the page is made with. Read only, and
+//! nothing from elsewhere.
 
 use std::sync::Arc;
 
@@ -12,31 +13,51 @@ use crate::domain::rule::Language;
 use crate::service::status::{Lookout, page};
 
 /// Own files only, no frame around it, and no form.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
-                      form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src \
+                      'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The routes; any method but GET and HEAD is refused.
 pub(super) fn routes(lookout: Arc<Lookout>) -> Router {
     Router::new()
         .route("/", get(show))
         .route("/status.json", get(json))
-        .route("/status.css", get(async || guarded("text/css; charset=utf-8", page::STYLE.to_owned())))
-        .route("/status.js", get(async || guarded("text/javascript; charset=utf-8", page::SCRIPT.to_owned())))
+        .route(
+            "/status.css",
+            get(async || guarded("text/css; charset=utf-8", page::STYLE.to_owned())),
+        )
+        .route(
+            "/status.js",
+            get(async || guarded("text/javascript; charset=utf-8", page::SCRIPT.to_owned())),
+        )
         .with_state(lookout)
 }
 
-async fn show(State(lookout): State<Arc<Lookout>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn show(
+    State(lookout): State<Arc<Lookout>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let language = language(query.as_deref(), &headers);
     match page::render(&lookout.status(language), language) {
         Ok(page) => guarded("text/html; charset=utf-8", page),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be written: {error}\n")).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be written: {error}\n"))
+                .into_response()
+        }
     }
 }
 
-async fn json(State(lookout): State<Arc<Lookout>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn json(
+    State(lookout): State<Arc<Lookout>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     match serde_json::to_string_pretty(&lookout.status(language(query.as_deref(), &headers))) {
         Ok(text) => guarded("application/json", text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the status cannot be written: {error}\n")).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the status cannot be written: {error}\n"))
+                .into_response()
+        }
     }
 }
 
@@ -54,8 +75,10 @@ fn guarded(content_type: &'static str, body: String) -> Response {
 
 /// What the address asks for (`?lang=fr`), or what the reader likes best.
 fn language(query: Option<&str>, headers: &HeaderMap) -> Language {
-    let asked = query.unwrap_or_default().split('&').find_map(|pair| named(pair.strip_prefix("lang=")?));
-    let liked = || headers.get(header::ACCEPT_LANGUAGE).and_then(|value| liked(value.to_str().ok()?));
+    let asked =
+        query.unwrap_or_default().split('&').find_map(|pair| named(pair.strip_prefix("lang=")?));
+    let liked =
+        || headers.get(header::ACCEPT_LANGUAGE).and_then(|value| liked(value.to_str().ok()?));
     asked.or_else(liked).unwrap_or_default()
 }
 
@@ -64,8 +87,11 @@ fn liked(accepted: &str) -> Option<Language> {
     let mut best: Option<(f32, Language)> = None;
     for range in accepted.split(',') {
         let (name, weight) = range.split_once(';').unwrap_or((range, ""));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()).unwrap_or(1.0);
-        if let Some(language) = named(name.trim()).filter(|_| weight > best.map_or(0.0, |(weight, _)| weight)) {
+        let weight =
+            weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()).unwrap_or(1.0);
+        if let Some(language) =
+            named(name.trim()).filter(|_| weight > best.map_or(0.0, |(weight, _)| weight))
+        {
             best = Some((weight, language));
         }
     }

@@ -1,4 +1,5 @@
-//! Files → the rules of one moment: plan, reference lists, tenants; or which file is wrong, and why.
+//! Files → the rules of one moment: plan, reference lists, tenants; or which file is wrong, and
+//! why.
 
 use std::fs;
 use std::io::Read;
@@ -45,7 +46,8 @@ pub enum RulesError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// A file of that name would be ignored in silence, and its list be taken for one that is not loaded.
+    /// A file of that name would be ignored in silence, and its list be taken for one that is not
+    /// loaded.
     #[error("{path} is the file of no list; the lists are {lists}", path = path.display())]
     NoSuchList {
         /// The file.
@@ -82,7 +84,8 @@ pub enum RulesError {
     BuiltIn(#[from] PlanError),
 }
 
-/// What a file looked like: its name, time of change in nanoseconds, length and number. Another stamp is another version.
+/// What a file looked like: its name, time of change in nanoseconds, length and number. Another
+/// stamp is another version.
 pub(super) type Stamp = Vec<(PathBuf, i128, u64, u64)>;
 
 impl Source {
@@ -105,19 +108,28 @@ impl Source {
         let own = files.iter().find(|path| path.ends_with(PLAN_FILE));
         let mut plan = match own {
             Some(path) => {
-                let text =
-                    String::from_utf8(bounded(path)?).map_err(|_| RulesError::List { path: path.clone(), error: ListError::NotUtf8 })?;
-                Plan::parse(&text).map_err(|error| RulesError::Plan { path: path.clone(), error })?
+                let text = String::from_utf8(bounded(path)?).map_err(|_| RulesError::List {
+                    path: path.clone(),
+                    error: ListError::NotUtf8,
+                })?;
+                Plan::parse(&text)
+                    .map_err(|error| RulesError::Plan { path: path.clone(), error })?
             }
             None => Plan::built_in()?,
         };
         for path in files.iter().filter(|path| Some(*path) != own) {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             if plan.list(&name).is_none() {
-                let lists = plan.lists().iter().map(|list| list.name.as_str()).collect::<Vec<_>>().join(", ");
+                let lists = plan
+                    .lists()
+                    .iter()
+                    .map(|list| list.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 return Err(RulesError::NoSuchList { path: path.clone(), lists });
             }
-            let values = list::parse(&bounded(path)?).map_err(|error| RulesError::List { path: path.clone(), error })?;
+            let values = list::parse(&bounded(path)?)
+                .map_err(|error| RulesError::List { path: path.clone(), error })?;
             plan.load(&name, values)?;
         }
         Ok(plan)
@@ -126,20 +138,27 @@ impl Source {
     fn tenants(&self, plan: &Plan) -> Result<Option<Tenants>, RulesError> {
         let Some(path) = &self.tenants else { return Ok(None) };
         let text = bounded(path)?;
-        let text = String::from_utf8(text).map_err(|_| RulesError::List { path: path.clone(), error: ListError::NotUtf8 })?;
+        let text = String::from_utf8(text)
+            .map_err(|_| RulesError::List { path: path.clone(), error: ListError::NotUtf8 })?;
         let tenants = Tenants::parse(&text, plan, &self.own_users);
         tenants.map(Some).map_err(|error| RulesError::Tenants { path: path.clone(), error })
     }
 
-    /// The `.txt` and `.toml` files of the directory; a mounted ConfigMap has others, which begin with a dot.
+    /// The `.txt` and `.toml` files of the directory; a mounted ConfigMap has others, which begin
+    /// with a dot.
     fn list_files(&self) -> Result<Vec<PathBuf>, RulesError> {
         let Some(directory) = &self.lists else { return Ok(Vec::new()) };
         let unreadable = |error| RulesError::Unreadable { path: directory.clone(), error };
         let mut files = Vec::new();
         for entry in fs::read_dir(directory).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-            if !hidden && path.extension().is_some_and(|extension| extension == "txt" || extension == "toml") {
+            let hidden =
+                path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            if !hidden
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "txt" || extension == "toml")
+            {
                 files.push(path);
             }
         }
@@ -151,7 +170,12 @@ impl Source {
     pub(super) fn stamp(&self) -> Stamp {
         let files = self.list_files().unwrap_or_default().into_iter().chain(self.tenants.clone());
         let look = |path: PathBuf| match fs::metadata(&path) {
-            Ok(file) => (path, i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec()), file.len(), file.ino()),
+            Ok(file) => (
+                path,
+                i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec()),
+                file.len(),
+                file.ino(),
+            ),
             Err(_) => (path, -1, 0, 0),
         };
         files.map(look).collect()
@@ -171,7 +195,8 @@ fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
 }
 
 impl Book {
-    /// The value of a field, if it is one of the field's list: what an account may be named after, and a metric labelled with.
+    /// The value of a field, if it is one of the field's list: what an account may be named after,
+    /// and a metric labelled with.
     pub fn listed<'v>(&self, place: Place, value: Option<&'v str>) -> Option<&'v str> {
         let field = self.plan.place(place).and_then(|index| self.plan.fields().get(index))?;
         let list = self.plan.list_of(field)?;
@@ -191,7 +216,8 @@ mod tests {
     #[test]
     fn files_are_lists_and_a_misspelt_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        let write =
+            |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         let source = Source { lists: Some(folder.path().to_owned()), ..Source::default() };
         write("outils.txt", "PRONOTE\n");
         write("types.txt", "NATIF\nTIERS\nAUTRE\n");
@@ -209,7 +235,8 @@ mod tests {
     #[test]
     fn a_plan_among_the_lists_takes_the_place_of_the_built_in_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        let text = include_str!("../../domain/plan/rfti-2.01.toml").replace("version = \"2.01\"", "version = \"2.02\"");
+        let text = include_str!("../../domain/plan/rfti-2.01.toml")
+            .replace("version = \"2.01\"", "version = \"2.02\"");
         fs::write(folder.path().join(PLAN_FILE), text).expect("written");
         let source = Source { lists: Some(folder.path().to_owned()), ..Source::default() };
         assert_eq!(source.read().expect("reads").plan.version, "2.02");

@@ -1,16 +1,20 @@
-//! Acks: one for all hits of a shard up to a place (`multiple`) where everything before it is settled, and one by one for those
-//! that would wait for long.
+//! Acks: one for all hits of a shard up to a place (`multiple`) where everything before it is
+//! settled, and one by one for those that would wait for long.
 //!
-//! Each ack costs the broker more than a hit in it, and what one makes room for is delivered together. So a settled hit waits: a
-//! little for those behind it, and longer for one before it that is still with Matomo.
+//! Each ack costs the broker more than a hit in it, and what one makes room for is delivered
+//! together. So a settled hit waits: a little for those behind it, and longer for one before it
+//! that is still with Matomo.
 //!
 //! No ack may cover a hit that is not settled, whatever happens at the same time, because
-//! - a delivery tag is an entry of [`Unacked`] from before anybody can settle it until its ack is sent; all tags of a channel
-//!   come from one consumer, in growing order, so what is not an entry and lower than one has its ack;
-//! - an entry is marked as settled only after Matomo, or the next queue, has the hit. A hit that is given back, or dropped by a
-//!   task that failed, is never marked: it stays, and nothing beyond it is acked but one by one;
-//! - lanes only mark. One task, [`Acks::write`], takes entries out and sends, and takes a tag out once: neither can two acks of
-//!   a channel overtake each other, nor does one name a tag that is gone, for which the broker would close the channel.
+//! - a delivery tag is an entry of [`Unacked`] from before anybody can settle it until its ack is
+//!   sent; all tags of a channel come from one consumer, in growing order, so what is not an entry
+//!   and lower than one has its ack;
+//! - an entry is marked as settled only after Matomo, or the next queue, has the hit. A hit that is
+//!   given back, or dropped by a task that failed, is never marked: it stays, and nothing beyond it
+//!   is acked but one by one;
+//! - lanes only mark. One task, [`Acks::write`], takes entries out and sends, and takes a tag out
+//!   once: neither can two acks of a channel overtake each other, nor does one name a tag that is
+//!   gone, for which the broker would close the channel.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +33,8 @@ use crate::service::lost::Lost;
 /// A settled hit waits no longer than this for those behind it.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// One in so many of a shard's prefetch is acked together without waiting; and when no more of it than that is still in the
-/// lanes, nothing waits either: the lanes must not run dry.
+/// One in so many of a shard's prefetch is acked together without waiting; and when no more of it
+/// than that is still in the lanes, nothing waits either: the lanes must not run dry.
 const SHARE: usize = 8;
 
 /// A settled hit waits no longer than this for an earlier one. It would be repeated after a crash.
@@ -118,12 +122,14 @@ impl Acks {
         let mut acks = Vec::new();
         for window in &self.windows {
             let due = window.unacked().due(Instant::now(), all);
-            // Before the ack is sent, so that there is no moment in which it can be lost and the hit not known.
+            // Before the ack is sent, so that there is no moment in which it can be lost and the
+            // hit not known.
             self.office.stored.remember(due.stored);
             let ack = |(tag, multiple)| window.channel.basic_ack(tag, BasicAckOptions { multiple });
             acks.extend(due.acks.into_iter().map(ack));
         }
-        // An ack fails only with its channel; then the hit comes back, and `Stored` or the next queue knows it.
+        // An ack fails only with its channel; then the hit comes back, and `Stored` or the next
+        // queue knows it.
         let sent = lost.or(join_all(acks)).await;
         if !sent.is_ok_and(|sent| sent.iter().all(Result::is_ok)) {
             tracing::debug!("an ack was lost with its channel");
@@ -155,23 +161,35 @@ impl Window {
 impl Unacked {
     fn new(prefetch: usize) -> Self {
         let enough = (prefetch / SHARE).max(1);
-        Self { hits: VecDeque::new(), enough, crowd: prefetch.saturating_sub(enough).max(1), waiting: 0, since: None }
+        Self {
+            hits: VecDeque::new(),
+            enough,
+            crowd: prefetch.saturating_sub(enough).max(1),
+            waiting: 0,
+            since: None,
+        }
     }
 
     fn settle(&mut self, tag: u64, identity: Option<u64>, now: Instant) {
         let place = self.hits.binary_search_by_key(&tag, |(tag, _)| *tag);
-        if let Some((_, state @ State::Held)) = place.ok().and_then(|place| self.hits.get_mut(place)) {
+        if let Some((_, state @ State::Held)) =
+            place.ok().and_then(|place| self.hits.get_mut(place))
+        {
             *state = State::Settled(now, identity);
             self.waiting += 1;
             self.since.get_or_insert(now);
         }
     }
 
-    /// Takes out what can be acked, once it is much or has waited for long: up to the first hit that is not settled, and those
-    /// beyond it. With `all`, nothing waits.
+    /// Takes out what can be acked, once it is much or has waited for long: up to the first hit
+    /// that is not settled, and those beyond it. With `all`, nothing waits.
     fn due(&mut self, now: Instant, all: bool) -> Due {
         let mut due = Due::default();
-        if all || self.is_crowded() || self.is_enough() || self.front().is_some_and(|since| now >= since + PATIENCE) {
+        if all
+            || self.is_crowded()
+            || self.is_enough()
+            || self.front().is_some_and(|since| now >= since + PATIENCE)
+        {
             let mut up_to = None;
             while let Some((tag, State::Settled(_, identity))) = self.hits.front().copied() {
                 self.hits.pop_front();
@@ -216,7 +234,12 @@ impl Unacked {
 
     /// Whether the first hits are settled, and so many that their ack does not wait.
     fn is_enough(&self) -> bool {
-        self.hits.len() >= self.enough && self.hits.iter().take(self.enough).all(|(_, state)| matches!(state, State::Settled(..)))
+        self.hits.len() >= self.enough
+            && self
+                .hits
+                .iter()
+                .take(self.enough)
+                .all(|(_, state)| matches!(state, State::Settled(..)))
     }
 
     /// Since when the first hit is settled, if it is.
@@ -229,7 +252,10 @@ impl Unacked {
 
     /// When there is something to do, if nothing is settled until then.
     fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.front().map(|since| since + PATIENCE), self.since.map(|since| since + LONGEST_WAIT)];
+        let deadlines = [
+            self.front().map(|since| since + PATIENCE),
+            self.since.map(|since| since + LONGEST_WAIT),
+        ];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -250,8 +276,16 @@ mod tests {
 
     impl Broker {
         fn take(&mut self, (tag, multiple): (u64, bool)) -> Vec<u64> {
-            assert!(self.unacked.contains(&tag), "PRECONDITION_FAILED - unknown delivery tag {tag}");
-            let acked: Vec<u64> = self.unacked.iter().copied().filter(|t| *t == tag || multiple && *t < tag).collect();
+            assert!(
+                self.unacked.contains(&tag),
+                "PRECONDITION_FAILED - unknown delivery tag {tag}"
+            );
+            let acked: Vec<u64> = self
+                .unacked
+                .iter()
+                .copied()
+                .filter(|t| *t == tag || multiple && *t < tag)
+                .collect();
             acked.iter().for_each(|tag| assert!(self.unacked.remove(tag)));
             acked
         }
@@ -263,7 +297,10 @@ mod tests {
             stored.sort_unstable();
             assert_eq!(acked, stored, "each hit is remembered when its ack goes");
             for tag in acked {
-                let place = settled.iter().position(|(other, _)| *other == tag).expect("only what is settled is acked");
+                let place = settled
+                    .iter()
+                    .position(|(other, _)| *other == tag)
+                    .expect("only what is settled is acked");
                 settled.remove(place);
             }
         }
@@ -276,11 +313,21 @@ mod tests {
         (1..=50).for_each(|tag| unacked.hits.push_back((tag, State::Held)));
         (1..=11).for_each(|tag| unacked.settle(tag, Some(tag), now));
         assert_eq!(unacked.due(now, false), Due::default(), "more may come");
-        assert_eq!(unacked.due(now + PATIENCE, false), Due { acks: vec![(11, true)], stored: (1..=11).collect() });
+        assert_eq!(
+            unacked.due(now + PATIENCE, false),
+            Due { acks: vec![(11, true)], stored: (1..=11).collect() }
+        );
         (12..=23).for_each(|tag| unacked.settle(tag, Some(tag), now));
-        assert_eq!(unacked.due(now, false), Due { acks: vec![(23, true)], stored: (12..=23).collect() }, "an eighth of the prefetch");
+        assert_eq!(
+            unacked.due(now, false),
+            Due { acks: vec![(23, true)], stored: (12..=23).collect() },
+            "an eighth of the prefetch"
+        );
         (24..=50).for_each(|tag| unacked.settle(tag, Some(tag), now));
-        assert_eq!(unacked.due(now, true), Due { acks: vec![(50, true)], stored: (24..=50).collect() });
+        assert_eq!(
+            unacked.due(now, true),
+            Due { acks: vec![(50, true)], stored: (24..=50).collect() }
+        );
         assert_eq!((unacked.due(now, true), unacked.deadline()), (Due::default(), None));
     }
 
@@ -293,7 +340,11 @@ mod tests {
         assert_eq!(unacked.due(start, false), Due::default());
         (1..=2).for_each(|tag| unacked.settle(tag, None, start + LONGEST_WAIT / 2));
         unacked.settle(5, None, start + LONGEST_WAIT / 2);
-        assert_eq!(unacked.due(start + LONGEST_WAIT, false).acks, [(3, true)], "5 has not waited for long");
+        assert_eq!(
+            unacked.due(start + LONGEST_WAIT, false).acks,
+            [(3, true)],
+            "5 has not waited for long"
+        );
         assert_eq!(unacked.due(start + 2 * LONGEST_WAIT, false).acks, [(5, false)]);
         assert_eq!(unacked.hits.len(), 5, "what is not settled is not acked");
     }

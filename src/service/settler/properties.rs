@@ -1,11 +1,13 @@
-//! The properties and headers of messages: what of them goes along to the next queue, and what a header tells.
+//! The properties and headers of messages: what of them goes along to the next queue, and what a
+//! header tells.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::domain::envelope::{self, Header};
 
-/// With ours, more headers than this, or larger ones, could pass the size of a frame, and the broker would end the session.
+/// With ours, more headers than this, or larger ones, could pass the size of a frame, and the
+/// broker would end the session.
 const MOST_FOREIGN_HEADERS: usize = 32;
 
 fn is_small(value: &AMQPValue) -> bool {
@@ -16,9 +18,13 @@ fn is_small(value: &AMQPValue) -> bool {
     }
 }
 
-/// The properties of the copy in the next queue. What the ENT set stays, but for what would harm the hit there: `expiration`
-/// would drop it, `user_id` must be the publisher's own, and a transient message would not survive a restart.
-pub(in crate::service) fn properties(original: &BasicProperties, label: Vec<(&'static str, Header)>) -> BasicProperties {
+/// The properties of the copy in the next queue. What the ENT set stays, but for what would harm
+/// the hit there: `expiration` would drop it, `user_id` must be the publisher's own, and a
+/// transient message would not survive a restart.
+pub(in crate::service) fn properties(
+    original: &BasicProperties,
+    label: Vec<(&'static str, Header)>,
+) -> BasicProperties {
     let mut headers = FieldTable::default();
     let theirs = original.headers().iter().flat_map(|table| table.inner());
     let theirs = theirs.filter(|(name, value)| envelope::keeps(name.as_str()) && is_small(value));
@@ -95,7 +101,14 @@ mod tests {
         assert_eq!(copy.user_id(), &None);
         assert_eq!(copy.delivery_mode(), &Some(2));
         assert_eq!(copy.content_type().as_ref().map(|c| c.as_str()), Some("application/json"));
-        let names: Vec<_> = copy.headers().as_ref().expect("headers").inner().keys().map(|k| k.as_str().to_owned()).collect();
+        let names: Vec<_> = copy
+            .headers()
+            .as_ref()
+            .expect("headers")
+            .inner()
+            .keys()
+            .map(|k| k.as_str().to_owned())
+            .collect();
         assert_eq!(names, ["x-dnma-attempt", "x-ent"]);
     }
 }

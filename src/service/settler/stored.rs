@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Hashes of the latest hits that Matomo stored, in the order in which their acks were sent. Acks travel in order, so if one did
-/// not arrive, no later one did, and the broker holds at most a prefetch of unacked hits: older entries cannot come back.
+/// Hashes of the latest hits that Matomo stored, in the order in which their acks were sent. Acks
+/// travel in order, so if one did not arrive, no later one did, and the broker holds at most a
+/// prefetch of unacked hits: older entries cannot come back.
 #[derive(Debug)]
 pub struct Stored {
     most: usize,
@@ -41,7 +42,8 @@ impl Stored {
         self.latest().clear();
     }
 
-    /// Whether a redelivered hit had been stored before. Each stored copy answers for one redelivery.
+    /// Whether a redelivered hit had been stored before. Each stored copy answers for one
+    /// redelivery.
     pub fn recall(&self, identity: u64) -> bool {
         let mut latest = self.latest();
         let place = latest.iter().position(|stored| *stored == identity);
@@ -61,8 +63,16 @@ mod tests {
     fn only_copies_are_one_hit() {
         let stored = Stored::new(3);
         assert_eq!(stored.identity("a", b"b"), stored.identity("a", b"b"));
-        assert_ne!(stored.identity("a", b"b"), stored.identity("ab", b""), "where the key ends counts");
-        assert_ne!(stored.identity("a", b"b"), Stored::new(3).identity("a", b"b"), "another memory has other keys");
+        assert_ne!(
+            stored.identity("a", b"b"),
+            stored.identity("ab", b""),
+            "where the key ends counts"
+        );
+        assert_ne!(
+            stored.identity("a", b"b"),
+            Stored::new(3).identity("a", b"b"),
+            "another memory has other keys"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Every hit is counted: as received, by its one settlement, and as in flight in between; and so for its account.
+//! Every hit is counted: as received, by its one settlement, and as in flight in between; and so
+//! for its account.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +9,9 @@ use crate::domain::books::Arrival;
 use crate::domain::settle::Settlement;
 use crate::service::books::Account;
 
-/// Counts one hit: once as received, once by its settlement, and as in flight in between. A hit that is dropped without a
-/// settlement (a task that failed) goes back with its channel, and counts so.
+/// Counts one hit: once as received, once by its settlement, and as in flight in between. A hit
+/// that is dropped without a settlement (a task that failed) goes back with its channel, and counts
+/// so.
 #[derive(Debug)]
 pub(super) struct Tally {
     office: Arc<Office>,

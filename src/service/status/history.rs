@@ -1,5 +1,5 @@
-//! What the counters stood at earlier: the last hour by minutes, the last day by hours. Sampled beside the work, so that a hit
-//! costs nothing, and bounded: 60 and 24 samples.
+//! What the counters stood at earlier: the last hour by minutes, the last day by hours. Sampled
+//! beside the work, so that a hit costs nothing, and bounded: 60 and 24 samples.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -42,16 +42,26 @@ impl History {
 
     /// What came in the last hour.
     pub(super) fn hour(&self, now: Instant, counts: &Counts) -> Hour {
-        let since = |count: fn(&Counts) -> u64| count(counts).saturating_sub(self.minutes.front().map_or(0, |(_, then)| count(then)));
-        let delivered = self.minutes.iter().map(|(_, then)| then.delivered).chain([counts.delivered]);
+        let since = |count: fn(&Counts) -> u64| {
+            count(counts).saturating_sub(self.minutes.front().map_or(0, |(_, then)| count(then)))
+        };
+        let delivered =
+            self.minutes.iter().map(|(_, then)| then.delivered).chain([counts.delivered]);
         Hour {
-            seconds: self.minutes.front().map_or(0, |(at, _)| now.saturating_duration_since(*at).as_secs()),
+            seconds: self
+                .minutes
+                .front()
+                .map_or(0, |(at, _)| now.saturating_duration_since(*at).as_secs()),
             received: since(|counts| counts.received),
             delivered: since(|counts| counts.delivered),
             retried: since(|counts| counts.retried.iter().sum()),
             parked: since(|counts| counts.parked.iter().sum()),
             rejected: since(|counts| counts.rejected.iter().sum()),
-            minutes: delivered.clone().zip(delivered.skip(1)).map(|(then, next)| next.saturating_sub(then)).collect(),
+            minutes: delivered
+                .clone()
+                .zip(delivered.skip(1))
+                .map(|(then, next)| next.saturating_sub(then))
+                .collect(),
             still_seconds: now.saturating_duration_since(self.moved.0).as_secs(),
         }
     }

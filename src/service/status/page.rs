@@ -9,7 +9,10 @@ use crate::domain::rule::Language;
 use crate::domain::status::{Cause, Fate, Hour, Shard, Status};
 
 /// The report's style, and a little more.
-pub const STYLE: &str = concat!(include_str!("../../../templates/report.css"), include_str!("../../../templates/status.css"));
+pub const STYLE: &str = concat!(
+    include_str!("../../../templates/report.css"),
+    include_str!("../../../templates/status.css")
+);
 
 /// Fetches the page anew and puts it in place.
 pub const SCRIPT: &str = include_str!("../../../templates/status.js");
@@ -41,7 +44,8 @@ impl Page<'_> {
 
     /// A depth, or that there is no such queue.
     fn depth(&self, hits: impl Borrow<Option<u64>>) -> String {
-        hits.borrow().map_or_else(|| self.t("missing", "absente"), |hits| number(hits, self.language))
+        hits.borrow()
+            .map_or_else(|| self.t("missing", "absente"), |hits| number(hits, self.language))
     }
 
     fn lasting(&self, seconds: impl Borrow<u64>) -> String {

@@ -1,4 +1,5 @@
-//! What the broker told of the queues, and since when: the depths, how long a shard has had hits, and the trend.
+//! What the broker told of the queues, and since when: the depths, how long a shard has had hits,
+//! and the trend.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -30,15 +31,22 @@ pub(super) struct Span {
 impl Reading {
     /// The next one.
     pub(super) fn after(earlier: Option<Self>, at: Instant, depths: Depths) -> Self {
-        let (mut spans, mut trend) = earlier.map(|reading| (reading.spans, reading.trend)).unwrap_or_default();
+        let (mut spans, mut trend) =
+            earlier.map(|reading| (reading.spans, reading.trend)).unwrap_or_default();
         for (shard, depth) in &depths.shards {
             let span = spans.entry(*shard).or_default();
-            let (has_hits, is_read) = depth.map_or((false, true), |depth| (depth.ready > 0, depth.consumers > 0));
+            let (has_hits, is_read) =
+                depth.map_or((false, true), |depth| (depth.ready > 0, depth.consumers > 0));
             span.filled = if has_hits { span.filled.or(Some(at)) } else { None };
             span.unread = if has_hits && !is_read { span.unread.or(Some(at)) } else { None };
         }
         spans.retain(|shard, _| depths.shards.iter().any(|(index, _)| index == shard));
-        let ready = depths.shards.iter().filter_map(|(_, depth)| *depth).map(|depth| u64::from(depth.ready)).sum();
+        let ready = depths
+            .shards
+            .iter()
+            .filter_map(|(_, depth)| *depth)
+            .map(|depth| u64::from(depth.ready))
+            .sum();
         trend.push_back((at, ready));
         while trend.len() > TREND {
             trend.pop_front();

@@ -28,7 +28,11 @@ impl Counts {
     /// All that met their fate.
     pub fn settled(&self) -> u64 {
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
-        self.delivered + self.returned + sum(&self.retried) + sum(&self.parked) + sum(&self.rejected)
+        self.delivered
+            + self.returned
+            + sum(&self.retried)
+            + sum(&self.parked)
+            + sum(&self.rejected)
     }
 }
 
@@ -36,14 +40,22 @@ impl Metrics {
     /// As they stand.
     pub fn counts(&self) -> Counts {
         let delivered = [Delivered::Stored, Delivered::Queued, Delivered::Before];
-        let retried =
-            |reason: &Reason| (0..=self.steps).map(|attempt| self.retried.get_or_create(&retried_labels(attempt, *reason)).get()).sum();
-        let parked = |reason: &Reason| self.parked.get_or_create(&labels([("reason", reason.code())])).get();
-        let rejected = |rule: &Rule| self.rejected.get_or_create(&labels([("rule", rule.code())])).get();
+        let retried = |reason: &Reason| {
+            (0..=self.steps)
+                .map(|attempt| self.retried.get_or_create(&retried_labels(attempt, *reason)).get())
+                .sum()
+        };
+        let parked =
+            |reason: &Reason| self.parked.get_or_create(&labels([("reason", reason.code())])).get();
+        let rejected =
+            |rule: &Rule| self.rejected.get_or_create(&labels([("rule", rule.code())])).get();
         Counts {
             received: self.received.get(),
             in_flight: u64::try_from(self.in_flight.get()).unwrap_or_default(),
-            delivered: delivered.into_iter().map(|how| self.delivered.get_or_create(&delivered_labels(how)).get()).sum(),
+            delivered: delivered
+                .into_iter()
+                .map(|how| self.delivered.get_or_create(&delivered_labels(how)).get())
+                .sum(),
             returned: self.returned.get(),
             retried: Reason::ALL.iter().map(retried).collect(),
             parked: Reason::ALL.iter().map(parked).collect(),

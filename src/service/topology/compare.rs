@@ -18,12 +18,16 @@ pub struct Differences {
 }
 
 impl Topology {
-    /// Asks for each exchange and queue. With the right to declare, what is there is declared once more: the broker then says
-    /// whether its arguments are the same, and changes nothing.
+    /// Asks for each exchange and queue. With the right to declare, what is there is declared once
+    /// more: the broker then says whether its arguments are the same, and changes nothing.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
-    pub async fn compare(&self, connection: &Connection, mode: Mode) -> Result<Differences, TopologyError> {
+    pub async fn compare(
+        &self,
+        connection: &Connection,
+        mode: Mode,
+    ) -> Result<Differences, TopologyError> {
         let mut differences = Differences::default();
         let mut told = |outcome: Result<(), TopologyError>| differences.wrong.extend(outcome.err());
         let mut missing = Vec::new();
@@ -44,18 +48,26 @@ impl Topology {
                 told(self.declare_queue(&channel, &queue).await);
             }
         }
-        if mode == Mode::Declare && missing.iter().any(|name| *name == format!("exchange {}", self.main())) {
+        if mode == Mode::Declare
+            && missing.iter().any(|name| *name == format!("exchange {}", self.main()))
+        {
             told(self.try_type(connection).await);
         }
         differences.missing = missing;
         Ok(differences)
     }
 
-    /// Declares one queue, which must exist, once more: the broker says whether its arguments are the same, and changes nothing.
+    /// Declares one queue, which must exist, once more: the broker says whether its arguments are
+    /// the same, and changes nothing.
     ///
     /// # Errors
-    /// [`TopologyError::Different`], [`TopologyError::Forbidden`] for a user who may not declare it, or what broke.
-    pub async fn compare_queue(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
+    /// [`TopologyError::Different`], [`TopologyError::Forbidden`] for a user who may not declare
+    /// it, or what broke.
+    pub async fn compare_queue(
+        &self,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<(), TopologyError> {
         let channel = channel(connection, name).await?;
         for queue in self.queues().iter().filter(|queue| queue.name == name) {
             self.declare_queue(&channel, queue).await?;
@@ -72,9 +84,12 @@ impl Topology {
         let channel = channel(connection, &name).await?;
         let kind = ExchangeKind::Custom(CONSISTENT_HASH.to_owned());
         let fleeting = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
-        let declared = channel.exchange_declare(name.as_str().into(), kind, fleeting, FieldTable::default()).await;
+        let declared = channel
+            .exchange_declare(name.as_str().into(), kind, fleeting, FieldTable::default())
+            .await;
         declared.map_err(|error| self.explain(&name, error))?;
-        let deleted = channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await;
+        let deleted =
+            channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await;
         deleted.map_err(|error| self.explain(&name, error))?;
         self.close(&channel).await
     }

@@ -26,14 +26,26 @@ impl Topology {
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
-    pub async fn depths(&self, connection: &Connection, extra: &[u16]) -> Result<Depths, TopologyError> {
+    pub async fn depths(
+        &self,
+        connection: &Connection,
+        extra: &[u16],
+    ) -> Result<Depths, TopologyError> {
         let mut asking = channel(connection, self.main()).await?;
         let mut depths = Depths::default();
-        let shards = self.shards().chain(extra.iter().copied()).map(|index| (Some(index), self.shard(index)));
+        let shards = self
+            .shards()
+            .chain(extra.iter().copied())
+            .map(|index| (Some(index), self.shard(index)));
         for (shard, name) in shards.chain(self.dead_letter_names().map(|name| (None, name))) {
             let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-            let depth = match asking.queue_declare(name.as_str().into(), passive, FieldTable::default()).await {
-                Ok(queue) => Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() }),
+            let depth = match asking
+                .queue_declare(name.as_str().into(), passive, FieldTable::default())
+                .await
+            {
+                Ok(queue) => {
+                    Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() })
+                }
                 Err(error) if is_not_found(&error) => {
                     // A miss closes the channel.
                     asking = channel(connection, &name).await?;

@@ -1,6 +1,8 @@
 //! The description on a broker: declared, verified, and rid of shards that are no longer asked for.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
@@ -15,7 +17,8 @@ use crate::service::config::Topology as Mode;
 pub struct Depth {
     /// Messages that nobody holds.
     pub ready: u32,
-    /// How many read it: of those that are subscribed to a shard, the broker counts the one that it serves.
+    /// How many read it: of those that are subscribed to a shard, the broker counts the one that
+    /// it serves.
     pub consumers: u32,
 }
 
@@ -24,12 +27,15 @@ pub struct Depth {
 pub enum TopologyError {
     /// The consistent-hash plugin is off.
     #[error(
-        "this RabbitMQ has no {CONSISTENT_HASH} exchange type, which {0} shards need: enable it with \
-         `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`, or set QUEUE_SHARDS=1"
+        "this RabbitMQ has no {CONSISTENT_HASH} exchange type, which {0} shards need: enable it \
+         with `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`, or set QUEUE_SHARDS=1"
     )]
     PluginMissing(u16),
     /// Something of that name exists with other arguments.
-    #[error("{name} exists with other arguments ({detail}): delete it when it is empty, or set another QUEUE_PREFIX")]
+    #[error(
+        "{name} exists with other arguments ({detail}): delete it when it is empty, or set \
+         another QUEUE_PREFIX"
+    )]
     Different {
         /// Exchange or queue.
         name: String,
@@ -37,7 +43,10 @@ pub enum TopologyError {
         detail: String,
     },
     /// The user may not.
-    #[error("the broker refuses access to {name} ({detail}): grant the rights, or set TOPOLOGY=verify and declare it otherwise")]
+    #[error(
+        "the broker refuses access to {name} ({detail}): grant the rights, or set TOPOLOGY=verify \
+         and declare it otherwise"
+    )]
     Forbidden {
         /// Exchange or queue.
         name: String,
@@ -58,11 +67,16 @@ pub enum TopologyError {
 }
 
 impl Topology {
-    /// Makes the broker have it, or checks that it does. Returns shards beyond `QUEUE_SHARDS` that still exist.
+    /// Makes the broker have it, or checks that it does. Returns shards beyond `QUEUE_SHARDS` that
+    /// still exist.
     ///
     /// # Errors
     /// [`TopologyError`], whose text names the remedy.
-    pub async fn ensure(&self, connection: &Connection, mode: Mode) -> Result<Vec<u16>, TopologyError> {
+    pub async fn ensure(
+        &self,
+        connection: &Connection,
+        mode: Mode,
+    ) -> Result<Vec<u16>, TopologyError> {
         match mode {
             Mode::Declare => self.declare(connection).await?,
             Mode::Verify => self.verify(connection).await?,
@@ -85,27 +99,45 @@ impl Topology {
             self.declare_queue(&channel, &queue).await?;
         }
         for Binding { exchange, queue, key } in self.bindings() {
-            let bound =
-                channel.queue_bind(queue.as_str().into(), exchange.into(), key.into(), QueueBindOptions::default(), FieldTable::default());
+            let bound = channel.queue_bind(
+                queue.as_str().into(),
+                exchange.into(),
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
             bound.await.map_err(|error| self.explain(&queue, error))?;
         }
         self.close(&channel).await
     }
 
-    pub(super) async fn declare_exchange(&self, channel: &Channel, exchange: &Exchange) -> Result<(), TopologyError> {
+    pub(super) async fn declare_exchange(
+        &self,
+        channel: &Channel,
+        exchange: &Exchange,
+    ) -> Result<(), TopologyError> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let kind = ExchangeKind::Custom(exchange.kind.to_owned());
-        let declared = channel.exchange_declare(exchange.name.as_str().into(), kind, durable, FieldTable::default()).await;
+        let declared = channel
+            .exchange_declare(exchange.name.as_str().into(), kind, durable, FieldTable::default())
+            .await;
         declared.map_err(|error| self.explain(&exchange.name, error))
     }
 
-    pub(super) async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<(), TopologyError> {
+    pub(super) async fn declare_queue(
+        &self,
+        channel: &Channel,
+        queue: &Queue,
+    ) -> Result<(), TopologyError> {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        let declared = channel.queue_declare(queue.name.as_str().into(), durable, table(&queue.arguments)).await;
+        let declared = channel
+            .queue_declare(queue.name.as_str().into(), durable, table(&queue.arguments))
+            .await;
         declared.map(|_| ()).map_err(|error| self.explain(&queue.name, error))
     }
 
-    /// AMQP can only be asked whether a name exists: arguments and bindings of existing things cannot be read by it.
+    /// AMQP can only be asked whether a name exists: arguments and bindings of existing things
+    /// cannot be read by it.
     async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
         let mut missing = Vec::new();
         for exchange in self.exchanges() {
@@ -129,7 +161,11 @@ impl Topology {
         self.exchange_exists(connection, self.main()).await
     }
 
-    pub(super) async fn exchange_exists(&self, connection: &Connection, name: &str) -> Result<bool, TopologyError> {
+    pub(super) async fn exchange_exists(
+        &self,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<bool, TopologyError> {
         // A miss closes the channel, so each question has its own.
         let channel = channel(connection, name).await?;
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
@@ -145,7 +181,11 @@ impl Topology {
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
-    pub async fn depth(&self, connection: &Connection, name: &str) -> Result<Option<Depth>, TopologyError> {
+    pub async fn depth(
+        &self,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<Option<Depth>, TopologyError> {
         let channel = channel(connection, name).await?;
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         match channel.queue_declare(name.into(), passive, FieldTable::default()).await {
@@ -177,25 +217,38 @@ impl Topology {
         let name = self.shard(index);
         let channel = channel(connection, &name).await?;
         for key in ["100", "#"] {
-            let unbound = channel.queue_unbind(name.as_str().into(), self.main().into(), key.into(), FieldTable::default()).await;
+            let unbound = channel
+                .queue_unbind(
+                    name.as_str().into(),
+                    self.main().into(),
+                    key.into(),
+                    FieldTable::default(),
+                )
+                .await;
             unbound.map_err(|error| self.explain(&name, error))?;
         }
         self.close(&channel).await
     }
 
-    /// Deletes a shard that is empty and that nobody reads. Quorum queues do not know "if-empty", and what is ready says
-    /// nothing of what a consumer holds unacked: so without any consumer, and unbound before the question.
+    /// Deletes a shard that is empty and that nobody reads. Quorum queues do not know "if-empty",
+    /// and what is ready says nothing of what a consumer holds unacked: so without any
+    /// consumer, and unbound before the question.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn retire(&self, connection: &Connection, index: u16) -> Result<bool, TopologyError> {
         self.unbind(connection, index).await?;
         let name = self.shard(index);
-        if self.depth(connection, &name).await?.is_some_and(|depth| depth.ready > 0 || depth.consumers > 0) {
+        if self
+            .depth(connection, &name)
+            .await?
+            .is_some_and(|depth| depth.ready > 0 || depth.consumers > 0)
+        {
             return Ok(false);
         }
         let channel = channel(connection, &name).await?;
-        let deleted = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await;
+        let deleted =
+            channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await;
         deleted.map_err(|error| self.explain(&name, error))?;
         self.close(&channel).await.map(|()| true)
     }
@@ -206,24 +259,37 @@ impl Topology {
 
     pub(super) fn explain(&self, name: &str, error: lapin::Error) -> TopologyError {
         let name = name.to_owned();
-        let ErrorKind::ProtocolError(amqp) = error.kind() else { return TopologyError::Broker { name, source: error } };
+        let ErrorKind::ProtocolError(amqp) = error.kind() else {
+            return TopologyError::Broker { name, source: error };
+        };
         let detail = amqp.get_message().to_string();
         match amqp.kind() {
-            AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) if detail.contains("exchange type") => {
+            AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID)
+                if detail.contains("exchange type") =>
+            {
                 TopologyError::PluginMissing(self.shards)
             }
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if detail.contains("exchange type") => {
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+                if detail.contains("exchange type") =>
+            {
                 TopologyError::PluginMissing(self.shards)
             }
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => TopologyError::Different { name, detail },
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => TopologyError::Forbidden { name, detail },
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+                TopologyError::Different { name, detail }
+            }
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+                TopologyError::Forbidden { name, detail }
+            }
             _ => TopologyError::Broker { name, source: error },
         }
     }
 }
 
 pub(super) async fn channel(connection: &Connection, name: &str) -> Result<Channel, TopologyError> {
-    connection.create_channel().await.map_err(|source| TopologyError::Broker { name: name.to_owned(), source })
+    connection
+        .create_channel()
+        .await
+        .map_err(|source| TopologyError::Broker { name: name.to_owned(), source })
 }
 
 pub(super) fn is_not_found(error: &lapin::Error) -> bool {

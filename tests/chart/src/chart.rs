@@ -38,12 +38,16 @@ pub(crate) fn matches_file(path: &str, text: &str) {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(root().join(path), text).expect("written");
     }
-    assert!(read(path) == text, "{path} is not up to date: run tests/chart/run with UPDATE=1 and look at the difference");
+    assert!(
+        read(path) == text,
+        "{path} is not up to date: run tests/chart/run with UPDATE=1 and look at the difference"
+    );
 }
 
 /// The helms to test with.
 pub(crate) fn helms() -> Vec<String> {
-    let helms = std::env::var("HELM").expect("HELM has the paths of the helms: use tests/chart/run");
+    let helms =
+        std::env::var("HELM").expect("HELM has the paths of the helms: use tests/chart/run");
     helms.split(':').map(str::to_owned).collect()
 }
 
@@ -53,8 +57,14 @@ pub(crate) fn helm(program: &str, arguments: &[&str]) -> Output {
 }
 
 /// What a helm renders for a values file, as text.
-pub(crate) fn template(program: &str, chart: &str, values: &str, more: &[&str]) -> anyhow::Result<String> {
-    let arguments = [&["template", "relay", chart, "--namespace", "dnma", "--values", values], more].concat();
+pub(crate) fn template(
+    program: &str,
+    chart: &str,
+    values: &str,
+    more: &[&str],
+) -> anyhow::Result<String> {
+    let arguments =
+        [&["template", "relay", chart, "--namespace", "dnma", "--values", values], more].concat();
     let output = helm(program, &arguments);
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
@@ -68,7 +78,8 @@ pub(crate) fn objects(path: &str) -> Vec<Value> {
 
 /// Every document of a YAML file.
 pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<Value>> {
-    let documents = serde_yaml_ng::Deserializer::from_str(text).map(|document| Value::deserialize(document).context("YAML"));
+    let documents = serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| Value::deserialize(document).context("YAML"));
     documents.filter(|document| !matches!(document, Ok(Value::Null))).collect()
 }
 
@@ -78,7 +89,9 @@ pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 /// The pods that a path makes: those of the Deployment, and that of the Helm test.
 pub(crate) fn pods(objects: &[Value]) -> Vec<&Value> {
-    let workers = of_kind(objects, "Deployment").into_iter().map(|deployment| &deployment["spec"]["template"]["spec"]);
+    let workers = of_kind(objects, "Deployment")
+        .into_iter()
+        .map(|deployment| &deployment["spec"]["template"]["spec"]);
     workers.chain(of_kind(objects, "Pod").into_iter().map(|pod| &pod["spec"])).collect()
 }
 

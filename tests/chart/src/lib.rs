@@ -1,7 +1,8 @@
-//! The chart, the alarms and the dashboard: rendered by real helms, and held against each other and against the relay.
+//! The chart, the alarms and the dashboard: rendered by real helms, and held against each other and
+//! against the relay.
 //!
-//! `tests/chart/run` gets the tools and runs this. `HELM` has the paths of one or more helms, separated by colons, and
-//! `DNMA_RELAY` the path of the program.
+//! `tests/chart/run` gets the tools and runs this. `HELM` has the paths of one or more helms,
+//! separated by colons, and `DNMA_RELAY` the path of the program.
 #![cfg(test)]
 
 mod alarms;

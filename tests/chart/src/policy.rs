@@ -1,11 +1,21 @@
-//! Pod Security "restricted", as the Kubernetes documentation lists it, and what we ask on top. No cluster is asked.
+//! Pod Security "restricted", as the Kubernetes documentation lists it, and what we ask on top. No
+//! cluster is asked.
 
 use serde_json::Value;
 
 use crate::chart::{list, objects, paths, pods};
 
 /// Volume types that "restricted" allows.
-const VOLUMES: [&str; 8] = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+const VOLUMES: [&str; 8] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
 
 #[test]
 fn every_pod_is_restricted() {
@@ -46,7 +56,10 @@ fn the_relay_writes_nothing_and_knows_no_cluster() {
             assert_eq!(relay["securityContext"]["readOnlyRootFilesystem"], true, "{path}");
             assert!(relay["resources"]["limits"]["memory"].is_string(), "{path}");
             // A mount of a single file is never updated.
-            assert!(list(&relay["volumeMounts"]).iter().all(|mount| mount.get("subPath").is_none()), "{path}");
+            assert!(
+                list(&relay["volumeMounts"]).iter().all(|mount| mount.get("subPath").is_none()),
+                "{path}"
+            );
         }
     }
 }
@@ -64,26 +77,52 @@ fn breaches(pod: &Value) -> Vec<String> {
     demand(pod["securityContext"].get("sysctls").is_none(), "sysctls".to_owned());
     for volume in list(&pod["volumes"]) {
         let kinds = volume.as_object().expect("a volume").keys().filter(|key| *key != "name");
-        demand(kinds.into_iter().all(|kind| VOLUMES.contains(&kind.as_str())), format!("volume {volume}"));
+        demand(
+            kinds.into_iter().all(|kind| VOLUMES.contains(&kind.as_str())),
+            format!("volume {volume}"),
+        );
     }
-    for container in ["containers", "initContainers", "ephemeralContainers"].iter().flat_map(|key| list(&pod[key])) {
+    for container in ["containers", "initContainers", "ephemeralContainers"]
+        .iter()
+        .flat_map(|key| list(&pod[key]))
+    {
         let name = &container["name"];
         let own = &container["securityContext"];
         // A container's own word goes before the pod's.
         let effective = |key: &str| own.get(key).unwrap_or(&pod["securityContext"][key]);
         demand(own["privileged"] != true, format!("{name}: privileged"));
-        demand(own["allowPrivilegeEscalation"] == false, format!("{name}: allowPrivilegeEscalation"));
+        demand(
+            own["allowPrivilegeEscalation"] == false,
+            format!("{name}: allowPrivilegeEscalation"),
+        );
         demand(effective("runAsNonRoot") == true, format!("{name}: runAsNonRoot"));
         demand(effective("runAsUser") != 0, format!("{name}: runAsUser"));
         let seccomp = &effective("seccompProfile")["type"];
-        demand(seccomp == "RuntimeDefault" || seccomp == "Localhost", format!("{name}: seccompProfile"));
-        demand(list(&own["capabilities"]["drop"]).iter().any(|one| one == "ALL"), format!("{name}: drop ALL"));
-        demand(list(&own["capabilities"]["add"]).iter().all(|one| one == "NET_BIND_SERVICE"), format!("{name}: add"));
-        demand(own.get("procMount").is_none_or(|mount| mount == "Default"), format!("{name}: procMount"));
+        demand(
+            seccomp == "RuntimeDefault" || seccomp == "Localhost",
+            format!("{name}: seccompProfile"),
+        );
+        demand(
+            list(&own["capabilities"]["drop"]).iter().any(|one| one == "ALL"),
+            format!("{name}: drop ALL"),
+        );
+        demand(
+            list(&own["capabilities"]["add"]).iter().all(|one| one == "NET_BIND_SERVICE"),
+            format!("{name}: add"),
+        );
+        demand(
+            own.get("procMount").is_none_or(|mount| mount == "Default"),
+            format!("{name}: procMount"),
+        );
         for key in ["seLinuxOptions", "appArmorProfile", "windowsOptions"] {
             demand(effective(key).is_null(), format!("{name}: {key}"));
         }
-        demand(list(&container["ports"]).iter().all(|port| port.get("hostPort").is_none_or(|port| port == 0)), format!("{name}: hostPort"));
+        demand(
+            list(&container["ports"])
+                .iter()
+                .all(|port| port.get("hostPort").is_none_or(|port| port == 0)),
+            format!("{name}: hostPort"),
+        );
     }
     breaches
 }

@@ -1,4 +1,5 @@
-//! The objects for the RabbitMQ Messaging Topology Operator are what the relay itself would declare.
+//! The objects for the RabbitMQ Messaging Topology Operator are what the relay itself would
+//! declare.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +10,28 @@ use crate::relay::ask;
 
 #[test]
 fn the_operator_makes_what_the_relay_would_declare() {
-    for (path, shards, delays, vhost) in [("topology", "3", "10m,20m", "dnma"), ("topology-one", "1", "90s", "/")] {
-        let vars = [("QUEUE_SHARDS", shards), ("RETRY_DELAYS", delays)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (path, shards, delays, vhost) in
+        [("topology", "3", "10m,20m", "dnma"), ("topology-one", "1", "90s", "/")]
+    {
+        let vars = [("QUEUE_SHARDS", shards), ("RETRY_DELAYS", delays)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let declared = ask(&["topology", "--vhost", vhost], &vars.into()).expect("definitions");
         let objects = objects(path);
-        assert_eq!(specs(&objects, "Exchange", "name"), definitions(&declared["exchanges"], "name"), "{path}");
-        assert_eq!(specs(&objects, "Queue", "name"), definitions(&declared["queues"], "name"), "{path}");
-        assert_eq!(specs(&objects, "Binding", "destination"), definitions(&declared["bindings"], "destination"), "{path}");
+        assert_eq!(
+            specs(&objects, "Exchange", "name"),
+            definitions(&declared["exchanges"], "name"),
+            "{path}"
+        );
+        assert_eq!(
+            specs(&objects, "Queue", "name"),
+            definitions(&declared["queues"], "name"),
+            "{path}"
+        );
+        assert_eq!(
+            specs(&objects, "Binding", "destination"),
+            definitions(&declared["bindings"], "destination"),
+            "{path}"
+        );
     }
 }
 
@@ -36,7 +52,11 @@ fn specs(objects: &[Value], kind: &str, key: &str) -> BTreeMap<String, Value> {
     let specs = of_kind(objects, kind).into_iter().map(|object| {
         let mut spec = object["spec"].as_object().expect("a spec").clone();
         spec.remove("rabbitmqClusterReference");
-        let renamed = [("autoDelete", "auto_delete"), ("destinationType", "destination_type"), ("routingKey", "routing_key")];
+        let renamed = [
+            ("autoDelete", "auto_delete"),
+            ("destinationType", "destination_type"),
+            ("routingKey", "routing_key"),
+        ];
         for (theirs, ours) in renamed {
             if let Some(value) = spec.remove(theirs) {
                 spec.insert(ours.to_owned(), value);

@@ -29,7 +29,9 @@ fn table() -> String {
         } else if let (Some(more), Some(text)) = (trimmed.strip_prefix("# "), &mut comment) {
             text.push(' ');
             text.push_str(more);
-        } else if let Some((key, _)) = trimmed.split_once(':').filter(|_| !trimmed.starts_with(['#', '-'])) {
+        } else if let Some((key, _)) =
+            trimmed.split_once(':').filter(|_| !trimmed.starts_with(['#', '-']))
+        {
             let indent = line.len() - trimmed.len();
             keys.retain(|(level, _)| *level < indent);
             keys.push((indent, key.to_owned()));
@@ -41,8 +43,10 @@ fn table() -> String {
             }
         }
     }
-    let bare: Vec<String> =
-        leaves("", &values).into_iter().filter(|leaf| !described.iter().any(|name| leaf.starts_with(name.as_str()))).collect();
+    let bare: Vec<String> = leaves("", &values)
+        .into_iter()
+        .filter(|leaf| !described.iter().any(|name| leaf.starts_with(name.as_str())))
+        .collect();
     assert!(bare.is_empty(), "without a description: {bare:?}");
     table + "\n"
 }
@@ -59,7 +63,9 @@ fn default(value: &Value) -> String {
 
 fn leaves(path: &str, value: &Value) -> Vec<String> {
     match value.as_object().filter(|fields| !fields.is_empty()) {
-        Some(fields) => fields.iter().flat_map(|(key, value)| leaves(&format!("{path}.{key}"), value)).collect(),
+        Some(fields) => {
+            fields.iter().flat_map(|(key, value)| leaves(&format!("{path}.{key}"), value)).collect()
+        }
         None => vec![path.trim_start_matches('.').to_owned()],
     }
 }

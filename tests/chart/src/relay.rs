@@ -10,7 +10,9 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 fn program() -> PathBuf {
-    std::env::var_os("DNMA_RELAY").expect("DNMA_RELAY is the path of the relay: use tests/chart/run").into()
+    std::env::var_os("DNMA_RELAY")
+        .expect("DNMA_RELAY is the path of the relay: use tests/chart/run")
+        .into()
 }
 
 fn command(arguments: &[&str], vars: &BTreeMap<String, String>) -> Command {
@@ -21,7 +23,8 @@ fn command(arguments: &[&str], vars: &BTreeMap<String, String>) -> Command {
 
 /// Standard output of a command that succeeds.
 pub(crate) fn ask(arguments: &[&str], vars: &BTreeMap<String, String>) -> anyhow::Result<Value> {
-    let output = command(arguments, vars).output().with_context(|| format!("{}", program().display()))?;
+    let output =
+        command(arguments, vars).output().with_context(|| format!("{}", program().display()))?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -40,14 +43,20 @@ pub(crate) fn metrics() -> anyhow::Result<String> {
         ("LOG_FORMAT", "json"),
     ];
     let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let mut relay = command(&["run"], &vars).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut relay = command(&["run"], &vars)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
     // Held until the end: a relay whose log nobody reads is not what is tested here.
-    let mut log = BufReader::new(relay.stderr.take().context("stderr")?).lines().map_while(Result::ok);
+    let mut log =
+        BufReader::new(relay.stderr.take().context("stderr")?).lines().map_while(Result::ok);
     let address = log.find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
         line["address"].as_str().map(str::to_owned)
     });
-    let text = address.context("the relay did not tell its address").and_then(|address| get(&address));
+    let text =
+        address.context("the relay did not tell its address").and_then(|address| get(&address));
     relay.kill()?;
     relay.wait()?;
     text

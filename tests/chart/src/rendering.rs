@@ -1,4 +1,5 @@
-//! Every path renders with every helm, to the same objects, and the main ones to the files that are kept.
+//! Every path renders with every helm, to the same objects, and the main ones to the files that are
+//! kept.
 
 use crate::chart::{helm, helms, matches_file, parse, paths, read, root, template};
 
@@ -12,8 +13,13 @@ fn every_path_is_linted_and_rendered_alike_by_every_helm() {
         let mut rendered = Vec::new();
         for program in helms() {
             let linted = helm(&program, &["lint", "--strict", ".", "--values", &values]);
-            assert!(linted.status.success(), "{program} {path}: {}", String::from_utf8_lossy(&linted.stdout));
-            rendered.push(parse(&template(&program, ".", &values, &[]).expect(&path)).expect(&path));
+            assert!(
+                linted.status.success(),
+                "{program} {path}: {}",
+                String::from_utf8_lossy(&linted.stdout)
+            );
+            rendered
+                .push(parse(&template(&program, ".", &values, &[]).expect(&path)).expect(&path));
         }
         assert!(rendered.windows(2).all(|pair| pair[0] == pair[1]), "{path}: the helms differ");
     }
@@ -28,7 +34,8 @@ fn the_main_paths_are_what_they_were() {
     }
 }
 
-/// Values that worked with a version work with all later ones, but for what `UPGRADE` in the chart's README says.
+/// Values that worked with a version work with all later ones, but for what `UPGRADE` in the
+/// chart's README says.
 #[test]
 fn values_of_every_former_version_still_render() {
     let folder = root().join("tests/chart/upgrade");
@@ -46,10 +53,16 @@ fn values_of_every_former_version_still_render() {
 #[test]
 fn the_chart_and_the_relay_have_one_version() {
     let version = |file: &str, key: &str| {
-        let line = read(file).lines().find_map(|line| line.strip_prefix(key).map(str::to_owned)).expect(key);
+        let line = read(file)
+            .lines()
+            .find_map(|line| line.strip_prefix(key).map(str::to_owned))
+            .expect(key);
         line.trim_matches(['"', ' ']).to_owned()
     };
-    assert_eq!(version("helm/dnma-relay/Chart.yaml", "appVersion: "), version("Cargo.toml", "version = "));
+    assert_eq!(
+        version("helm/dnma-relay/Chart.yaml", "appVersion: "),
+        version("Cargo.toml", "version = ")
+    );
 }
 
 #[test]
@@ -59,9 +72,15 @@ fn a_package_has_all_that_it_needs() {
         let destination = folder.path().to_string_lossy().into_owned();
         let packaged = helm(&program, &["package", ".", "--destination", &destination]);
         assert!(packaged.status.success(), "{}", String::from_utf8_lossy(&packaged.stderr));
-        let archive = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a package").expect("a package").path();
+        let archive = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .next()
+            .expect("a package")
+            .expect("a package")
+            .path();
         let values = root().join("helm/dnma-relay/ci/monitoring-values.yaml");
-        let text = template(&program, &archive.to_string_lossy(), &values.to_string_lossy(), &[]).expect("renders");
+        let text = template(&program, &archive.to_string_lossy(), &values.to_string_lossy(), &[])
+            .expect("renders");
         assert_eq!(parse(&text).expect("YAML"), crate::chart::objects("monitoring"));
     }
 }

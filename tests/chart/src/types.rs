@@ -1,4 +1,5 @@
-//! Every object through the types of its API and back: what a type does not know is lost on the way, and named.
+//! Every object through the types of its API and back: what a type does not know is lost on the
+//! way, and named.
 
 use k8s_openapi::api;
 use serde::de::DeserializeOwned;
@@ -56,7 +57,9 @@ fn no_key_is_misspelt_and_no_value_of_the_wrong_type() {
             let name = format!("{path}: {} {}", object["kind"], object["metadata"]["name"]);
             count += 1;
             match round_trip(&object) {
-                Ok(after) => lost(&object, &after, &mut |key| faults.push(format!("{name}: {key} is unknown"))),
+                Ok(after) => lost(&object, &after, &mut |key| {
+                    faults.push(format!("{name}: {key} is unknown"))
+                }),
                 Err(error) => faults.push(format!("{name}: {error}")),
             }
         }
@@ -67,8 +70,12 @@ fn no_key_is_misspelt_and_no_value_of_the_wrong_type() {
 
 #[test]
 fn a_misspelt_key_would_be_found() {
-    let mut object = objects("default").into_iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
-    object["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = true.into();
+    let mut object = objects("default")
+        .into_iter()
+        .find(|object| object["kind"] == "Deployment")
+        .expect("a Deployment");
+    object["spec"]["template"]["spec"]["containers"][0]["securityContext"]
+        ["readOnlyRootFileSystem"] = true.into();
     let mut found = Vec::new();
     lost(&object, &round_trip(&object).expect("typed"), &mut |key| found.push(key));
     assert_eq!(found, [".spec.template.spec.containers[0].securityContext.readOnlyRootFileSystem"]);
@@ -77,23 +84,43 @@ fn a_misspelt_key_would_be_found() {
 }
 
 fn round_trip(object: &Value) -> anyhow::Result<Value> {
-    let kind = format!("{} {}", object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+    let kind = format!(
+        "{} {}",
+        object["apiVersion"].as_str().unwrap_or_default(),
+        object["kind"].as_str().unwrap_or_default()
+    );
     match kind.as_str() {
         "apps/v1 Deployment" => typed::<api::apps::v1::Deployment>(object),
-        "autoscaling/v2 HorizontalPodAutoscaler" => typed::<api::autoscaling::v2::HorizontalPodAutoscaler>(object),
+        "autoscaling/v2 HorizontalPodAutoscaler" => {
+            typed::<api::autoscaling::v2::HorizontalPodAutoscaler>(object)
+        }
         "networking.k8s.io/v1 NetworkPolicy" => typed::<api::networking::v1::NetworkPolicy>(object),
         "policy/v1 PodDisruptionBudget" => typed::<api::policy::v1::PodDisruptionBudget>(object),
         "v1 ConfigMap" => typed::<api::core::v1::ConfigMap>(object),
         "v1 Pod" => typed::<api::core::v1::Pod>(object),
         "v1 Service" => typed::<api::core::v1::Service>(object),
         "v1 ServiceAccount" => typed::<api::core::v1::ServiceAccount>(object),
-        "keda.sh/v1alpha1 ScaledObject" => typed::<kcr_keda_sh::v1alpha1::scaledobjects::ScaledObject>(object),
-        "keda.sh/v1alpha1 TriggerAuthentication" => typed::<kcr_keda_sh::v1alpha1::triggerauthentications::TriggerAuthentication>(object),
-        "monitoring.coreos.com/v1 PodMonitor" => typed::<kcr_monitoring_coreos_com::v1::podmonitors::PodMonitor>(object),
-        "monitoring.coreos.com/v1 ServiceMonitor" => typed::<kcr_monitoring_coreos_com::v1::servicemonitors::ServiceMonitor>(object),
-        "monitoring.coreos.com/v1 PrometheusRule" => typed::<kcr_monitoring_coreos_com::v1::prometheusrules::PrometheusRule>(object),
-        "external-secrets.io/v1 ExternalSecret" => typed::<kcr_external_secrets_io::v1::externalsecrets::ExternalSecret>(object),
-        "rabbitmq.com/v1beta1 Exchange" | "rabbitmq.com/v1beta1 Queue" => typed::<RabbitMq<Queue>>(object),
+        "keda.sh/v1alpha1 ScaledObject" => {
+            typed::<kcr_keda_sh::v1alpha1::scaledobjects::ScaledObject>(object)
+        }
+        "keda.sh/v1alpha1 TriggerAuthentication" => {
+            typed::<kcr_keda_sh::v1alpha1::triggerauthentications::TriggerAuthentication>(object)
+        }
+        "monitoring.coreos.com/v1 PodMonitor" => {
+            typed::<kcr_monitoring_coreos_com::v1::podmonitors::PodMonitor>(object)
+        }
+        "monitoring.coreos.com/v1 ServiceMonitor" => {
+            typed::<kcr_monitoring_coreos_com::v1::servicemonitors::ServiceMonitor>(object)
+        }
+        "monitoring.coreos.com/v1 PrometheusRule" => {
+            typed::<kcr_monitoring_coreos_com::v1::prometheusrules::PrometheusRule>(object)
+        }
+        "external-secrets.io/v1 ExternalSecret" => {
+            typed::<kcr_external_secrets_io::v1::externalsecrets::ExternalSecret>(object)
+        }
+        "rabbitmq.com/v1beta1 Exchange" | "rabbitmq.com/v1beta1 Queue" => {
+            typed::<RabbitMq<Queue>>(object)
+        }
         "rabbitmq.com/v1beta1 Binding" => typed::<RabbitMq<Binding>>(object),
         other => anyhow::bail!("{other} has no type here"),
     }
@@ -109,10 +136,14 @@ fn lost(before: &Value, after: &Value, name: &mut dyn FnMut(String)) {
         match (before, after) {
             (Value::Null, _) => {}
             (Value::Object(fields), Some(after)) => {
-                fields.iter().for_each(|(key, value)| walk(&format!("{path}.{key}"), value, after.get(key), name));
+                fields.iter().for_each(|(key, value)| {
+                    walk(&format!("{path}.{key}"), value, after.get(key), name)
+                });
             }
             (Value::Array(items), Some(after)) => {
-                items.iter().enumerate().for_each(|(index, item)| walk(&format!("{path}[{index}]"), item, after.get(index), name));
+                items.iter().enumerate().for_each(|(index, item)| {
+                    walk(&format!("{path}[{index}]"), item, after.get(index), name)
+                });
             }
             (before, Some(after)) if before == after => {}
             _ => name(path.to_owned()),

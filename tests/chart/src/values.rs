@@ -14,8 +14,16 @@ fn schema() -> Value {
 
 #[test]
 fn schema_and_values_know_the_same_keys() {
-    fn walk<'a>(path: &str, values: &Value, mut schema: &'a Value, root: &'a Value, faults: &mut Vec<String>) {
-        if let Some(name) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/definitions/")) {
+    fn walk<'a>(
+        path: &str,
+        values: &Value,
+        mut schema: &'a Value,
+        root: &'a Value,
+        faults: &mut Vec<String>,
+    ) {
+        if let Some(name) =
+            schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/definitions/"))
+        {
             schema = &root["definitions"][name];
         }
         let Some(properties) = schema["properties"].as_object() else { return };
@@ -23,7 +31,12 @@ fn schema_and_values_know_the_same_keys() {
             faults.push(format!("{path}: a typo would pass"));
         }
         let values = values.as_object().expect("an object");
-        faults.extend(values.keys().filter(|key| !properties.contains_key(*key)).map(|key| format!("{path}.{key} is not in the schema")));
+        faults.extend(
+            values
+                .keys()
+                .filter(|key| !properties.contains_key(*key))
+                .map(|key| format!("{path}.{key} is not in the schema")),
+        );
         for (key, schema) in properties {
             match values.get(key) {
                 Some(value) => walk(&format!("{path}.{key}"), value, schema, root, faults),
@@ -54,9 +67,18 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (&["image.digest=sha256:abc"], "digest"),
         (&["amqp.existingSecret="], "amqp.existingSecret is empty"),
         (&["autoscaling.enabled=true", "keda.enabled=true", "keda.existingSecret=x"], "both true"),
-        (&["autoscaling.enabled=true", "autoscaling.maxReplicas=9"], "autoscaling.maxReplicas (9) is above queue.shards (8)"),
-        (&["keda.enabled=true", "keda.existingSecret=x", "keda.maxReplicas=9"], "keda.maxReplicas (9) is above queue.shards (8)"),
-        (&["keda.enabled=true", "keda.existingSecret=x", "queue.shards=4"], "keda.maxReplicas (8) is above queue.shards (4)"),
+        (
+            &["autoscaling.enabled=true", "autoscaling.maxReplicas=9"],
+            "autoscaling.maxReplicas (9) is above queue.shards (8)",
+        ),
+        (
+            &["keda.enabled=true", "keda.existingSecret=x", "keda.maxReplicas=9"],
+            "keda.maxReplicas (9) is above queue.shards (8)",
+        ),
+        (
+            &["keda.enabled=true", "keda.existingSecret=x", "queue.shards=4"],
+            "keda.maxReplicas (8) is above queue.shards (4)",
+        ),
         (
             &["autoscaling.enabled=true", "autoscaling.minReplicas=5", "autoscaling.maxReplicas=4"],
             "minReplicas (5) is above maxReplicas (4)",
@@ -64,8 +86,14 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (&["keda.enabled=true"], "keda.existingSecret is empty"),
         (&["terminationGracePeriodSeconds=74"], "terminationGracePeriodSeconds (74) is too short"),
         (&["matomo.timeout=2m", "terminationGracePeriodSeconds=120"], "130 s in all"),
-        (&["metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"], "counted twice"),
-        (&["metrics.serviceMonitor.enabled=true", "service.enabled=false"], "needs service.enabled"),
+        (
+            &["metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"],
+            "counted twice",
+        ),
+        (
+            &["metrics.serviceMonitor.enabled=true", "service.enabled=false"],
+            "needs service.enabled",
+        ),
         (&["topologyOperator.enabled=true"], "rabbitmqClusterReference is empty"),
         (&["externalSecret.enabled=true"], "secretStoreRef.name and amqpUrl"),
         (&["amqp.caBundle.secret=a", "amqp.caBundle.configMap=b"], "choose one"),
@@ -75,7 +103,9 @@ fn what_cannot_work_is_refused_with_the_reason() {
             let more: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
             match template(&program, ".", "ci/default-values.yaml", &more) {
                 Ok(_) => panic!("{program} renders {sets:?}"),
-                Err(error) => assert!(error.to_string().contains(reason), "{program} {sets:?}: {error}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(reason), "{program} {sets:?}: {error}")
+                }
             }
         }
     }
@@ -99,7 +129,10 @@ fn what_is_at_the_limit_is_not_refused() {
 #[test]
 fn an_autoscaler_alone_decides_on_the_number_of_replicas() {
     for path in ["hpa", "keda"] {
-        assert!(of_kind(&objects(path), "Deployment")[0]["spec"].get("replicas").is_none(), "{path}");
+        assert!(
+            of_kind(&objects(path), "Deployment")[0]["spec"].get("replicas").is_none(),
+            "{path}"
+        );
     }
     assert_eq!(of_kind(&objects("default"), "Deployment")[0]["spec"]["replicas"], 2);
 }
@@ -115,7 +148,11 @@ fn the_network_is_open_to_names_rabbitmq_matomo_and_each_other_only() {
     let ports = |path: &str| -> Vec<u64> {
         let objects = objects(path);
         let rules = list(&of_kind(&objects, "NetworkPolicy")[0]["spec"]["egress"]);
-        rules.iter().flat_map(|rule| list(&rule["ports"])).filter_map(|port| port["port"].as_u64()).collect()
+        rules
+            .iter()
+            .flat_map(|rule| list(&rule["ports"]))
+            .filter_map(|port| port["port"].as_u64())
+            .collect()
     };
     assert_eq!(ports("default"), [53, 53, 5671, 5672, 443, 8080]);
     assert_eq!(ports("settings"), [53, 53, 5671, 5672, 8443, 9090], "the port of matomo.url");

@@ -43,15 +43,25 @@ pub(super) fn parked(number: usize, reason: &str, status: i64) -> Dead {
 /// Rejected for a service that is none.
 pub(super) fn rejected(number: usize, service: &str) -> Dead {
     let visitor = hits::visitor(number);
-    let hit = hits::with(hits::valid(&visitor, &format!("rejected {number}")), "dimension8", json!(service));
+    let hit = hits::with(
+        hits::valid(&visitor, &format!("rejected {number}")),
+        "dimension8",
+        json!(service),
+    );
     let violations = json!([{"code": "not-in-list", "severity": "error", "field": "dimension8", "message": "not in the list"}]).to_string();
-    let headers =
-        vec![("x-dnma-reason", text("plan")), ("x-dnma-violations", text(&violations)), ("x-dnma-attempt", AMQPValue::LongLongInt(0))];
+    let headers = vec![
+        ("x-dnma-reason", text("plan")),
+        ("x-dnma-violations", text(&violations)),
+        ("x-dnma-attempt", AMQPValue::LongLongInt(0)),
+    ];
     Dead { grave: "rejected", key: visitor, body: hit.to_string().into_bytes(), headers }
 }
 
 /// Puts messages into their graves.
-pub(super) async fn bury(scene: &Scene, dead: impl IntoIterator<Item = Dead>) -> anyhow::Result<()> {
+pub(super) async fn bury(
+    scene: &Scene,
+    dead: impl IntoIterator<Item = Dead>,
+) -> anyhow::Result<()> {
     let now = Timestamp::now().to_string();
     let mut confirms = Vec::new();
     for Dead { grave, key, body, headers } in dead {
@@ -65,7 +75,17 @@ pub(super) async fn bury(scene: &Scene, dead: impl IntoIterator<Item = Dead>) ->
         let properties = BasicProperties::default().with_delivery_mode(2).with_headers(table);
         let exchange = format!("{}.{grave}", scene.prefix);
         confirms.push(
-            scene.queues.channel().basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, properties).await?,
+            scene
+                .queues
+                .channel()
+                .basic_publish(
+                    exchange.into(),
+                    key.into(),
+                    BasicPublishOptions::default(),
+                    &body,
+                    properties,
+                )
+                .await?,
         );
         if confirms.len() == 2_000 {
             for confirm in confirms.drain(..) {
@@ -82,7 +102,10 @@ pub(super) async fn bury(scene: &Scene, dead: impl IntoIterator<Item = Dead>) ->
 /// What lies where, byte for byte.
 pub(super) async fn lying(scene: &Scene) -> anyhow::Result<[Lying; 2]> {
     let of = |messages: Vec<Message>| {
-        messages.into_iter().map(|m| (m.key, m.body, m.headers.get("x-dnma-reason").cloned().unwrap_or_default())).collect()
+        messages
+            .into_iter()
+            .map(|m| (m.key, m.body, m.headers.get("x-dnma-reason").cloned().unwrap_or_default()))
+            .collect()
     };
     Ok([of(scene.queues.list("parked").await?), of(scene.queues.list("rejected").await?)])
 }
@@ -99,9 +122,17 @@ impl<'s> Operator<'s> {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
-        let vars = [("AMQP_URL", self.scene.broker.url.as_str()), ("QUEUE_PREFIX", &self.scene.prefix), ("USER", "camille")];
+        let vars = [
+            ("AMQP_URL", self.scene.broker.url.as_str()),
+            ("QUEUE_PREFIX", &self.scene.prefix),
+            ("USER", "camille"),
+        ];
         let mut command = tokio::process::Command::from(worker::command(&vars));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 
@@ -112,7 +143,10 @@ impl<'s> Operator<'s> {
     /// What a command says that must succeed.
     pub(super) async fn told(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.run(arguments).await?;
-        let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
+        let (out, err) = (
+            String::from_utf8(output.stdout)?,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
         ensure!(output.status.success(), "{arguments:?}: {} {out} {err}", output.status);
         Ok(out)
     }
@@ -123,9 +157,23 @@ impl<'s> Operator<'s> {
     }
 
     /// The exit code and everything that a command says that must fail.
-    pub(super) async fn refused(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
+    pub(super) async fn refused(
+        &self,
+        arguments: &[&str],
+    ) -> anyhow::Result<(Option<i32>, String)> {
         let output = self.run(arguments).await?;
-        ensure!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
-        Ok((output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))))
+        ensure!(
+            !output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        Ok((
+            output.status.code(),
+            format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            ),
+        ))
     }
 }

@@ -16,7 +16,11 @@ pub(crate) async fn the_transcript_is_true(scene: Scene) -> anyhow::Result<()> {
         body["cdt"] = json!(1_795_507_200 + i64::from(minute) * 60);
         let at = format!("2026-11-24T08:{minute:02}:00.000Z");
         let mut headers = dead.headers;
-        headers.extend([("x-dnma-first-failed-at", text(&at)), ("x-dnma-failed-at", text(&at)), ("x-dnma-plan", text("2.01"))]);
+        headers.extend([
+            ("x-dnma-first-failed-at", text(&at)),
+            ("x-dnma-failed-at", text(&at)),
+            ("x-dnma-plan", text("2.01")),
+        ]);
         anyhow::Ok(Dead { body: body.to_string().into_bytes(), headers, ..dead })
     };
     let dead = [
@@ -27,7 +31,14 @@ pub(crate) async fn the_transcript_is_true(scene: Scene) -> anyhow::Result<()> {
         rejected(5, "CANTINE"),
         rejected(6, "CAHIER_DE_TEXTES"),
     ];
-    bury(&scene, dead.into_iter().zip(0..).map(|(dead, minute)| told(dead, minute)).collect::<Result<Vec<_>, _>>()?).await?;
+    bury(
+        &scene,
+        dead.into_iter()
+            .zip(0..)
+            .map(|(dead, minute)| told(dead, minute))
+            .collect::<Result<Vec<_>, _>>()?,
+    )
+    .await?;
     let operator = Operator::of(&scene)?;
     let expected = std::fs::read_to_string(TRANSCRIPT)?;
     let mut actual = String::new();
@@ -41,9 +52,18 @@ pub(crate) async fn the_transcript_is_true(scene: Scene) -> anyhow::Result<()> {
         let arguments: Vec<&str> = command.split(' ').collect();
         let mut process = operator.command(&arguments);
         let output = process.env("MATOMO_TOKEN_AUTH", "token").output().await?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         actual += &format!("{line}\n{}", said.replace(&scene.prefix, "dnma.hits"));
-        actual += &output.status.code().filter(|code| *code != 0).map(|code| format!("? {code}\n")).unwrap_or_default();
+        actual += &output
+            .status
+            .code()
+            .filter(|code| *code != 0)
+            .map(|code| format!("? {code}\n"))
+            .unwrap_or_default();
         actual += "\n";
     }
     let actual = without_ids(actual.trim_end());
@@ -60,8 +80,13 @@ pub(crate) async fn the_transcript_is_true(scene: Scene) -> anyhow::Result<()> {
 /// Receipts are numbered by time and chance.
 fn without_ids(text: &str) -> String {
     let word = |word: &str| {
-        let what = ["dnma-relay-replay-", "dnma-relay-purge-"].into_iter().find(|name| word.starts_with(name));
-        what.map_or_else(|| word.to_owned(), |name| format!("{name}ID.json{}", if word.ends_with('\n') { "\n" } else { "" }))
+        let what = ["dnma-relay-replay-", "dnma-relay-purge-"]
+            .into_iter()
+            .find(|name| word.starts_with(name));
+        what.map_or_else(
+            || word.to_owned(),
+            |name| format!("{name}ID.json{}", if word.ends_with('\n') { "\n" } else { "" }),
+        )
     };
     text.split_inclusive([' ', '\n']).map(word).collect::<String>() + "\n"
 }

@@ -56,7 +56,8 @@ const WEATHER: [Situation; 18] = [
     Situation::Endless,
 ];
 
-const LINE: [Fault; 3] = [Fault::Frozen, Fault::Delayed(Duration::from_millis(100)), Fault::Throttled(50_000)];
+const LINE: [Fault; 3] =
+    [Fault::Frozen, Fault::Delayed(Duration::from_millis(100)), Fault::Throttled(50_000)];
 
 /// So many events, in the order of their times.
 pub(super) fn schedule(seed: u64, count: usize) -> Vec<Step> {
@@ -76,7 +77,9 @@ pub(super) fn schedule(seed: u64, count: usize) -> Vec<Step> {
             7 => Event::CutToBroker,
             8 => Event::ToBroker(LINE[roll(LINE.len())]),
             9 => Event::CutToMatomo,
-            10 => Event::ToMatomo([LINE[roll(LINE.len())], Fault::ResetOnAnswer, Fault::CorruptAnswers][roll(3)]),
+            10 => Event::ToMatomo(
+                [LINE[roll(LINE.len())], Fault::ResetOnAnswer, Fault::CorruptAnswers][roll(3)],
+            ),
             11 => Event::SlowAnswers(Duration::from_millis(100 + roll(900) as u64)),
             12 => Event::Poison([HitFault::Exception, HitFault::Invalid][roll(2)]),
             _ => Event::Weather(WEATHER[roll(WEATHER.len())]),
@@ -108,6 +111,12 @@ impl Event {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:5.1} s to {:4.1} s  {:?}", self.at.as_secs_f64(), self.until.as_secs_f64(), self.event)
+        write!(
+            f,
+            "{:5.1} s to {:4.1} s  {:?}",
+            self.at.as_secs_f64(),
+            self.until.as_secs_f64(),
+            self.event
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! Where a history plays: a broker that may be killed, workers that come and go, and a cable on either side of them.
+//! Where a history plays: a broker that may be killed, workers that come and go, and a cable on
+//! either side of them.
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ impl<'b> Stage<'b> {
         matomo.ledger().per_request = Duration::from_millis(20);
         let queues = Queues::connect(&broker.url, &prefix).await?;
         let port = url::Url::parse(&broker.url)?.port().unwrap_or(5672);
-        let (to_broker, to_matomo) = (Cable::to(([127, 0, 0, 1], port).into()).await?, Cable::to(matomo.address()).await?);
+        let (to_broker, to_matomo) =
+            (Cable::to(([127, 0, 0, 1], port).into()).await?, Cable::to(matomo.address()).await?);
         let (books, allowed) = (Books::default(), Allowed::default());
         let (workers, leaving) = (Vec::new(), Vec::new());
         let mut stage = Self {
@@ -71,10 +73,16 @@ impl<'b> Stage<'b> {
     }
 
     async fn add_worker(&mut self) -> anyhow::Result<&Worker> {
-        let broker = format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=2", self.to_broker.port());
+        let broker =
+            format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=2", self.to_broker.port());
         let matomo = format!("http://127.0.0.1:{}/", self.to_matomo.port());
         let shards = self.shards.to_string();
-        let vars = [("AMQP_URL", broker.as_str()), ("QUEUE_PREFIX", &self.prefix), ("MATOMO_URL", &matomo), ("QUEUE_SHARDS", &shards)];
+        let vars = [
+            ("AMQP_URL", broker.as_str()),
+            ("QUEUE_PREFIX", &self.prefix),
+            ("MATOMO_URL", &matomo),
+            ("QUEUE_SHARDS", &shards),
+        ];
         self.workers.push(Worker::start(&[&SMALL[..], &vars].concat()).await?);
         self.workers.last().context("just added")
     }
@@ -85,7 +93,10 @@ impl<'b> Stage<'b> {
         if self.books.published() / 50 > self.broken {
             self.broken += 1;
             let visitor = hits::visitor(self.broken);
-            let hit = hits::without(hits::valid(&visitor, &format!("broken {}", self.broken)), "dimension2");
+            let hit = hits::without(
+                hits::valid(&visitor, &format!("broken {}", self.broken)),
+                "dimension2",
+            );
             batch.push(self.books.broken(&visitor, hit.to_string().into_bytes()));
         }
         while let Err(error) = self.queues.publish(batch.clone()).await {
@@ -196,7 +207,10 @@ impl<'b> Stage<'b> {
             self.add_worker().await?;
         }
         let rested = eventually("everything comes to rest", Duration::from_secs(120), async || {
-            self.books.at_rest(&self.matomo, &self.queues, &PLACES, &self.workers).await.unwrap_or(false)
+            self.books
+                .at_rest(&self.matomo, &self.queues, &PLACES, &self.workers)
+                .await
+                .unwrap_or(false)
         })
         .await;
         for mut worker in std::mem::take(&mut self.leaving) {

@@ -1,4 +1,5 @@
-//! The books: what was published, and where each of it is now, read from the real queues and from what Matomo stored.
+//! The books: what was published, and where each of it is now, read from the real queues and from
+//! what Matomo stored.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -10,7 +11,8 @@ use super::matomo::Matomo;
 use super::queues::Queues;
 use super::worker::Worker;
 
-/// Every message that was published. Each has an identity of its own, `visitor/number`, in the order of its visitor.
+/// Every message that was published. Each has an identity of its own, `visitor/number`, in the
+/// order of its visitor.
 #[derive(Default)]
 pub struct Books {
     /// By routing key and body: a body that changed on its way is nobody's.
@@ -19,7 +21,8 @@ pub struct Books {
     numbers: HashMap<String, usize>,
 }
 
-/// Where the published messages are. A message stored by Matomo counts as delivered wherever else a copy of it may be.
+/// Where the published messages are. A message stored by Matomo counts as delivered wherever else a
+/// copy of it may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Balance {
     pub published: usize,
@@ -48,7 +51,8 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    pub const ANYTHING: Self = Self { repeated: usize::MAX, out_of_order: usize::MAX, overlaps: usize::MAX };
+    pub const ANYTHING: Self =
+        Self { repeated: usize::MAX, out_of_order: usize::MAX, overlaps: usize::MAX };
 }
 
 /// The names of the queues that may hold hits.
@@ -90,8 +94,16 @@ impl Books {
     }
 
     /// Whether nothing moves any more and every message is accounted for.
-    pub async fn at_rest(&self, matomo: &Matomo, queues: &Queues, places: &Places<'_>, workers: &[Worker]) -> anyhow::Result<bool> {
-        let settled = matomo.copies().len() + queues.ready("parked").await? + queues.ready("rejected").await?;
+    pub async fn at_rest(
+        &self,
+        matomo: &Matomo,
+        queues: &Queues,
+        places: &Places<'_>,
+        workers: &[Worker],
+    ) -> anyhow::Result<bool> {
+        let settled = matomo.copies().len()
+            + queues.ready("parked").await?
+            + queues.ready("rejected").await?;
         // Asked last: what was stored a moment ago may still be in flight.
         let mut moving = queues.ready_in_shards(places.shards).await?;
         for delay in places.delays {
@@ -103,18 +115,28 @@ impl Books {
         Ok(moving == 0 && settled >= self.published())
     }
 
-    /// Reads every queue and Matomo's record. To be asked when no worker runs any more: what a worker holds is in no queue.
-    pub async fn balance(&self, matomo: &Matomo, queues: &Queues, places: &Places<'_>) -> anyhow::Result<Balance> {
+    /// Reads every queue and Matomo's record. To be asked when no worker runs any more: what a
+    /// worker holds is in no queue.
+    pub async fn balance(
+        &self,
+        matomo: &Matomo,
+        queues: &Queues,
+        places: &Places<'_>,
+    ) -> anyhow::Result<Balance> {
         let mut balance = Balance { published: self.published(), ..self.stored(matomo)? };
-        let mut found: HashSet<String> = matomo.ledger().stored.iter().map(|hit| hit.id.clone()).collect();
+        let mut found: HashSet<String> =
+            matomo.ledger().stored.iter().map(|hit| hit.id.clone()).collect();
         let shards = (0..places.shards).map(|shard| (shard.to_string(), Place::Waiting));
         let retries = places.delays.iter().map(|delay| (format!("retry.{delay}"), Place::Retrying));
         let dead = [("parked".to_owned(), Place::Parked), ("rejected".to_owned(), Place::Rejected)];
         for (queue, place) in shards.chain(retries).chain(dead) {
             for message in queues.list(&queue).await? {
-                let text = String::from_utf8_lossy(&message.body).chars().take(80).collect::<String>();
+                let text =
+                    String::from_utf8_lossy(&message.body).chars().take(80).collect::<String>();
                 let id = self.messages.get(&(message.key, message.body));
-                let id = id.with_context(|| format!("{queue} holds a message that nobody published: {text}"))?;
+                let id = id.with_context(|| {
+                    format!("{queue} holds a message that nobody published: {text}")
+                })?;
                 if found.insert(id.clone()) {
                     *match place {
                         Place::Waiting => &mut balance.waiting,
@@ -135,14 +157,24 @@ impl Books {
         let record = matomo.ledger();
         let mut seen = HashSet::new();
         let mut latest: HashMap<&str, usize> = HashMap::new();
-        let mut balance = Balance { overlaps: usize::try_from(record.overlaps)?, ..Balance::default() };
+        let mut balance =
+            Balance { overlaps: usize::try_from(record.overlaps)?, ..Balance::default() };
         for stored in &record.stored {
-            ensure!(known.contains(&stored.id), "Matomo stored {:?}, which nobody published", stored.id);
+            ensure!(
+                known.contains(&stored.id),
+                "Matomo stored {:?}, which nobody published",
+                stored.id
+            );
             if !seen.insert(&stored.id) {
                 balance.repeated += 1;
                 continue;
             }
-            let number: usize = stored.id.rsplit('/').next().and_then(|number| number.parse().ok()).context("a number")?;
+            let number: usize = stored
+                .id
+                .rsplit('/')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .context("a number")?;
             let last = latest.entry(&stored.uid).or_default();
             balance.out_of_order += usize::from(number < *last);
             *last = number.max(*last);
@@ -164,9 +196,21 @@ impl Balance {
     /// Fails on any loss, and on more disorder than the fault excuses.
     pub fn check(&self, allowed: Allowed) -> anyhow::Result<()> {
         ensure!(self.lost == 0, "{} hits are LOST: {self}", self.lost);
-        ensure!(self.repeated <= allowed.repeated, "more than {} hits repeated: {self}", allowed.repeated);
-        ensure!(self.out_of_order <= allowed.out_of_order, "more than {} hits out of order: {self}", allowed.out_of_order);
-        ensure!(self.overlaps <= allowed.overlaps, "more than {} times one visitor in two requests: {self}", allowed.overlaps);
+        ensure!(
+            self.repeated <= allowed.repeated,
+            "more than {} hits repeated: {self}",
+            allowed.repeated
+        );
+        ensure!(
+            self.out_of_order <= allowed.out_of_order,
+            "more than {} hits out of order: {self}",
+            allowed.out_of_order
+        );
+        ensure!(
+            self.overlaps <= allowed.overlaps,
+            "more than {} times one visitor in two requests: {self}",
+            allowed.overlaps
+        );
         Ok(())
     }
 
@@ -182,8 +226,9 @@ impl fmt::Display for Balance {
         let Self { published, delivered, waiting, retrying, parked, rejected, lost, .. } = self;
         write!(
             f,
-            "{published} published = {delivered} delivered + {waiting} waiting + {retrying} retrying + {parked} parked + {rejected} rejected + {lost} lost; \
-             {} repeated, {} out of order, {} overlaps",
+            "{published} published = {delivered} delivered + {waiting} waiting + {retrying} \
+             retrying + {parked} parked + {rejected} rejected + {lost} lost; {} repeated, {} out \
+             of order, {} overlaps",
             self.repeated, self.out_of_order, self.overlaps
         )
     }

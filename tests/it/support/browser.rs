@@ -1,4 +1,5 @@
-//! Chromium, where there is one: what a page becomes in it, what it says to its console, and how it looks.
+//! Chromium, where there is one: what a page becomes in it, what it says to its console, and how it
+//! looks.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use tokio::process::Command;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Frames as wide as a phone and a screen, measured from outside: shared with the test of the report.
+/// Frames as wide as a phone and a screen, measured from outside: shared with the test of the
+/// report.
 const MEASURE: &str = include_str!("../../browser/measure.html");
 
 pub struct Browser(PathBuf);
@@ -30,10 +32,15 @@ impl Browser {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path)
             .chain([PathBuf::from("/usr/bin")])
-            .flat_map(|folder| ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name)))
+            .flat_map(|folder| {
+                ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name))
+            })
             .find(|program| program.is_file());
         if found.is_none() {
-            let _told = writeln!(std::io::stderr(), "SKIPPED: Chromium is not installed: {what} was not opened in a browser");
+            let _told = writeln!(
+                std::io::stderr(),
+                "SKIPPED: Chromium is not installed: {what} was not opened in a browser"
+            );
         }
         found.map(Self)
     }
@@ -41,15 +48,31 @@ impl Browser {
     async fn run(&self, url: &str, options: &[String]) -> anyhow::Result<(String, String)> {
         let profile = tempfile::tempdir()?;
         let run = Command::new(&self.0)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions"])
-            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"])
-            .args(["--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-extensions",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--hide-scrollbars",
+            ])
+            .args([
+                "--enable-logging=stderr",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .args(options)
             .arg(url)
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(DEADLINE, run).await.context("Chromium does not end")??;
+        let output =
+            tokio::time::timeout(DEADLINE, run).await.context("Chromium does not end")??;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{errors}");
         Ok((String::from_utf8(output.stdout)?, errors))
@@ -59,8 +82,11 @@ impl Browser {
     pub async fn open(&self, url: &str, lasting: Duration) -> anyhow::Result<Opened> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("net.json");
-        let options =
-            ["--dump-dom".to_owned(), format!("--virtual-time-budget={}", lasting.as_millis()), format!("--log-net-log={}", log.display())];
+        let options = [
+            "--dump-dom".to_owned(),
+            format!("--virtual-time-budget={}", lasting.as_millis()),
+            format!("--log-net-log={}", log.display()),
+        ];
         let (dom, errors) = self.run(url, &options).await?;
         let log: Value = serde_json::from_slice(&std::fs::read(&log)?)?;
         let asked = log["events"].as_array().context("events")?.iter().filter_map(|event| {
@@ -71,14 +97,28 @@ impl Browser {
         });
         Ok(Opened {
             dom,
-            console: errors.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect(),
+            console: errors
+                .lines()
+                .filter(|line| line.contains("CONSOLE"))
+                .map(str::to_owned)
+                .collect(),
             requests: asked.collect(),
         })
     }
 
     /// A picture of the page.
-    pub async fn picture(&self, url: &str, (width, height): (u32, u32), dark: bool, to: &Path) -> anyhow::Result<()> {
-        let options = [format!("--screenshot={}", to.display()), format!("--window-size={width},{height}"), scheme(dark)];
+    pub async fn picture(
+        &self,
+        url: &str,
+        (width, height): (u32, u32),
+        dark: bool,
+        to: &Path,
+    ) -> anyhow::Result<()> {
+        let options = [
+            format!("--screenshot={}", to.display()),
+            format!("--window-size={width},{height}"),
+            scheme(dark),
+        ];
         self.run(url, &options).await.map(|_| ())
     }
 

@@ -15,13 +15,15 @@ use super::free_port;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     None,
-    /// Connections stand, and nothing moves any more: a firewall that forgot them, a machine that hangs.
+    /// Connections stand, and nothing moves any more: a firewall that forgot them, a machine that
+    /// hangs.
     Frozen,
     /// Everything comes so much later.
     Delayed(Duration),
     /// So many bytes a second in each direction.
     Throttled(u32),
-    /// The connection is reset when the answer begins: the request has done its work, and nobody hears of it.
+    /// The connection is reset when the answer begins: the request has done its work, and nobody
+    /// hears of it.
     ResetOnAnswer,
     /// One bit of each piece of the answer is flipped.
     CorruptAnswers,
@@ -46,7 +48,12 @@ struct Reset;
 impl Cable {
     pub async fn to(far: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
-        let mut cable = Self { near: listener.local_addr()?, far, fault: watch::Sender::new(Fault::None), task: None };
+        let mut cable = Self {
+            near: listener.local_addr()?,
+            far,
+            fault: watch::Sender::new(Fault::None),
+            task: None,
+        };
         cable.carry(listener);
         Ok(cable)
     }
@@ -105,11 +112,20 @@ async fn strand(mut near: TcpStream, far: SocketAddr, fault: watch::Receiver<Fau
     }
 }
 
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way, mut fault: watch::Receiver<Fault>) -> Result<(), Reset> {
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    way: Way,
+    mut fault: watch::Receiver<Fault>,
+) -> Result<(), Reset> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await.map_err(|_| Reset)?;
-        let now = fault.wait_for(|fault| *fault != Fault::Frozen).await.map(|fault| *fault).map_err(|_| Reset)?;
+        let now = fault
+            .wait_for(|fault| *fault != Fault::Frozen)
+            .await
+            .map(|fault| *fault)
+            .map_err(|_| Reset)?;
         if read == 0 {
             let _closed_before = to.shutdown().await;
             return Ok(());
@@ -117,7 +133,9 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way, mut fault
         match now {
             Fault::None | Fault::Frozen => {}
             Fault::Delayed(time) => tokio::time::sleep(time).await,
-            Fault::Throttled(rate) => tokio::time::sleep(Duration::from_secs_f64(read as f64 / f64::from(rate))).await,
+            Fault::Throttled(rate) => {
+                tokio::time::sleep(Duration::from_secs_f64(read as f64 / f64::from(rate))).await
+            }
             Fault::ResetOnAnswer if way == Way::Back => return Err(Reset),
             Fault::CorruptAnswers if way == Way::Back => buffer[read - 1 - read / 8] ^= 1,
             Fault::ResetOnAnswer | Fault::CorruptAnswers => {}

@@ -32,9 +32,12 @@ impl Cluster {
         let network = format!("dnma-test-{}", std::process::id());
         let names: Vec<String> = (1..=NODES).map(|number| format!("{network}-{number}")).collect();
         // A silent node is given up within seconds rather than a minute.
-        let mut configuration = "cluster_formation.peer_discovery_backend = classic_config\nnet_ticktime = 5\n".to_owned();
+        let mut configuration = "cluster_formation.peer_discovery_backend = \
+                                 classic_config\nnet_ticktime = 5\n"
+            .to_owned();
         for (number, name) in names.iter().enumerate() {
-            configuration += &format!("cluster_formation.classic_config.nodes.{} = rabbit@{name}\n", number + 1);
+            configuration +=
+                &format!("cluster_formation.classic_config.nodes.{} = rabbit@{name}\n", number + 1);
         }
         // The first one makes the network, and all make the cluster.
         let starting = names.iter().map(|name| Node::start(name, &network, &configuration));
@@ -42,7 +45,8 @@ impl Cluster {
         let version = wait_until_it_speaks(&nodes[0].url)?;
         let cluster = Self { version, nodes, network };
         cluster.whole().await?;
-        // The metadata store that heals by itself after a partition; RabbitMQ 4 still has to be asked for it.
+        // The metadata store that heals by itself after a partition; RabbitMQ 4 still has to be
+        // asked for it.
         cluster.nodes[0].run(&["enable_feature_flag", "--opt-in", "khepri_db"]).await?;
         Ok(cluster)
     }
@@ -68,9 +72,17 @@ impl Cluster {
     /// The node that leads a queue.
     pub async fn leader(&self, queue: &str) -> anyhow::Result<usize> {
         let queues = self.nodes[0].ask(&["list_queues", "name", "leader"]).await?;
-        let found = queues.as_array().into_iter().flatten().find(|found| found["name"] == queue).context("no such queue")?;
+        let found = queues
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|found| found["name"] == queue)
+            .context("no such queue")?;
         let leader = found["leader"].as_str().context("no leader")?;
-        self.nodes.iter().position(|node| leader == format!("rabbit@{}", node.name)).context("a leader of another cluster")
+        self.nodes
+            .iter()
+            .position(|node| leader == format!("rabbit@{}", node.name))
+            .context("a leader of another cluster")
     }
 
     /// As a power cut would.
@@ -92,7 +104,10 @@ impl Cluster {
     pub async fn cut_off(&self, node: usize) -> anyhow::Result<()> {
         self.network("disconnect", node)?;
         let other = &self.nodes[(node + 1) % NODES];
-        eventually("the others notice", Duration::from_secs(60), async || other.sees().await == Some(NODES - 1)).await
+        eventually("the others notice", Duration::from_secs(60), async || {
+            other.sees().await == Some(NODES - 1)
+        })
+        .await
     }
 
     pub async fn heal(&self, node: usize) -> anyhow::Result<()> {
@@ -101,8 +116,14 @@ impl Cluster {
     }
 
     fn network(&self, what: &str, node: usize) -> anyhow::Result<()> {
-        let done = Command::new("docker").args(["network", what, &self.network, self.nodes[node].container.id()]).output()?;
-        ensure!(done.status.success(), "docker network {what}: {}", String::from_utf8_lossy(&done.stderr));
+        let done = Command::new("docker")
+            .args(["network", what, &self.network, self.nodes[node].container.id()])
+            .output()?;
+        ensure!(
+            done.status.success(),
+            "docker network {what}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
         Ok(())
     }
 }
@@ -123,7 +144,11 @@ impl Node {
             .with_startup_timeout(START)
             .start()
             .await?;
-        Ok(Self { name: name.to_owned(), url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"), container })
+        Ok(Self {
+            name: name.to_owned(),
+            url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+            container,
+        })
     }
 
     /// How many nodes it takes for running.
@@ -142,7 +167,11 @@ impl Node {
         let command = ExecCommand::new(tool.iter().chain(arguments).copied());
         let mut answer = self.container.exec(command).await?;
         let text = String::from_utf8_lossy(&answer.stdout_to_vec().await?).into_owned();
-        ensure!(answer.exit_code().await? == Some(0), "rabbitmqctl {arguments:?} on {}: {text}", self.name);
+        ensure!(
+            answer.exit_code().await? == Some(0),
+            "rabbitmqctl {arguments:?} on {}: {text}",
+            self.name
+        );
         Ok(text)
     }
 }

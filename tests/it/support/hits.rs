@@ -1,4 +1,5 @@
-//! Hits as an ENT publishes them: valid ones with an identity each, and a school morning from a seed.
+//! Hits as an ENT publishes them: valid ones with an identity each, and a school morning from a
+//! seed.
 
 use serde_json::{Value, json};
 
@@ -31,14 +32,17 @@ pub const SERVICES: [&str; 26] = [
     "PAGE_ENT",
 ];
 
-pub const PROFILES: [&str; 6] = ["ELEVE", "ENSEIGNANT", "PARENT", "ADMIN_VIE_SCOL_TECH", "PERSONNEL_COLLECTIVITE", "AUTRE"];
+pub const PROFILES: [&str; 6] =
+    ["ELEVE", "ENSEIGNANT", "PARENT", "ADMIN_VIE_SCOL_TECH", "PERSONNEL_COLLECTIVITE", "AUTRE"];
 
 const SCHOOLS: [&str; 5] = ["0750655E", "0350029S", "0690132U", "9740471U", "0331503E"];
 
 const BROWSERS: [&str; 3] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
-    "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like \
+     Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 \
+     Mobile Safari/537.36",
 ];
 
 /// A pseudonym, as an ENT makes one.
@@ -76,8 +80,12 @@ pub fn valid_at(visitor: &str, id: &str, cdt: i64) -> Value {
     })
 }
 
-/// Valid hits of so many visitors in turn, ready to publish. Their identity is their number: `hit 17`.
-pub fn load(numbers: std::ops::Range<usize>, visitors: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
+/// Valid hits of so many visitors in turn, ready to publish. Their identity is their number: `hit
+/// 17`.
+pub fn load(
+    numbers: std::ops::Range<usize>,
+    visitors: usize,
+) -> impl Iterator<Item = (String, Vec<u8>)> {
     numbers.map(move |number| {
         let visitor = visitor(number % visitors);
         let body = valid(&visitor, &format!("hit {number}")).to_string().into_bytes();
@@ -115,8 +123,8 @@ pub struct Message {
     pub breaks_the_plan: bool,
 }
 
-/// A realistic school morning: logins whose first two hits come within a second, visits of several pages, about 2 % of hits
-/// that break the plan in the ways ENTs do, and both message forms.
+/// A realistic school morning: logins whose first two hits come within a second, visits of several
+/// pages, about 2 % of hits that break the plan in the ways ENTs do, and both message forms.
 pub fn morning(seed: u64, count: usize) -> Vec<Message> {
     let mut state = seed;
     let visitors = (count / 8).max(1);
@@ -129,8 +137,11 @@ pub fn morning(seed: u64, count: usize) -> Vec<Message> {
         for _ in 0..burst.min(count - messages.len()) {
             let id = format!("page {}", messages.len());
             let hit = valid_at(&visitor, &id, now);
-            let (hit, breaks_the_plan) =
-                if splitmix(&mut state).is_multiple_of(50) { (broken(hit, splitmix(&mut state)), true) } else { (hit, false) };
+            let (hit, breaks_the_plan) = if splitmix(&mut state).is_multiple_of(50) {
+                (broken(hit, splitmix(&mut state)), true)
+            } else {
+                (hit, false)
+            };
             let body = if splitmix(&mut state).is_multiple_of(5) && !breaks_the_plan {
                 query(&hit).into_bytes()
             } else {

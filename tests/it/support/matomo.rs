@@ -1,5 +1,5 @@
-//! A stand-in Matomo over real HTTP. It answers as a real Matomo 5 was measured to, situation by situation, and keeps a
-//! ledger of all that it stored. No part of the shipped program.
+//! A stand-in Matomo over real HTTP. It answers as a real Matomo 5 was measured to, situation by
+//! situation, and keeps a ledger of all that it stored. No part of the shipped program.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -135,7 +135,11 @@ impl Matomo {
             doubted: 0,
             in_flight: HashMap::new(),
         };
-        let mut matomo = Self { ledger: Arc::new(Mutex::new(ledger)), address: listener.local_addr()?, server: None };
+        let mut matomo = Self {
+            ledger: Arc::new(Mutex::new(ledger)),
+            address: listener.local_addr()?,
+            server: None,
+        };
         matomo.serve(listener);
         Ok(matomo)
     }
@@ -173,7 +177,10 @@ impl Matomo {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let app = Router::new().fallback(answer).layer(DefaultBodyLimit::max(16 << 20)).with_state(self.ledger.clone());
+        let app = Router::new()
+            .fallback(answer)
+            .layer(DefaultBodyLimit::max(16 << 20))
+            .with_state(self.ledger.clone());
         self.server = Some(tokio::spawn(async move {
             axum::serve(listener, app).await.expect("the stand-in Matomo serves");
         }));
@@ -196,11 +203,23 @@ impl Matomo {
 }
 
 /// PHP goes on with a request whose client has left, so it has a task of its own.
-async fn answer(State(ledger): State<Arc<Mutex<Ledger>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(ledger): State<Arc<Mutex<Ledger>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     tokio::spawn(handle(ledger, method, uri, headers, body)).await.unwrap_or_else(|_| html(500, ""))
 }
 
-async fn handle(ledger: Arc<Mutex<Ledger>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn handle(
+    ledger: Arc<Mutex<Ledger>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     let bulk = text.contains("\"requests\"");
     let (hits, token) = if bulk { bulk_hits(&text) } else { single_hit(&method, &uri, &text) };
@@ -214,8 +233,14 @@ async fn handle(ledger: Arc<Mutex<Ledger>>, method: Method, uri: Uri, headers: H
             _ => html(200, HTML),
         };
     }
-    let agent = headers.get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
-    ledger.lock().expect("ledger").header_names.extend(headers.keys().map(|name| name.as_str().to_owned()));
+    let agent = headers
+        .get(header::USER_AGENT)
+        .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    ledger
+        .lock()
+        .expect("ledger")
+        .header_names
+        .extend(headers.keys().map(|name| name.as_str().to_owned()));
     let (situation, pause) = arrive(&ledger, &hits, agent);
     tokio::time::sleep(pause).await;
     let (response, late) = {
@@ -282,24 +307,46 @@ fn leave(ledger: &Mutex<Ledger>, hits: &[Hit]) {
 }
 
 impl Ledger {
-    fn respond(&mut self, situation: Situation, bulk: bool, hits: &[Hit], token: Option<&str>) -> Response {
+    fn respond(
+        &mut self,
+        situation: Situation,
+        bulk: bool,
+        hits: &[Hit],
+        token: Option<&str>,
+    ) -> Response {
         match situation {
             Situation::Fine => return self.track(bulk, hits, token),
             Situation::DatabaseDown if bulk => return counts(500, "error", 0, &[], false),
             Situation::DatabaseDown => return gif(400, HTML),
-            Situation::DatabaseDiesMidBulk => return html(200, "Error:SQLSTATE[HY000]: General error: 2006 MySQL server has gone away"),
+            Situation::DatabaseDiesMidBulk => {
+                return html(
+                    200,
+                    "Error:SQLSTATE[HY000]: General error: 2006 MySQL server has gone away",
+                );
+            }
             Situation::Deadlock => return counts(500, "error", hits.len() / 2, &[], false),
             Situation::TrackerOff if bulk => return counts(200, "success", 0, &[], false),
             Situation::TrackerOff => return gif(503, ""),
-            Situation::NotInstalled => return html(200, "As Matomo is not installed yet, the Tracking API cannot proceed."),
+            Situation::NotInstalled => {
+                return html(
+                    200,
+                    "As Matomo is not installed yet, the Tracking API cannot proceed.",
+                );
+            }
             Situation::PhpFatal => return html(500, ""),
             Situation::BadGateway => return html(502, "<html>502 Bad Gateway</html>"),
             Situation::TooLarge => return html(413, "<html>413 Request Entity Too Large</html>"),
             Situation::Redirect => {
-                return (StatusCode::FOUND, [(header::LOCATION, "/elsewhere.php")], "").into_response();
+                return (StatusCode::FOUND, [(header::LOCATION, "/elsewhere.php")], "")
+                    .into_response();
             }
             Situation::TooManyRequests(seconds) => {
-                return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], "").into_response();
+                return (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    [(header::RETRY_AFTER, seconds.to_string())],
+                    "",
+                )
+                    .into_response();
             }
             Situation::Forbidden => return html(403, "<html>403 Forbidden</html>"),
             Situation::LoginPage => return html(200, "<html><form>Please sign in</form></html>"),
@@ -312,7 +359,11 @@ impl Ledger {
                 let Some((_, rest)) = hits.split_first() else { return html(200, HTML) };
                 self.store(rest);
                 self.doubted += rest.len() as u64;
-                return if bulk { counts(200, "success", rest.len(), &[], false) } else { gif(400, HTML) };
+                return if bulk {
+                    counts(200, "success", rest.len(), &[], false)
+                } else {
+                    gif(400, HTML)
+                };
             }
             // Maintenance mode closes the user interface, not the tracker.
             Situation::Maintenance
@@ -329,9 +380,11 @@ impl Ledger {
         }
         match situation {
             Situation::GatewayTimeout => html(504, "<html>504 Gateway Time-out</html>"),
-            Situation::QueuedTracking => {
-                ([(header::CONTENT_TYPE, "image/gif"), (header::CONTENT_ENCODING, "none")], GIF.to_vec()).into_response()
-            }
+            Situation::QueuedTracking => (
+                [(header::CONTENT_TYPE, "image/gif"), (header::CONTENT_ENCODING, "none")],
+                GIF.to_vec(),
+            )
+                .into_response(),
             Situation::NoContent => StatusCode::NO_CONTENT.into_response(),
             Situation::Broken => replies::broken(),
             _ if bulk => counts(200, "success", hits.len(), &[], false),
@@ -360,7 +413,10 @@ impl Ledger {
         if token.is_some() && !good_token && hits.iter().any(old) {
             self.failed_tokens += 1;
         }
-        let good: Vec<Hit> = (0..hits.len()).filter(|index| !invalid.contains(index)).map(|index| hits[index].clone()).collect();
+        let good: Vec<Hit> = (0..hits.len())
+            .filter(|index| !invalid.contains(index))
+            .map(|index| hits[index].clone())
+            .collect();
         self.store(&good);
         let named = self.superuser && token.is_some();
         if bulk && !invalid.is_empty() && !named {
@@ -391,7 +447,8 @@ impl Ledger {
     }
 }
 
-/// Seconds since the hit's time; one that is no whole number of seconds counts as the future, since Matomo moves both.
+/// Seconds since the hit's time; one that is no whole number of seconds counts as the future, since
+/// Matomo moves both.
 fn age(hit: &Hit) -> i64 {
     let now = jiff::Timestamp::now().as_second();
     hit.get("cdt").and_then(|cdt| cdt.parse::<i64>().ok()).map_or(-1, |cdt| now - cdt)

@@ -1,5 +1,11 @@
-//! What tests and the demo stand on: a real RabbitMQ, a stand-in Matomo, real worker processes, and hits.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by two programs, each of which uses a part")]
+//! What tests and the demo stand on: a real RabbitMQ, a stand-in Matomo, real worker processes, and
+//! hits.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by two programs, each of which uses a part"
+)]
 
 pub mod books;
 pub mod browser;
@@ -20,7 +26,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 /// Polls a condition instead of sleeping for it.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, within: Duration, mut holds: impl FnMut() -> F) -> anyhow::Result<()> {
+pub async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    within: Duration,
+    mut holds: impl FnMut() -> F,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     while !holds().await {
         anyhow::ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
@@ -29,12 +39,13 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, within: Duration, 
     Ok(())
 }
 
-/// A free port of the loopback interface, below those that the system gives to whoever asks for any: it can be closed for a
-/// while, and nobody takes it.
+/// A free port of the loopback interface, below those that the system gives to whoever asks for
+/// any: it can be closed for a while, and nobody takes it.
 pub fn free_port() -> anyhow::Result<u16> {
     const PORTS: u32 = 12_000;
     static TURN: AtomicU32 = AtomicU32::new(0);
-    let mut turns = (0..PORTS).map(|_| std::process::id().wrapping_add(TURN.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    let mut turns = (0..PORTS)
+        .map(|_| std::process::id().wrapping_add(TURN.fetch_add(1, Ordering::Relaxed)) % PORTS);
     let port = turns.find_map(|turn| {
         let port = 20_000 + u16::try_from(turn).ok()?;
         std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)

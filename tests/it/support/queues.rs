@@ -7,8 +7,8 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -30,7 +30,12 @@ pub struct Message {
 
 impl Message {
     fn of(delivery: Delivery) -> Self {
-        let headers = delivery.properties.headers().iter().flat_map(FieldTable::inner).map(|(k, v)| (k.to_string(), show(v)));
+        let headers = delivery
+            .properties
+            .headers()
+            .iter()
+            .flat_map(FieldTable::inner)
+            .map(|(k, v)| (k.to_string(), show(v)));
         Self {
             headers: headers.collect(),
             key: delivery.routing_key.to_string(),
@@ -49,7 +54,10 @@ impl Queues {
     }
 
     /// Publishes as an ENT should: persistent, mandatory, confirmed.
-    pub async fn publish(&self, messages: impl IntoIterator<Item = (String, Vec<u8>)>) -> anyhow::Result<usize> {
+    pub async fn publish(
+        &self,
+        messages: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> anyhow::Result<usize> {
         self.publish_with(messages, BasicProperties::default()).await
     }
 
@@ -63,7 +71,17 @@ impl Queues {
         let mut count = 0;
         for (key, body) in messages {
             let properties = properties.clone().with_delivery_mode(2);
-            confirms.push(self.channel.basic_publish(self.prefix.as_str().into(), key.into(), options, &body, properties).await?);
+            confirms.push(
+                self.channel
+                    .basic_publish(
+                        self.prefix.as_str().into(),
+                        key.into(),
+                        options,
+                        &body,
+                        properties,
+                    )
+                    .await?,
+            );
             count += 1;
             if confirms.len() == 1_000 {
                 settle(confirms.drain(..)).await?;
@@ -76,14 +94,28 @@ impl Queues {
     pub async fn exists(&self, suffix: &str) -> bool {
         let Ok(channel) = self.connection.create_channel().await else { return false };
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        channel.queue_declare(format!("{}.{suffix}", self.prefix).into(), passive, FieldTable::default()).await.is_ok()
+        channel
+            .queue_declare(
+                format!("{}.{suffix}", self.prefix).into(),
+                passive,
+                FieldTable::default(),
+            )
+            .await
+            .is_ok()
     }
 
     /// Messages ready in a queue (`parked`, `3`, `retry.2s`); 0 if there is no such queue.
     pub async fn ready(&self, suffix: &str) -> anyhow::Result<usize> {
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        match channel.queue_declare(format!("{}.{suffix}", self.prefix).into(), passive, FieldTable::default()).await {
+        match channel
+            .queue_declare(
+                format!("{}.{suffix}", self.prefix).into(),
+                passive,
+                FieldTable::default(),
+            )
+            .await
+        {
             Ok(queue) => {
                 channel.close(200, "".into()).await?;
                 Ok(queue.message_count() as usize)
@@ -104,15 +136,17 @@ impl Queues {
     pub async fn take(&self, suffix: &str) -> anyhow::Result<Vec<Message>> {
         let mut messages = Vec::new();
         let name = format!("{}.{suffix}", self.prefix);
-        while let Some(got) = self.channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await? {
+        while let Some(got) =
+            self.channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await?
+        {
             got.delivery.acker.ack(BasicAckOptions::default()).await?;
             messages.push(Message::of(got.delivery));
         }
         Ok(messages)
     }
 
-    /// Reads all that is ready in a queue and gives it back; nothing if there is no such queue. Works for shards too, which
-    /// answer no `basic.get`.
+    /// Reads all that is ready in a queue and gives it back; nothing if there is no such queue.
+    /// Works for shards too, which answer no `basic.get`.
     pub async fn list(&self, suffix: &str) -> anyhow::Result<Vec<Message>> {
         let ready = self.ready(suffix).await?;
         if ready == 0 {
@@ -122,11 +156,20 @@ impl Queues {
         // Without a limit, a quorum queue gives 2,000.
         channel.basic_qos(u16::MAX, BasicQosOptions::default()).await?;
         let name = format!("{}.{suffix}", self.prefix);
-        let mut consumer = channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let mut consumer = channel
+            .basic_consume(
+                name.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
         let mut messages = Vec::new();
         while messages.len() < ready {
             let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await;
-            let delivery = next.with_context(|| format!("{} of {ready} messages of {suffix}", messages.len()))?.context("closed")??;
+            let delivery = next
+                .with_context(|| format!("{} of {ready} messages of {suffix}", messages.len()))?
+                .context("closed")??;
             messages.push(Message::of(delivery));
         }
         channel.close(200, "looked".into()).await?;
@@ -139,10 +182,20 @@ impl Queues {
         let dead = delays.iter().cloned().chain([".parked".to_owned(), ".rejected".to_owned()]);
         let channel = self.connection.create_channel().await?;
         for suffix in dead.clone().chain((0..16).map(|shard| format!(".{shard}"))) {
-            channel.queue_delete(format!("{}{suffix}", self.prefix).into(), QueueDeleteOptions::default()).await?;
+            channel
+                .queue_delete(
+                    format!("{}{suffix}", self.prefix).into(),
+                    QueueDeleteOptions::default(),
+                )
+                .await?;
         }
         for suffix in dead.chain([String::new()]) {
-            channel.exchange_delete(format!("{}{suffix}", self.prefix).into(), ExchangeDeleteOptions::default()).await?;
+            channel
+                .exchange_delete(
+                    format!("{}{suffix}", self.prefix).into(),
+                    ExchangeDeleteOptions::default(),
+                )
+                .await?;
         }
         Ok(())
     }
@@ -159,7 +212,10 @@ impl Queues {
 async fn settle(confirms: impl IntoIterator<Item = lapin::PublisherConfirm>) -> anyhow::Result<()> {
     for confirm in confirms {
         let confirmation = confirm.await?;
-        anyhow::ensure!(matches!(confirmation, Confirmation::Ack(None)), "not taken: {confirmation:?}");
+        anyhow::ensure!(
+            matches!(confirmation, Confirmation::Ack(None)),
+            "not taken: {confirmation:?}"
+        );
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A real RabbitMQ: the one of `AMQP_URL`, else a container, else a private local node. No broker that already runs is
-//! touched but that of `AMQP_URL`.
+//! A real RabbitMQ: the one of `AMQP_URL`, else a container, else a private local node. No broker
+//! that already runs is touched but that of `AMQP_URL`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -89,7 +89,10 @@ impl Broker {
             "" => match Self::container(&setup).await {
                 Ok(broker) => Ok(broker),
                 Err(error) => {
-                    eprintln!("no RabbitMQ in a container ({}): a private local node instead", first_line(&error));
+                    eprintln!(
+                        "no RabbitMQ in a container ({}): a private local node instead",
+                        first_line(&error)
+                    );
                     Self::node(&setup)
                 }
             },
@@ -99,7 +102,12 @@ impl Broker {
 
     /// The same broker, for those who must not stop it.
     pub fn given(broker: &Self) -> Self {
-        Self { url: broker.url.clone(), version: broker.version.clone(), kind: Kind::Given, tls_port: None }
+        Self {
+            url: broker.url.clone(),
+            version: broker.version.clone(),
+            kind: Kind::Given,
+            tls_port: None,
+        }
     }
 
     pub fn describe(&self) -> String {
@@ -121,7 +129,11 @@ impl Broker {
 
     /// RabbitMQ 4 moves a shard to the consumer with the highest priority; 3.x does not.
     pub fn moves_shards(&self) -> bool {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 4)
+        self.version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .is_some_and(|major: u32| major >= 4)
     }
 
     async fn container(setup: &Setup<'_>) -> anyhow::Result<Self> {
@@ -131,35 +143,55 @@ impl Broker {
         let mut request = GenericImage::new(&name, &tag)
             .with_wait_for(WaitFor::message_on_stdout("Server startup complete"))
             .with_mapped_port(port, 5672.tcp())
-            .with_copy_to("/etc/rabbitmq/enabled_plugins", enabled_plugins(!setup.without_plugin).into_bytes())
+            .with_copy_to(
+                "/etc/rabbitmq/enabled_plugins",
+                enabled_plugins(!setup.without_plugin).into_bytes(),
+            )
             .with_startup_timeout(START);
         let mut tls_port = None;
         if let Some(certificates) = setup.certificates {
             let tls = free_port()?;
             let configuration = Certificates::configuration("5671", "/etc/rabbitmq/tls");
-            request =
-                request.with_mapped_port(tls, 5671.tcp()).with_copy_to("/etc/rabbitmq/conf.d/90-tls.conf", configuration.into_bytes());
+            request = request
+                .with_mapped_port(tls, 5671.tcp())
+                .with_copy_to("/etc/rabbitmq/conf.d/90-tls.conf", configuration.into_bytes());
             for name in ["ca.pem", "server.pem", "server.key"] {
-                request = request.with_copy_to(format!("/etc/rabbitmq/tls/{name}"), std::fs::read(certificates.path(name))?);
+                request = request.with_copy_to(
+                    format!("/etc/rabbitmq/tls/{name}"),
+                    std::fs::read(certificates.path(name))?,
+                );
             }
             tls_port = Some(tls);
         }
         if let Some(definitions) = &setup.definitions {
             request = request
                 .with_copy_to("/etc/rabbitmq/definitions.json", definitions.clone().into_bytes())
-                .with_copy_to("/etc/rabbitmq/conf.d/80-definitions.conf", b"load_definitions = /etc/rabbitmq/definitions.json\n".to_vec());
+                .with_copy_to(
+                    "/etc/rabbitmq/conf.d/80-definitions.conf",
+                    b"load_definitions = /etc/rabbitmq/definitions.json\n".to_vec(),
+                );
         }
         let container = request.start().await.with_context(|| format!("image {name}:{tag}"))?;
         // Published on every interface, so loopback reaches it whatever the engine calls its host.
         let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
         let version = wait_until_it_speaks(&url)?;
-        Ok(Self { url, version, kind: Kind::Container { container: Box::new(container) }, tls_port })
+        Ok(Self {
+            url,
+            version,
+            kind: Kind::Container { container: Box::new(container) },
+            tls_port,
+        })
     }
 
     fn node(setup: &Setup<'_>) -> anyhow::Result<Self> {
-        let tls = setup.certificates.map(|certificates| Ok::<_, anyhow::Error>((free_port()?, certificates))).transpose()?;
+        let tls = setup
+            .certificates
+            .map(|certificates| Ok::<_, anyhow::Error>((free_port()?, certificates)))
+            .transpose()?;
         let tls_port = tls.as_ref().map(|(port, _)| *port);
-        let extra = tls.map(|(port, files)| Certificates::configuration(&format!("127.0.0.1:{port}"), &files.path("")));
+        let extra = tls.map(|(port, files)| {
+            Certificates::configuration(&format!("127.0.0.1:{port}"), &files.path(""))
+        });
         let node = Node::start(&extra.unwrap_or_default(), setup)?;
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", node.port);
         let version = wait_until_it_speaks(&url)?;
@@ -202,11 +234,18 @@ impl Node {
     fn start(extra_configuration: &str, setup: &Setup<'_>) -> anyhow::Result<Self> {
         install()?;
         let folder = tempfile::Builder::new().prefix("rabbitmq-").tempdir()?;
-        let mut node = Self { folder, port: free_port()?, distribution_port: free_port()?, epmd_port: free_port()?, guard: None };
+        let mut node = Self {
+            folder,
+            port: free_port()?,
+            distribution_port: free_port()?,
+            epmd_port: free_port()?,
+            guard: None,
+        };
         let path = node.folder.path();
         std::fs::write(path.join("enabled_plugins"), enabled_plugins(!setup.without_plugin))?;
         let mut configuration = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\nlog.console = true\nlog.file = false\nlog.console.level = warning\ndisk_free_limit.absolute = 50MB\n",
+            "listeners.tcp.1 = 127.0.0.1:{}\nlog.console = true\nlog.file = \
+             false\nlog.console.level = warning\ndisk_free_limit.absolute = 50MB\n",
             node.port
         );
         if let Some(definitions) = &setup.definitions {
@@ -219,12 +258,14 @@ impl Node {
         Ok(node)
     }
 
-    /// The node runs under a shell that reads from us: when we are gone, however that came, it ends the node.
+    /// The node runs under a shell that reads from us: when we are gone, however that came, it ends
+    /// the node.
     fn run(&mut self) -> anyhow::Result<()> {
         let path = self.folder.path();
         let script = format!(
-            "{NODE_SCRIPT} </dev/null >>node.log 2>&1 & trap '' TERM INT HUP; cat >/dev/null; kill -TERM 0; \
-             for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do kill -0 $! 2>/dev/null || break; sleep 0.5; done; epmd -kill >/dev/null 2>&1; kill -KILL 0"
+            "{NODE_SCRIPT} </dev/null >>node.log 2>&1 & trap '' TERM INT HUP; cat >/dev/null; \
+             kill -TERM 0; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do kill -0 $! \
+             2>/dev/null || break; sleep 0.5; done; epmd -kill >/dev/null 2>&1; kill -KILL 0"
         );
         let mut command = Command::new("sh");
         let in_folder = |name: &str| path.join(name);
@@ -297,8 +338,16 @@ fn install() -> anyhow::Result<()> {
         if !root {
             command.arg("apt-get");
         }
-        let done = command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status();
-        ensure!(done.is_ok_and(|status| status.success()), "apt-get {} failed", arguments.join(" "));
+        let done = command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status();
+        ensure!(
+            done.is_ok_and(|status| status.success()),
+            "apt-get {} failed",
+            arguments.join(" ")
+        );
         Ok(())
     };
     run(&["update", "-q"])
@@ -313,13 +362,16 @@ pub(super) fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
     loop {
         match version(url) {
             Ok(version) => return Ok(version),
-            Err(error) if Instant::now() > deadline => return Err(error.context("RabbitMQ did not start")),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context("RabbitMQ did not start"));
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
 }
 
-/// The version that the broker gives in the first frame of an AMQP connection, which client libraries keep to themselves.
+/// The version that the broker gives in the first frame of an AMQP connection, which client
+/// libraries keep to themselves.
 fn version(url: &str) -> anyhow::Result<String> {
     let url = url::Url::parse(url.split(',').next().unwrap_or_default())?;
     ensure!(url.scheme() == "amqp", "tests need a plain amqp:// address");
@@ -330,10 +382,14 @@ fn version(url: &str) -> anyhow::Result<String> {
     let mut frame = [0; 4096];
     let read = stream.read(&mut frame)?;
     let key = b"\x07versionS";
-    let found = frame.windows(key.len()).position(|window| window == key).context("no version in connection.start")?;
+    let found = frame
+        .windows(key.len())
+        .position(|window| window == key)
+        .context("no version in connection.start")?;
     let start = found + key.len() + 4;
     let length = u32::from_be_bytes(frame.get(start - 4..start).context("cut short")?.try_into()?);
-    let text = frame.get(start..start + length as usize).filter(|_| start < read).context("cut short")?;
+    let text =
+        frame.get(start..start + length as usize).filter(|_| start < read).context("cut short")?;
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 

@@ -1,4 +1,5 @@
-//! What the drills saw, as the table of the README. Each run keeps its figures beside those of other brokers.
+//! What the drills saw, as the table of the README. Each run keeps its figures beside those of
+//! other brokers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,13 +23,26 @@ struct Row {
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
 /// Adds a drill to the table and fails if it broke a promise. The same fault again adds to its row.
-pub fn record(fault: &str, tried: usize, balance: &Balance, allowed: Allowed) -> anyhow::Result<()> {
+pub fn record(
+    fault: &str,
+    tried: usize,
+    balance: &Balance,
+    allowed: Allowed,
+) -> anyhow::Result<()> {
     println!("{fault}: {balance}");
     let mut rows = ROWS.lock().expect("rows");
     let row = match rows.iter_mut().find(|row| row.fault == fault) {
         Some(row) => row,
         None => {
-            let empty = Row { fault: fault.to_owned(), tried: 0, hits: 0, lost: 0, repeated: 0, out_of_order: 0, allowed };
+            let empty = Row {
+                fault: fault.to_owned(),
+                tried: 0,
+                hits: 0,
+                lost: 0,
+                repeated: 0,
+                out_of_order: 0,
+                allowed,
+            };
             rows.push(empty);
             rows.last_mut().expect("just pushed")
         }
@@ -53,7 +67,10 @@ pub fn write(version: &str) -> anyhow::Result<PathBuf> {
                 "out_of_order": row.out_of_order, "most_repeated": limit(row.allowed.repeated), "most_out_of_order": limit(row.allowed.out_of_order)})
         })
         .collect();
-    std::fs::write(folder.join(format!("faults-{version}.json")), serde_json::to_string_pretty(&mine)?)?;
+    std::fs::write(
+        folder.join(format!("faults-{version}.json")),
+        serde_json::to_string_pretty(&mine)?,
+    )?;
     let table = folder.join("faults.md");
     std::fs::write(&table, render(&versions(&folder)?))?;
     Ok(table)
@@ -69,8 +86,11 @@ fn versions(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
     let mut versions = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(version) = name.strip_prefix("faults-").and_then(|name| name.strip_suffix(".json")) {
-            let rows = serde_json::from_str(&std::fs::read_to_string(folder.join(&name))?).with_context(|| name.clone())?;
+        if let Some(version) =
+            name.strip_prefix("faults-").and_then(|name| name.strip_suffix(".json"))
+        {
+            let rows = serde_json::from_str(&std::fs::read_to_string(folder.join(&name))?)
+                .with_context(|| name.clone())?;
             versions.insert(version.to_owned(), rows);
         }
     }
@@ -87,13 +107,22 @@ fn render(versions: &BTreeMap<String, Vec<Value>>) -> String {
     }
     faults.sort_by_key(|row| row["fault"].as_str());
     let mut table = format!(
-        "Seen on RabbitMQ {}, in this order.\n\n| fault | tried | hits | lost | repeated | at most | out of order | at most |\n|---|---|---|---|---|---|---|---|\n",
+        "Seen on RabbitMQ {}, in this order.\n\n| fault | tried | hits | lost | repeated | at \
+         most | out of order | at most |\n|---|---|---|---|---|---|---|---|\n",
         names.join(" and ")
     );
     for row in faults {
         let seen = |key: &str| {
-            let of = |rows: &Vec<Value>| rows.iter().find(|other| other["fault"] == row["fault"]).map(|found| found[key].to_string());
-            versions.values().map(|rows| of(rows).unwrap_or_else(|| "–".to_owned())).collect::<Vec<_>>().join(" · ")
+            let of = |rows: &Vec<Value>| {
+                rows.iter()
+                    .find(|other| other["fault"] == row["fault"])
+                    .map(|found| found[key].to_string())
+            };
+            versions
+                .values()
+                .map(|rows| of(rows).unwrap_or_else(|| "–".to_owned()))
+                .collect::<Vec<_>>()
+                .join(" · ")
         };
         let fault = row["fault"].as_str().unwrap_or_default();
         table += &format!(
@@ -112,8 +141,11 @@ fn render(versions: &BTreeMap<String, Vec<Value>>) -> String {
 
 /// Faults of this run that the README does not name with the same limits.
 pub fn missing_from(readme: &str) -> Vec<String> {
-    let documented: Vec<Vec<&str>> =
-        readme.lines().filter(|line| line.starts_with("| ")).map(|line| line.split('|').map(str::trim).collect()).collect();
+    let documented: Vec<Vec<&str>> = readme
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
     let rows = ROWS.lock().expect("rows");
     let known = |row: &Row| {
         documented.iter().any(|cells| {

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -45,7 +48,12 @@ impl Authority {
         self.sign(subject, ExtendedKeyUsagePurpose::ServerAuth, 2021)
     }
 
-    fn sign(&self, subject: &str, usage: ExtendedKeyUsagePurpose, until: i32) -> anyhow::Result<Identity> {
+    fn sign(
+        &self,
+        subject: &str,
+        usage: ExtendedKeyUsagePurpose,
+        until: i32,
+    ) -> anyhow::Result<Identity> {
         let key = KeyPair::generate()?;
         let mut parameters = CertificateParams::new(vec![subject.to_owned()])?;
         parameters.extended_key_usages = vec![usage];
@@ -71,7 +79,10 @@ impl Certificates {
         let client = authority.issue("relay", ExtendedKeyUsagePurpose::ClientAuth)?;
         for (name, identity) in [("server", server), ("client", client)] {
             std::fs::write(folder.path().join(format!("{name}.pem")), identity.certificate.pem())?;
-            std::fs::write(folder.path().join(format!("{name}.key")), identity.key.serialize_pem())?;
+            std::fs::write(
+                folder.path().join(format!("{name}.key")),
+                identity.key.serialize_pem(),
+            )?;
         }
         Ok(Self { folder })
     }
@@ -83,8 +94,10 @@ impl Certificates {
     /// The broker's configuration, with its files in `folder`.
     pub(super) fn configuration(listener: &str, folder: &str) -> String {
         format!(
-            "listeners.ssl.1 = {listener}\nssl_options.cacertfile = {folder}/ca.pem\nssl_options.certfile = {folder}/server.pem\n\
-             ssl_options.keyfile = {folder}/server.key\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+            "listeners.ssl.1 = {listener}\nssl_options.cacertfile = \
+             {folder}/ca.pem\nssl_options.certfile = {folder}/server.pem\nssl_options.keyfile = \
+             {folder}/server.key\nssl_options.verify = \
+             verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
         )
     }
 }
@@ -99,15 +112,22 @@ impl Front {
     pub async fn before(far: SocketAddr, identity: &Identity) -> anyhow::Result<Self> {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let chain: Vec<CertificateDer> = vec![identity.certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(identity.key.serialize_der()).map_err(anyhow::Error::msg)?;
-        let acceptor = TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?));
+        let key =
+            PrivateKeyDer::try_from(identity.key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let acceptor = TlsAcceptor::from(Arc::new(
+            ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?,
+        ));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    let (Ok(mut near), Ok(mut far)) = (acceptor.accept(near).await, TcpStream::connect(far).await) else { return };
+                    let (Ok(mut near), Ok(mut far)) =
+                        (acceptor.accept(near).await, TcpStream::connect(far).await)
+                    else {
+                        return;
+                    };
                     let _cut = copy_bidirectional(&mut near, &mut far).await;
                 });
             }

@@ -40,7 +40,9 @@ pub fn command(vars: &[(&str, &str)]) -> Command {
 /// The sum of a metric over its labels.
 fn total(samples: &HashMap<String, f64>, name: &str) -> f64 {
     let full = format!("dnma_relay_{name}");
-    let of = |key: &str| key == full || key.strip_prefix(&full).is_some_and(|rest| rest.starts_with('{'));
+    let of = |key: &str| {
+        key == full || key.strip_prefix(&full).is_some_and(|rest| rest.starts_with('{'))
+    };
     samples.iter().filter(|(key, _)| of(key)).map(|(_, value)| value).sum()
 }
 
@@ -48,7 +50,11 @@ impl Worker {
     /// Starts a worker and waits until it tells its address. `vars` come on top of a quiet default.
     pub async fn start(vars: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = command(&[("HTTP_LISTEN", "127.0.0.1:0"), ("LOG_FORMAT", "json")]);
-        command.envs(vars.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .envs(vars.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         // A Ctrl-C at the terminal is the caller's to hear.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().with_context(|| format!("{}", program().display()))?;
@@ -67,7 +73,11 @@ impl Worker {
                 worker.http = format!("http://{address}");
                 return Ok(worker);
             }
-            ensure!(worker.child.try_wait()?.is_none(), "the worker ended at once: {}", worker.log());
+            ensure!(
+                worker.child.try_wait()?.is_none(),
+                "the worker ended at once: {}",
+                worker.log()
+            );
             ensure!(Instant::now() < deadline, "the worker did not start: {}", worker.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -75,7 +85,9 @@ impl Worker {
 
     fn find(&self, key: &str) -> Option<String> {
         let log = self.log.lock().expect("log");
-        log.iter().find_map(|line| line.split_once(key)?.1.split_once('"').map(|(value, _)| value.to_owned()))
+        log.iter().find_map(|line| {
+            line.split_once(key)?.1.split_once('"').map(|(value, _)| value.to_owned())
+        })
     }
 
     pub fn pid(&self) -> u32 {
@@ -91,7 +103,11 @@ impl Worker {
         &self.http
     }
 
-    pub async fn request(&self, method: reqwest::Method, path: &str) -> anyhow::Result<reqwest::Response> {
+    pub async fn request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+    ) -> anyhow::Result<reqwest::Response> {
         Ok(client()?.request(method, format!("{}{path}", self.http)).send().await?)
     }
 
@@ -101,9 +117,11 @@ impl Worker {
     }
 
     pub async fn ready(&self) -> anyhow::Result<()> {
-        super::eventually("the worker is ready", Duration::from_secs(60), async || matches!(self.get("/readyz").await, Ok((200, _))))
-            .await
-            .with_context(|| self.log())
+        super::eventually("the worker is ready", Duration::from_secs(60), async || {
+            matches!(self.get("/readyz").await, Ok((200, _)))
+        })
+        .await
+        .with_context(|| self.log())
     }
 
     /// Every sample of /metrics, by name and labels as written.
@@ -125,22 +143,36 @@ impl Worker {
     pub async fn accounts_for_all(&self) -> anyhow::Result<()> {
         let accounts = async || {
             let samples = self.metrics().await?;
-            let fates = ["in_flight", "delivered_total", "retried_total", "parked_total", "rejected_total", "returned_total"];
-            Ok::<_, anyhow::Error>((total(&samples, "received_total"), fates.map(|fate| total(&samples, fate)).iter().sum::<f64>()))
+            let fates = [
+                "in_flight",
+                "delivered_total",
+                "retried_total",
+                "parked_total",
+                "rejected_total",
+                "returned_total",
+            ];
+            Ok::<_, anyhow::Error>((
+                total(&samples, "received_total"),
+                fates.map(|fate| total(&samples, fate)).iter().sum::<f64>(),
+            ))
         };
         // A duplicate on its way between two queues is in neither, and may come at any time.
         let closed = eventually("the accounts are closed", Duration::from_secs(20), async || {
             accounts().await.is_ok_and(|(received, accounted)| received == accounted)
         });
         if let Err(error) = closed.await {
-            return Err(error.context(format!("received and accounted for: {:?}", accounts().await?)));
+            return Err(
+                error.context(format!("received and accounted for: {:?}", accounts().await?))
+            );
         }
         Ok(())
     }
 
     /// SIGTERM or another signal, to this one process.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()?;
         ensure!(sent.success(), "kill -{name}");
         Ok(())
     }
@@ -181,7 +213,8 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // A worker that still runs belongs to a test that failed: its last words help, and no process stays behind.
+        // A worker that still runs belongs to a test that failed: its last words help, and no
+        // process stays behind.
         if matches!(self.child.try_wait(), Ok(None)) && !QUIET.load(Ordering::Relaxed) {
             let log = self.log.lock().expect("log");
             let last = log.len().saturating_sub(15);

@@ -57,12 +57,20 @@ impl Forecast {
     }
 
     /// `going` is how the hit will be sent, if it will.
-    pub(super) fn add(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, outlook: &Outlook, going: Option<&Going>) {
+    pub(super) fn add(
+        &mut self,
+        terms: &Terms<'_>,
+        dead: &Dead<'_>,
+        outlook: &Outlook,
+        going: Option<&Going>,
+    ) {
         self.chosen += 1;
         *self.sets.entry(dead.grave).or_default() += 1;
         match outlook {
             Outlook::Goes(_) => {}
-            Outlook::Rejected(violations) => *self.rejected.entry(cause(terms, violations)).or_default() += 1,
+            Outlook::Rejected(violations) => {
+                *self.rejected.entry(cause(terms, violations)).or_default() += 1
+            }
             Outlook::TooOld => self.too_old += 1,
         }
         let Some(Going { mended, urgency }) = going else { return };
@@ -78,17 +86,28 @@ impl Forecast {
     pub(super) fn add_up(&mut self, now: Timestamp) {
         self.seconds = self.replayed.div_ceil(u64::from(self.rate));
         let seconds = self.seconds();
-        self.urgent = self.times.iter().filter(|(urgency, _)| urgency.crosses_within(seconds, now)).map(|(_, hits)| hits).sum();
+        self.urgent = self
+            .times
+            .iter()
+            .filter(|(urgency, _)| urgency.crosses_within(seconds, now))
+            .map(|(_, hits)| hits)
+            .sum();
     }
 
     /// One for each field that changed.
     fn example(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, mended: &[u8]) {
         let (Ok(before), Ok(after)) = (&dead.hit, hit::decode(mended, None)) else { return };
         for (name, _) in after.fields() {
-            let (old, new) = (before.text(name).unwrap_or_default(), after.text(name).unwrap_or_default());
-            if old != new && self.examples.len() < MOST_EXAMPLES && !self.examples.contains_key(name) {
-                let told = |value| masked(terms.plan, name, value).replace(char::is_control, "\u{fffd}");
-                self.examples.insert(name.to_owned(), format!("\"{}\" → \"{}\"", told(old), told(new)));
+            let (old, new) =
+                (before.text(name).unwrap_or_default(), after.text(name).unwrap_or_default());
+            if old != new
+                && self.examples.len() < MOST_EXAMPLES
+                && !self.examples.contains_key(name)
+            {
+                let told =
+                    |value| masked(terms.plan, name, value).replace(char::is_control, "\u{fffd}");
+                self.examples
+                    .insert(name.to_owned(), format!("\"{}\" → \"{}\"", told(old), told(new)));
             }
         }
     }
@@ -127,7 +146,9 @@ impl Forecast {
             return Vec::new();
         }
         let rejected = self.rejected.iter().map(|(rule, hits)| (format!("left: {rule}"), *hits));
-        rejected.chain((self.too_old > 0).then(|| ("left: too-old".to_owned(), self.too_old))).collect()
+        rejected
+            .chain((self.too_old > 0).then(|| ("left: too-old".to_owned(), self.too_old)))
+            .collect()
     }
 
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
@@ -138,7 +159,11 @@ impl Forecast {
         }
         writeln!(out, "{} hits chosen", self.chosen)?;
         let time = humantime::format_duration(Duration::from_secs(self.seconds));
-        writeln!(out, "{} will be sent again, in about {time} at {} a second", self.replayed, self.rate)?;
+        writeln!(
+            out,
+            "{} will be sent again, in about {time} at {} a second",
+            self.replayed, self.rate
+        )?;
         if self.mended > 0 {
             writeln!(out, "  {} of them mended:", self.mended)?;
         }
@@ -146,14 +171,22 @@ impl Forecast {
             writeln!(out, "    {field} {change}")?;
         }
         if self.urgent > 0 {
-            writeln!(out, "  {} of them would pass Matomo's limit of 24 h by then, and go first", self.urgent)?;
+            writeln!(
+                out,
+                "  {} of them would pass Matomo's limit of 24 h by then, and go first",
+                self.urgent
+            )?;
         }
         let fate = if self.stays() > 0 { "stay: they would be" } else { "will be" };
         for (rule, hits) in &self.rejected {
             writeln!(out, "{hits} {fate} rejected ({rule})")?;
         }
         if self.too_old > 0 {
-            writeln!(out, "{} {fate} parked (over 24 h old, and no MATOMO_TOKEN_AUTH)", self.too_old)?;
+            writeln!(
+                out,
+                "{} {fate} parked (over 24 h old, and no MATOMO_TOKEN_AUTH)",
+                self.too_old
+            )?;
         }
         Ok(())
     }

@@ -31,7 +31,16 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: u32, living: Living, progress: ProgressBar) -> Self {
-        Self { rate, credit: 0.0, last: Instant::now(), looked: None, living, progress, told: false, gave_up: false }
+        Self {
+            rate,
+            credit: 0.0,
+            last: Instant::now(),
+            looked: None,
+            living,
+            progress,
+            told: false,
+            gave_up: false,
+        }
     }
 
     pub(super) async fn close(self) {
@@ -48,8 +57,13 @@ impl Pace {
         self.gave_up
     }
 
-    /// Waits for the next turn, and tells how many hits may go: none when told to stop, or when the sweep is over.
-    pub(super) async fn turn(&mut self, stop: &CancellationToken, until: Instant) -> anyhow::Result<Option<usize>> {
+    /// Waits for the next turn, and tells how many hits may go: none when told to stop, or when the
+    /// sweep is over.
+    pub(super) async fn turn(
+        &mut self,
+        stop: &CancellationToken,
+        until: Instant,
+    ) -> anyhow::Result<Option<usize>> {
         loop {
             let pause = TURN.max(Duration::from_secs(1) / self.rate);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -66,7 +80,8 @@ impl Pace {
             }
             let rate = f64::from(self.rate);
             // What was missed is not made up for: a burst would be in front of somebody.
-            self.credit = (self.credit + self.last.elapsed().as_secs_f64() * rate).min(2.0 * rate * pause.as_secs_f64());
+            self.credit = (self.credit + self.last.elapsed().as_secs_f64() * rate)
+                .min(2.0 * rate * pause.as_secs_f64());
             self.last = Instant::now();
             let whole = self.credit.floor();
             if whole >= 1.0 {
@@ -77,9 +92,14 @@ impl Pace {
         }
     }
 
-    /// While more than two seconds' worth of hits wait in the shards, those of this replay would only make them wait longer. Where
-    /// the broker does not tell, nobody knows, and it is asked again.
-    async fn wait_for_the_living(&mut self, stop: &CancellationToken, until: Instant) -> anyhow::Result<bool> {
+    /// While more than two seconds' worth of hits wait in the shards, those of this replay would
+    /// only make them wait longer. Where the broker does not tell, nobody knows, and it is
+    /// asked again.
+    async fn wait_for_the_living(
+        &mut self,
+        stop: &CancellationToken,
+        until: Instant,
+    ) -> anyhow::Result<bool> {
         let rate = u64::from(self.rate);
         let mut limit = 2 * rate;
         loop {
@@ -106,7 +126,8 @@ impl Pace {
 
     /// Beside the bar, and once for those who see no bar.
     fn tell(&mut self, hits: u64, is_read: bool) {
-        let why = if is_read { "those of now go first" } else { "and no worker reads them: start one" };
+        let why =
+            if is_read { "those of now go first" } else { "and no worker reads them: start one" };
         let text = format!("waiting: {hits} hits lie in the shards, {why}");
         if !self.told && self.progress.is_hidden() {
             eprintln!("{text}");

@@ -1,4 +1,5 @@
-//! What the hits cover: the values of a field that were seen, those that are not in its list, and those never seen.
+//! What the hits cover: the values of a field that were seen, those that are not in its list, and
+//! those never seen.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,15 +37,28 @@ pub(super) struct Seen {
 }
 
 pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p> {
-    let list = coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
-    let is_school = plan.place(Place::Uai).and_then(|index| plan.fields().get(index)).is_some_and(|field| field.name == coverage.field);
+    let list =
+        coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
+    let is_school = plan
+        .place(Place::Uai)
+        .and_then(|index| plan.fields().get(index))
+        .is_some_and(|field| field.name == coverage.field);
     // A column in the wrong place may put names there.
-    let shown = |value: &str| if is_school && !value.bytes().any(|byte| byte.is_ascii_digit()) { "…".to_owned() } else { shown(value) };
+    let shown = |value: &str| {
+        if is_school && !value.bytes().any(|byte| byte.is_ascii_digit()) {
+            "…".to_owned()
+        } else {
+            shown(value)
+        }
+    };
     // Values that may not be told are one.
-    let (mut legal, mut wrong): (BTreeMap<Cow<'_, str>, u64>, BTreeMap<_, u64>) = (BTreeMap::new(), BTreeMap::new());
+    let (mut legal, mut wrong): (BTreeMap<Cow<'_, str>, u64>, BTreeMap<_, u64>) =
+        (BTreeMap::new(), BTreeMap::new());
     for (value, count) in &coverage.seen {
         match list {
-            Some(list) if list.contains(value) => *legal.entry(Cow::Borrowed(value.as_str())).or_default() += count,
+            Some(list) if list.contains(value) => {
+                *legal.entry(Cow::Borrowed(value.as_str())).or_default() += count
+            }
             Some(_) => *wrong.entry(Cow::Owned(shown(value))).or_default() += count,
             None => *legal.entry(Cow::Owned(shown(value))).or_default() += count,
         }
@@ -67,7 +81,10 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
 
 /// The most frequent first.
 fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<Seen> {
-    let mut values: Vec<Seen> = values.into_iter().map(|(value, count)| Seen { value: value.into_owned(), count }).collect();
+    let mut values: Vec<Seen> = values
+        .into_iter()
+        .map(|(value, count)| Seen { value: value.into_owned(), count })
+        .collect();
     values.sort_by_key(|seen| std::cmp::Reverse(seen.count));
     values
 }

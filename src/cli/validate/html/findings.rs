@@ -22,7 +22,8 @@ pub(super) struct Finding {
     pub(super) message: String,
     pub(super) hits: u64,
     pub(super) lines: String,
-    /// The values that break it, the most frequent first; none where there is only one, which the message names.
+    /// The values that break it, the most frequent first; none where there is only one, which the
+    /// message names.
     pub(super) values: Rest<Wrong>,
 }
 
@@ -36,15 +37,23 @@ pub(super) struct Wrong {
 }
 
 /// The findings of one severity, those that most hits have first.
-pub(super) fn findings(tally: &Tally, survey: &Survey, plan: &Plan, language: Language, severity: Severity) -> Vec<Finding> {
+pub(super) fn findings(
+    tally: &Tally,
+    survey: &Survey,
+    plan: &Plan,
+    language: Language,
+    severity: Severity,
+) -> Vec<Finding> {
     let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (key, group) in tally.groups.iter().filter(|(key, _)| key.severity.0 == severity) {
         let index = key.field.as_deref().and_then(|field| plan.index(field));
         kinds.entry((key.rule, index)).or_default().push((key, group));
     }
     for rule in Rule::ALL {
-        // Values beyond those that are told apart have lost their field: they are the others of the one that there is.
-        let fields: Vec<_> = kinds.keys().filter(|(of, index)| of == rule && index.is_some()).copied().collect();
+        // Values beyond those that are told apart have lost their field: they are the others of the
+        // one that there is.
+        let fields: Vec<_> =
+            kinds.keys().filter(|(of, index)| of == rule && index.is_some()).copied().collect();
         if let [field] = fields.as_slice()
             && let Some(others) = kinds.remove(&(*rule, None))
         {
@@ -55,7 +64,8 @@ pub(super) fn findings(tally: &Tally, survey: &Survey, plan: &Plan, language: La
         .into_iter()
         .map(|((rule, index), groups)| {
             let count: u64 = groups.iter().map(|(_, group)| group.count).sum();
-            let hits = survey.findings.get(&(rule, index)).copied().unwrap_or(count.min(tally.hits));
+            let hits =
+                survey.findings.get(&(rule, index)).copied().unwrap_or(count.min(tally.hits));
             finding(plan, language, (rule, index), hits, groups)
         })
         .collect();
@@ -63,7 +73,13 @@ pub(super) fn findings(tally: &Tally, survey: &Survey, plan: &Plan, language: La
     findings
 }
 
-fn finding(plan: &Plan, language: Language, (rule, index): (Rule, Option<usize>), hits: u64, mut groups: Vec<(&Key, &Group)>) -> Finding {
+fn finding(
+    plan: &Plan,
+    language: Language,
+    (rule, index): (Rule, Option<usize>),
+    hits: u64,
+    mut groups: Vec<(&Key, &Group)>,
+) -> Finding {
     let field = index.and_then(|index| plan.fields().get(index));
     // The beginning of a list of values is the top of them.
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
@@ -72,8 +88,13 @@ fn finding(plan: &Plan, language: Language, (rule, index): (Rule, Option<usize>)
         several => {
             let any = || Some("…".to_owned());
             let field = field.map(|field| field.name.clone()).or_else(any);
-            let pattern = Violation { field, value: any(), suggestion: any(), ..Violation::of_message(rule) };
-            (pattern.message(plan, language).replace("….", "…"), String::new(), wrong(several, language))
+            let pattern =
+                Violation { field, value: any(), suggestion: any(), ..Violation::of_message(rule) };
+            (
+                pattern.message(plan, language).replace("….", "…"),
+                String::new(),
+                wrong(several, language),
+            )
         }
     };
     Finding {
@@ -94,7 +115,12 @@ fn wrong(groups: &[(&Key, &Group)], language: Language) -> Vec<Wrong> {
     for (key, group) in groups {
         let found = key.value.as_deref().or(key.field.as_deref());
         let value = found.map_or_else(|| language.of("(others)", "(autres)").to_owned(), shown);
-        let one = Wrong { value, hint: group.suggestion.clone(), count: group.count, lines: lines(group) };
+        let one = Wrong {
+            value,
+            hint: group.suggestion.clone(),
+            count: group.count,
+            lines: lines(group),
+        };
         match &mut untold {
             Some(untold) if found.is_some_and(private) => {
                 untold.count += one.count;

@@ -19,13 +19,22 @@ pub(super) fn shown(value: &str) -> String {
     shown
 }
 
-/// Whether a value may be somebody's: it names a person, or is an address, a browser or an identifier that came into the
-/// wrong field. A page that is sent on had better hide one value too many.
+/// Whether a value may be somebody's: it names a person, or is an address, a browser or an
+/// identifier that came into the wrong field. A page that is sent on had better hide one value too
+/// many.
 pub(super) fn private(value: &str) -> bool {
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    let changes = value.as_bytes().windows(2).filter(|pair| pair.iter().filter(|byte| byte.is_ascii_digit()).count() == 1).count();
+    let changes = value
+        .as_bytes()
+        .windows(2)
+        .filter(|pair| pair.iter().filter(|byte| byte.is_ascii_digit()).count() == 1)
+        .count();
     let identifier = value.len() >= 16 && !value.contains(' ') && (changes >= 4 || digits >= 12);
-    identifier || hides(value) || value.contains("://") || value.contains("Mozilla/") || (value.contains('?') && value.contains('='))
+    identifier
+        || hides(value)
+        || value.contains("://")
+        || value.contains("Mozilla/")
+        || (value.contains('?') && value.contains('='))
 }
 
 #[cfg(test)]
@@ -46,7 +55,14 @@ mod tests {
         ] {
             assert_eq!(shown(value), "…", "{value}");
         }
-        for value in ["PRONOTE", "0750655E", "RESSOURCE_ACCOMPAGNEMENT_ENTRAINEMENT", "ENT_IDF_2024", "National_elv", "WEB PWA 2"] {
+        for value in [
+            "PRONOTE",
+            "0750655E",
+            "RESSOURCE_ACCOMPAGNEMENT_ENTRAINEMENT",
+            "ENT_IDF_2024",
+            "National_elv",
+            "WEB PWA 2",
+        ] {
             assert_eq!(shown(value), value);
         }
         assert_eq!(shown(&"é".repeat(61)), format!("{}…", "é".repeat(60)));

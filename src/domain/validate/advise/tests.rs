@@ -26,7 +26,12 @@ fn pseudonyms_and_people() {
     ] {
         assert_eq!(not_a_pseudonym(uid), None, "{uid}");
     }
-    for (uid, kind) in [("jean.dupont", "a name"), ("jdupont2", "a login"), ("a@b.fr", "an e-mail address"), ("Émile Zola", "a name")] {
+    for (uid, kind) in [
+        ("jean.dupont", "a name"),
+        ("jdupont2", "a login"),
+        ("a@b.fr", "an e-mail address"),
+        ("Émile Zola", "a name"),
+    ] {
         assert_eq!(not_a_pseudonym(uid), Some(kind), "{uid}");
     }
 }
@@ -50,7 +55,14 @@ fn personal_data_in_values_and_urls() {
     ] {
         assert_eq!(person(value), Some(kind), "{value}");
     }
-    for value in ["Semaine 48", "https://e.fr/service/1234567890123?onglet=agenda", "2024-11-25 16:11:42", "12 34 56 78 90", "@ecole", ""] {
+    for value in [
+        "Semaine 48",
+        "https://e.fr/service/1234567890123?onglet=agenda",
+        "2024-11-25 16:11:42",
+        "12 34 56 78 90",
+        "@ecole",
+        "",
+    ] {
         assert_eq!(person(value), None, "{value}");
     }
 }
@@ -63,14 +75,19 @@ mod by_the_book {
         value.split(|c: char| !(c.is_ascii_alphanumeric() || "@._-+%".contains(c))).any(|word| {
             let word = word.replace("%40", "@");
             let Some((name, host)) = word.split_once('@') else { return false };
-            !name.is_empty() && host.split_once('.').is_some_and(|(host, top)| !host.is_empty() && top.len() >= 2)
+            !name.is_empty()
+                && host
+                    .split_once('.')
+                    .is_some_and(|(host, top)| !host.is_empty() && top.len() >= 2)
         })
     }
 
     fn has_name_parameter(url: &str) -> bool {
         let Some((_, query)) = url.split_once('?') else { return false };
         let mut pairs = query.split(['&', '#']).filter_map(|pair| pair.split_once('='));
-        pairs.any(|(name, value)| !value.is_empty() && NAMING.contains(&name.to_ascii_lowercase().as_str()))
+        pairs.any(|(name, value)| {
+            !value.is_empty() && NAMING.contains(&name.to_ascii_lowercase().as_str())
+        })
     }
 
     pub(super) fn person(value: &str) -> Option<&'static str> {
@@ -92,7 +109,8 @@ mod by_the_book {
         }
         let letters = uid.chars().filter(|c| c.is_alphabetic()).count();
         let digits = uid.chars().filter(char::is_ascii_digit).count();
-        let is_word = |word: &&str| word.chars().count() > 1 && word.chars().all(char::is_alphabetic);
+        let is_word =
+            |word: &&str| word.chars().count() > 1 && word.chars().all(char::is_alphabetic);
         if uid.split([' ', '.', '_', '-']).filter(is_word).count() >= 2 && digits <= 3 {
             return Some("a name");
         }

@@ -63,7 +63,12 @@ impl Letter {
 
     /// One header, if it is a text or a number.
     pub fn header(&self, name: &str) -> Option<Header> {
-        self.delivery.properties.headers().as_ref().and_then(|table| table.inner().get(name)).and_then(known)
+        self.delivery
+            .properties
+            .headers()
+            .as_ref()
+            .and_then(|table| table.inner().get(name))
+            .and_then(known)
     }
 
     /// Every header that is a text or a number.
@@ -74,9 +79,17 @@ impl Letter {
 
     /// What it tells of itself.
     pub fn read(&self) -> Dead<'_> {
-        let sent_at = self.timestamp().and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
+        let sent_at = self
+            .timestamp()
+            .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
         let header = |name: &str| self.header(name);
-        Dead::read(&Message { grave: self.grave, body: self.body(), content_type: self.content_type(), sent_at, header: &header })
+        Dead::read(&Message {
+            grave: self.grave,
+            body: self.body(),
+            content_type: self.content_type(),
+            sent_at,
+            header: &header,
+        })
     }
 }
 

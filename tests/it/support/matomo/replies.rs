@@ -14,21 +14,38 @@ pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\x
 pub(super) const HTML: &str = "This resource is part of Matomo. Keep full control of your data.";
 
 pub(super) fn html(status: u16, text: &str) -> Response {
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text.to_owned()).into_response()
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        text.to_owned(),
+    )
+        .into_response()
 }
 
 pub(super) fn gif(status: u16, trailer: &str) -> Response {
     let mut body = GIF.to_vec();
     body.extend_from_slice(trailer.as_bytes());
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "image/gif")], body).into_response()
+    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "image/gif")], body)
+        .into_response()
 }
 
-pub(super) fn counts(status: u16, word: &str, tracked: usize, invalid: &[usize], indices: bool) -> Response {
+pub(super) fn counts(
+    status: u16,
+    word: &str,
+    tracked: usize,
+    invalid: &[usize],
+    indices: bool,
+) -> Response {
     let mut body = json!({"status": word, "tracked": tracked, "invalid": invalid.len()});
     if indices && !invalid.is_empty() {
         body["invalid_indices"] = json!(invalid);
     }
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        [(header::CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
@@ -53,7 +70,9 @@ pub(super) fn gibibyte() -> Response {
 
 /// 128 MiB of zeros through gzip. Packing them takes a while, which is not part of an answer.
 pub(super) static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let output = std::process::Command::new("sh").args(["-c", "head -c 134217728 /dev/zero | gzip -9"]).output();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "head -c 134217728 /dev/zero | gzip -9"])
+        .output();
     output.expect("gzip").stdout
 });
 
