@@ -19,7 +19,7 @@ use super::settle::{Delivered, Settlement};
 mod gap;
 mod statement;
 
-pub use gap::{Gap, Place};
+pub use gap::{Gap, QueueKind};
 pub use statement::{Line, Looks, Queues, Record, Row, Since, Statement};
 
 /// What stands for every value that is not in the reference lists.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::code::codes;
 use super::envelope::{self, Header};
 use super::hit::{self, DecodeError, RawHit};
-use super::plan::{Place, Plan};
+use super::plan::{FieldRole, Plan};
 use super::rule::Severity;
 
 pub mod filter;
@@ -122,8 +122,8 @@ impl<'m> Dead<'m> {
     }
 
     /// The value that the hit has for a field; none if it is no hit, or has none.
-    pub fn value(&self, place: Place) -> Option<&str> {
-        self.hit.as_ref().ok()?.text(place.code())
+    pub fn value(&self, role: FieldRole) -> Option<&str> {
+        self.hit.as_ref().ok()?.text(role.code())
     }
 
     /// The value of a field with a closed list: what a rejected hit has instead of a legal one.
@@ -216,7 +216,7 @@ pub(super) mod tests {
         );
         assert_eq!(strict.causes[0].code, "long-value");
         assert_eq!(rejected("no JSON").causes[0].code, "plan");
-        assert_eq!(dead.value(Place::Exploitant), Some("ALPHA"));
+        assert_eq!(dead.value(FieldRole::Exploitant), Some("ALPHA"));
     }
 
     #[test]
@@ -237,6 +237,6 @@ pub(super) mod tests {
         assert_eq!(of(Some("delivery_limit")).causes[0].code, DELIVERY_LIMIT);
         let nobodys = of(None);
         assert_eq!(nobodys.causes[0].code, UNKNOWN);
-        assert!(nobodys.hit.is_err() && nobodys.value(Place::Site).is_none());
+        assert!(nobodys.hit.is_err() && nobodys.value(FieldRole::Site).is_none());
     }
 }

@@ -16,14 +16,14 @@ use super::validate::Violation;
 pub mod changes;
 pub mod list;
 mod names;
-mod place;
 mod read;
+mod role;
 pub mod schema;
 
 pub use list::List;
 use names::Names;
-pub use place::Place;
 pub use read::PlanError;
+pub use role::FieldRole;
 
 /// The plan built into this version.
 const BUILT_IN: &str = include_str!("plan/rfti-2.01.toml");
@@ -50,7 +50,7 @@ pub struct Plan {
     words: Vec<Word>,
     rules: BTreeMap<Rule, Text>,
     names: Names,
-    places: Vec<Option<usize>>,
+    roles: Vec<Option<usize>>,
     /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
     mandatory: FxHashMap<String, Vec<usize>>,
     /// For a technology that the plan does not know.
@@ -183,7 +183,7 @@ impl Plan {
     /// [`PlanError::ListMissing`] when the plan has no list of that name.
     pub fn load(&mut self, list: &str, mut values: Vec<String>) -> Result<(), PlanError> {
         let tools = self
-            .place(Place::Tool)
+            .role_index(FieldRole::Tool)
             .and_then(|index| self.fields.get(index))
             .and_then(|field| field.list.as_deref());
         if tools == Some(list) && !values.contains(&self.gar_tool) {
@@ -210,11 +210,11 @@ impl Plan {
     }
 
     /// Where a field that the code reads stands in [`Plan::fields`].
-    pub fn place(&self, place: Place) -> Option<usize> {
-        self.places.get(place as usize).copied().flatten()
+    pub fn role_index(&self, role: FieldRole) -> Option<usize> {
+        self.roles.get(role as usize).copied().flatten()
     }
 
-    /// The fields that a hit of this technology must carry, by their place. An unknown technology
+    /// The fields that a hit of this technology must carry, by their index. An unknown technology
     /// is held to the strictest.
     pub fn mandatory(&self, technology: Option<&str>) -> &[usize] {
         technology.and_then(|technology| self.mandatory.get(technology)).unwrap_or(&self.strictest)

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
-use super::plan::{Field, Place, Plan};
+use super::plan::{Field, FieldRole, Plan};
 use super::scan;
 use super::validate::CheckedHit;
 
@@ -77,7 +77,7 @@ fn sent<'s>(
     plan: &'s Plan,
     hit: &'s CheckedHit<'_>,
 ) -> impl Iterator<Item = (&'s Field, &'s str, bool)> {
-    let (site, time) = (plan.place(Place::Site), plan.place(Place::Time));
+    let (site, time) = (plan.role_index(FieldRole::Site), plan.role_index(FieldRole::Time));
     plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
         let supplied = field.relay || site == Some(index) || time == Some(index);
         let value = value.as_ref().filter(|value| !supplied && !value.is_empty())?;

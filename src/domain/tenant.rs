@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::data::{self, DataError};
-use super::plan::{Place, Plan};
+use super::plan::{FieldRole, Plan};
 
 /// The tenants, by their AMQP user.
 #[derive(Debug, Clone)]
@@ -149,14 +149,16 @@ impl Tenant {
             let error = || (user(), field.clone());
             // A visitor or a time that many hits share would be wrong figures.
             let index = plan.index(field).filter(|index| {
-                ![Place::User, Place::Time].iter().any(|p| plan.place(*p) == Some(*index))
+                ![FieldRole::User, FieldRole::Time]
+                    .iter()
+                    .any(|p| plan.role_index(*p) == Some(*index))
             });
             let Some(index) = index else {
                 let (user, field) = error();
                 return Err(TenantsError::Default { user, field });
             };
-            let place = Self::GUARDED.into_iter().find(|place| plan.place(*place) == Some(index));
-            if place.is_some_and(|place| !self.may_send(place, value)) {
+            let role = Self::GUARDED.into_iter().find(|role| plan.role_index(*role) == Some(index));
+            if role.is_some_and(|role| !self.may_send(role, value)) {
                 let (user, field) = error();
                 return Err(TenantsError::DefaultOutside { user, field });
             }
@@ -165,15 +167,16 @@ impl Tenant {
     }
 
     /// The fields whose values a tenant is held to.
-    pub(super) const GUARDED: [Place; 3] = [Place::Exploitant, Place::Plateforme, Place::Site];
+    pub(super) const GUARDED: [FieldRole; 3] =
+        [FieldRole::Exploitant, FieldRole::Plateforme, FieldRole::Site];
 
     /// Whether a hit of this tenant may have that value there.
-    pub(super) fn may_send(&self, place: Place, value: &str) -> bool {
+    pub(super) fn may_send(&self, role: FieldRole, value: &str) -> bool {
         let among = |values: &[String]| values.iter().any(|legal| legal == value || legal == ANY);
-        match place {
-            Place::Exploitant => among(&self.exploitants),
-            Place::Plateforme => among(&self.plateformes),
-            Place::Site => self.idsites.iter().any(|id| match id {
+        match role {
+            FieldRole::Exploitant => among(&self.exploitants),
+            FieldRole::Plateforme => among(&self.plateformes),
+            FieldRole::Site => self.idsites.iter().any(|id| match id {
                 Id::Number(number) => value.parse() == Ok(*number),
                 Id::Text(text) => text == value || text == ANY,
             }),
@@ -209,14 +212,14 @@ mod tests {
         let tenants = parse(ALPHA).expect("parses");
         let Sender::Tenant(alpha) = tenants.sender(Some("ent-alpha")) else { panic!("not found") };
         assert!(
-            alpha.may_send(Place::Exploitant, "ALPHA")
-                && !alpha.may_send(Place::Exploitant, "BETA")
+            alpha.may_send(FieldRole::Exploitant, "ALPHA")
+                && !alpha.may_send(FieldRole::Exploitant, "BETA")
         );
-        assert!(alpha.may_send(Place::Plateforme, "anything"));
+        assert!(alpha.may_send(FieldRole::Plateforme, "anything"));
         assert!(
-            alpha.may_send(Place::Site, "1")
-                && alpha.may_send(Place::Site, "2")
-                && !alpha.may_send(Place::Site, "3")
+            alpha.may_send(FieldRole::Site, "1")
+                && alpha.may_send(FieldRole::Site, "2")
+                && !alpha.may_send(FieldRole::Site, "3")
         );
         assert!(matches!(tenants.sender(Some("ent-beta")), Sender::Unknown));
         assert!(matches!(tenants.sender(None), Sender::Unknown));

@@ -11,7 +11,7 @@ use super::rules::source::Book;
 use super::settler::{Held, Office};
 use crate::domain::books;
 use crate::domain::hit::{self, RawHit};
-use crate::domain::plan::Place;
+use crate::domain::plan::FieldRole;
 use crate::domain::request::{self, Api};
 use crate::domain::rule::Rule;
 use crate::domain::validate::{self, CheckedHit, Context, Validation, Violation};
@@ -137,20 +137,20 @@ impl Intake {
 
     /// Looked up by the values as they were checked, or else as they were sent.
     fn account(&self, book: &Book, raw: &RawHit<'_>, hit: Option<&CheckedHit<'_>>) -> Arc<Account> {
-        let named = |place: Place| match hit {
+        let named = |role: FieldRole| match hit {
             Some(hit) => book
                 .plan
-                .place(place)
+                .role_index(role)
                 .and_then(|index| hit.values.get(index))
                 .and_then(|value| value.as_deref()),
-            None => raw.text(place.code()),
+            None => raw.text(role.code()),
         };
         let site = hit
             .map(|hit| hit.idsite.as_ref())
-            .or_else(|| named(Place::Site))
+            .or_else(|| named(FieldRole::Site))
             .or(self.default_site.as_deref());
-        let [exploitant, plateforme] =
-            [Place::Exploitant, Place::Plateforme].map(|place| book.listed(place, named(place)));
+        let [exploitant, plateforme] = [FieldRole::Exploitant, FieldRole::Plateforme]
+            .map(|place| book.listed(place, named(place)));
         self.office.ledger.account(exploitant, plateforme, books::site(site))
     }
 }

@@ -13,7 +13,7 @@ use super::reading;
 use crate::cli::stop;
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
-use crate::domain::plan::Place;
+use crate::domain::plan::FieldRole;
 use crate::service::broker::Letter;
 use crate::service::config::Broker;
 
@@ -61,7 +61,7 @@ struct Cause {
 
 impl Row {
     pub(super) fn of(letter: &Letter, dead: &Dead<'_>, reveal: bool) -> Self {
-        let value = |place: Place| dead.value(place).map(shown);
+        let value = |role: FieldRole| dead.value(role).map(shown);
         let cause = |cause: &crate::domain::dead::Cause| Cause {
             code: shown(&cause.code),
             field: cause.field.as_deref().map(shown),
@@ -74,13 +74,13 @@ impl Row {
             attempts: dead.attempts,
             first_failed_at: dead.first_failed_at,
             failed_at: dead.failed_at,
-            idsite: value(Place::Site),
-            exploitant: value(Place::Exploitant),
-            plateforme: value(Place::Plateforme),
-            uai: value(Place::Uai),
-            service: value(Place::Service),
+            idsite: value(FieldRole::Site),
+            exploitant: value(FieldRole::Exploitant),
+            plateforme: value(FieldRole::Plateforme),
+            uai: value(FieldRole::Uai),
+            service: value(FieldRole::Service),
             replay: dead.replay.as_deref().map(shown),
-            uid: dead.value(Place::User).filter(|_| reveal).map(str::to_owned),
+            uid: dead.value(FieldRole::User).filter(|_| reveal).map(str::to_owned),
         }
     }
 

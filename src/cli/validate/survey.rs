@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::RawHit;
-use crate::domain::plan::{Place, Plan};
+use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::rule::{Rule, Severity};
 use crate::domain::validate::{CheckedHit, Violation, hides};
 
@@ -84,7 +84,7 @@ impl Survey {
             with_errors: 0,
             with_warnings: 0,
         };
-        let schools = plan.place(Place::Uai);
+        let schools = plan.role_index(FieldRole::Uai);
         let listed = plan
             .fields()
             .iter()
@@ -147,14 +147,14 @@ impl Survey {
         for coverage in &mut self.coverage {
             let mended = checked.and_then(|checked| checked.values.get(coverage.index)?.as_deref());
             let text = mended.or_else(|| hit.text(&coverage.field)).unwrap_or_default();
-            let schools = plan.place(Place::Uai) == Some(coverage.index);
+            let schools = plan.role_index(FieldRole::Uai) == Some(coverage.index);
             for value in
                 text.split(|c| schools && c == ',').map(str::trim).filter(|value| !value.is_empty())
             {
                 coverage.count(value);
             }
         }
-        let text = hit.text(Place::Time.code()).unwrap_or_default();
+        let text = hit.text(FieldRole::Time.code()).unwrap_or_default();
         if let Some(count) = self.lags.get_mut(class(text, seen_at)) {
             *count += 1;
         }

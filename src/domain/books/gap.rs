@@ -9,7 +9,7 @@ use thiserror::Error;
 /// A queue that hits stay in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum QueueKind {
     /// The retry queues together.
     Retry,
     /// *parked*.
@@ -90,7 +90,7 @@ pub enum Gap {
     #[error("{hits} hits in {place} are not in the workers' counters: {}", place.why_more())]
     More {
         /// The queue.
-        place: Place,
+        place: QueueKind,
         /// How many.
         hits: i64,
     },
@@ -98,13 +98,13 @@ pub enum Gap {
     #[error("{hits} hits that the workers sent to {place} are not there: {}", place.why_fewer())]
     Fewer {
         /// The queue.
-        place: Place,
+        place: QueueKind,
         /// How many.
         hits: i64,
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for QueueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Retry => "the retry queues",
@@ -114,7 +114,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl QueueKind {
     const fn why_more(self) -> &'static str {
         match self {
             Self::Retry => {

@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::gap::{self, Gap, Place};
+use super::gap::{self, Gap, QueueKind};
 use super::{Books, Figures, Name};
 
 /// Messages ready in the broker's queues.
@@ -229,9 +229,9 @@ impl Record {
             (added(|queues| queues.retry), added(|queues| queues.waiting));
         let in_retry = (fewest + waiting.0.min(0), most + waiting.1.max(0));
         for (place, counted, (fewest, most)) in [
-            (Place::Retry, counted.retry, in_retry),
-            (Place::Parked, counted.parked, added(|queues| queues.parked)),
-            (Place::Rejected, counted.rejected, added(|queues| queues.rejected)),
+            (QueueKind::Retry, counted.retry, in_retry),
+            (QueueKind::Parked, counted.parked, added(|queues| queues.parked)),
+            (QueueKind::Rejected, counted.rejected, added(|queues| queues.rejected)),
         ] {
             if counted < fewest {
                 gaps.push(Gap::More { place, hits: fewest - counted });

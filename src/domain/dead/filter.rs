@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Cause, Dead};
-use crate::domain::plan::Place;
+use crate::domain::plan::FieldRole;
 
 /// A choice of dead hits. Several values of one kind are alternatives; different kinds must all
 /// hold. Nothing set chooses all.
@@ -75,14 +75,14 @@ impl Filter {
         let cause = |cause: &Cause| {
             any(&self.reason, Some(&cause.code)) && any(&self.field, cause.field.as_deref())
         };
-        let schools = dead.value(Place::Uai).unwrap_or_default();
+        let schools = dead.value(FieldRole::Uai).unwrap_or_default();
         let school = |wanted: &String| {
             schools.split(',').any(|school| school.trim().eq_ignore_ascii_case(wanted))
         };
         dead.causes.iter().any(cause)
-            && any(&self.idsite, dead.value(Place::Site))
-            && any(&self.exploitant, dead.value(Place::Exploitant))
-            && any(&self.plateforme, dead.value(Place::Plateforme))
+            && any(&self.idsite, dead.value(FieldRole::Site))
+            && any(&self.exploitant, dead.value(FieldRole::Exploitant))
+            && any(&self.plateforme, dead.value(FieldRole::Plateforme))
             && (self.uai.is_empty() || self.uai.iter().any(school))
             && (self.status.is_empty()
                 || dead.status.is_some_and(|status| self.status.contains(&status)))

@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::mask::masked;
 use crate::domain::cdt::{self, CdtError};
 use crate::domain::hit::{RawHit, Value};
-use crate::domain::plan::{Place, Plan};
+use crate::domain::plan::{FieldRole, Plan};
 
 /// One way of mending.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,8 +163,8 @@ impl FromStr for Fix {
 /// The two fields that people know by a name.
 fn plain(field: &str) -> String {
     match field {
-        "exploitant" => Place::Exploitant.code(),
-        "plateforme" => Place::Plateforme.code(),
+        "exploitant" => FieldRole::Exploitant.code(),
+        "plateforme" => FieldRole::Plateforme.code(),
         other => other,
     }
     .to_owned()
@@ -203,11 +203,13 @@ impl Fix {
             Self::Default { field, value } => (field, Some(value)),
         };
         let index = plan.index(field).ok_or_else(|| FixError::NoField(field.clone()))?;
-        let is = |place: Place| plan.place(place) == Some(index);
-        if [Place::User, Place::VisitorId, Place::PageView].into_iter().any(is) {
+        let is = |role: FieldRole| plan.role_index(role) == Some(index);
+        if [FieldRole::User, FieldRole::VisitorId, FieldRole::PageView].into_iter().any(is) {
             return Err(FixError::Visitor(field.clone()));
         }
-        if matches!(self, Self::Default { .. }) && !is(Place::Exploitant) && !is(Place::Plateforme)
+        if matches!(self, Self::Default { .. })
+            && !is(FieldRole::Exploitant)
+            && !is(FieldRole::Plateforme)
         {
             return Err(FixError::NoDefault(field.clone()));
         }
@@ -250,8 +252,9 @@ impl Fix {
     ) -> Option<String> {
         let meant =
             |field: &String| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
-        let is_time =
-            || plan.index(name).is_some_and(|index| plan.place(Place::Time) == Some(index));
+        let is_time = || {
+            plan.index(name).is_some_and(|index| plan.role_index(FieldRole::Time) == Some(index))
+        };
         let mended = match self {
             Self::Rename { field, from, to } if meant(field) && value == from => to.clone(),
             Self::Upper { field } if meant(field) => value.to_uppercase(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::mask::shown;
 use super::{Cause, Dead};
 use crate::domain::code::codes;
-use crate::domain::plan::{Place, Plan};
+use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::validate::{Context, validate};
 
 codes! {
@@ -137,10 +137,10 @@ fn name(key: Key, plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> String {
         Key::Reason => shown(&cause.code),
         Key::Field => value(cause.field.as_deref()),
         Key::Value => value(dead.listed(plan, cause.field.as_deref())),
-        Key::Site => value(dead.value(Place::Site)),
-        Key::Exploitant => value(dead.value(Place::Exploitant)),
-        Key::Plateforme => value(dead.value(Place::Plateforme)),
-        Key::Uai => value(dead.value(Place::Uai)),
+        Key::Site => value(dead.value(FieldRole::Site)),
+        Key::Exploitant => value(dead.value(FieldRole::Exploitant)),
+        Key::Plateforme => value(dead.value(FieldRole::Plateforme)),
+        Key::Uai => value(dead.value(FieldRole::Uai)),
         Key::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
         Key::Attempt => dead.attempts.to_string(),
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::domain::plan::{Place, Plan};
+use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::validate::hides;
 
 /// How much of a value is shown, in characters.
@@ -21,8 +21,11 @@ pub fn shown(value: &str) -> String {
 /// addresses without their query.
 pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
     let Some(index) = plan.index(name) else { return hidden(value) };
-    let is = |place: Place| plan.place(place) == Some(index);
-    if [Place::User, Place::VisitorId, Place::PageView, Place::UserAgent].into_iter().any(is) {
+    let is = |role: FieldRole| plan.role_index(role) == Some(index);
+    if [FieldRole::User, FieldRole::VisitorId, FieldRole::PageView, FieldRole::UserAgent]
+        .into_iter()
+        .any(is)
+    {
         return hidden(value);
     }
     let is_address = plan

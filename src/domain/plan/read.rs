@@ -6,7 +6,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::names::Names;
-use super::place::Place;
+use super::role::FieldRole;
 use super::{Alias, Field, Gar, List, National, Plan, Section, Text, Word};
 use crate::domain::cdt;
 use crate::domain::data::{self, DataError};
@@ -115,10 +115,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(place) = Place::NEEDED.iter().find(|place| names.get(place.code()).is_none()) {
-        return Err(PlanError::FieldMissing(place.code()));
+    if let Some(role) = FieldRole::NEEDED.iter().find(|role| names.get(role.code()).is_none()) {
+        return Err(PlanError::FieldMissing(role.code()));
     }
-    let places = Place::ALL.iter().map(|place| names.get(place.code())).collect();
+    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code())).collect();
     let technologies: Vec<String> =
         fields.iter().flat_map(|field| field.mandatory.clone()).collect();
     let needed = |of: &dyn Fn(&Field) -> bool| {
@@ -149,7 +149,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         words,
         rules,
         names,
-        places,
+        roles,
         mandatory,
         strictest,
     })

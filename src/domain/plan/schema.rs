@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Field, List, Place, Plan};
+use super::{Field, FieldRole, List, Plan};
 use crate::domain::hit;
 
 /// Text without control characters.
@@ -35,7 +35,7 @@ pub fn schema(plan: &Plan) -> Value {
             .filter(|(_, value)| value == technology)
             .map(|(alias, _)| alias);
         let written: Vec<&str> = std::iter::once(technology.as_str()).chain(aliases).collect();
-        let field = Place::Technology.code();
+        let field = FieldRole::Technology.code();
         json!({
             "if": {"properties": {field: {"enum": written}}, "required": [field]},
             "then": present(plan, plan.mandatory(Some(technology))),
@@ -57,7 +57,7 @@ pub fn schema(plan: &Plan) -> Value {
 
 /// What must be there and not blank. A field with exceptions may be left out by some hits.
 fn present(plan: &Plan, indexes: &[usize]) -> Value {
-    let tool = plan.place(Place::Tool);
+    let tool = plan.role_index(FieldRole::Tool);
     let fields = indexes
         .iter()
         .filter(|index| Some(**index) != tool)
@@ -71,14 +71,15 @@ fn present(plan: &Plan, indexes: &[usize]) -> Value {
 /// The tool must be there and of its list, unless a GAR code in place of the service says which one
 /// it is.
 fn tool(plan: &Plan) -> Value {
-    let Some(field) = plan.place(Place::Tool).and_then(|index| plan.fields().get(index)) else {
+    let Some(field) = plan.role_index(FieldRole::Tool).and_then(|index| plan.fields().get(index))
+    else {
         return json!(true);
     };
     let legal = match plan.list_of(field).filter(|list| list.is_loaded()) {
         Some(list) => json!({"enum": list.values()}),
         None => json!({"not": blank()}),
     };
-    let service = Place::Service.code();
+    let service = FieldRole::Service.code();
     json!({"anyOf": [
         {"required": [field.name], "properties": {field.name.as_str(): legal}},
         {"required": [service], "properties": {service: gar_code(plan)}},
@@ -91,16 +92,16 @@ fn gar_code(plan: &Plan) -> Value {
 }
 
 fn property(plan: &Plan, index: usize, field: &Field) -> Value {
-    let is = |place| plan.place(place) == Some(index);
-    let forms = if is(Place::Record) || is(Place::ApiVersion) {
+    let is = |role| plan.role_index(role) == Some(index);
+    let forms = if is(FieldRole::Record) || is(FieldRole::ApiVersion) {
         vec![json!({"enum": ["1", 1]})]
-    } else if is(Place::Time) {
+    } else if is(FieldRole::Time) {
         vec![
             json!({"type": "string", "pattern": "^\\s*[0-9]", "maxLength": 40}),
             json!({"type": "number", "minimum": 946_684_800, "exclusiveMaximum": 4_102_444_800_u64}),
             blank(),
         ]
-    } else if let Some(legal) = legal(plan, index, field).filter(|_| !is(Place::Tool)) {
+    } else if let Some(legal) = legal(plan, index, field).filter(|_| !is(FieldRole::Tool)) {
         legal.into_iter().chain([blank()]).collect()
     } else {
         any_text(field)
@@ -109,7 +110,7 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
         .list_of(field)
         .map(|list| format!(": a value of the list {}", list.name))
         .unwrap_or_default();
-    let refused = if is(Place::User) { json!(["0", 0]) } else { json!([]) };
+    let refused = if is(FieldRole::User) { json!(["0", 0]) } else { json!([]) };
     json!({"description": format!("RFTI §{}{list}", field.section), "anyOf": forms, "not": {"enum": refused}})
 }
 
@@ -139,13 +140,13 @@ fn legal(plan: &Plan, index: usize, field: &Field) -> Option<Vec<Value>> {
             .map(|c| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()))
             .collect::<String>()
     };
-    if plan.place(Place::Profile) == Some(index) {
+    if plan.role_index(FieldRole::Profile) == Some(index) {
         // The directory's names are known in any case. An underscore has none.
         let names: Vec<String> = plan.national().map(|(name, _)| either_case(name)).collect();
         legal
             .push(json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", names.join("|"))}));
     }
-    if plan.place(Place::Service) == Some(index) {
+    if plan.role_index(FieldRole::Service) == Some(index) {
         legal.push(gar_code(plan));
     }
     Some(legal)

@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::Violation;
 use super::check::{Check, shown};
-use crate::domain::plan::Place;
+use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
 
@@ -78,20 +78,20 @@ impl Check<'_, '_> {
         self.uai(&mut found);
         self.lengths(&mut found);
         self.people(&mut found);
-        if self.value(Place::UserAgent).is_some_and(is_bot) {
+        if self.value(FieldRole::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
         }
         self.violations.append(&mut found);
     }
 
     fn constants(&self, found: &mut Vec<Violation>) {
-        for place in [Place::Record, Place::ApiVersion] {
+        for place in [FieldRole::Record, FieldRole::ApiVersion] {
             if self.value(place).is_some_and(|value| value != "1") {
                 found.push(Violation::of(Rule::WrongConstant, place.code()));
             }
         }
         if let Some(length) = self
-            .value(Place::Random)
+            .value(FieldRole::Random)
             .map(|rand| rand.chars().count())
             .filter(|length| !(7..=8).contains(length))
         {
@@ -105,13 +105,13 @@ impl Check<'_, '_> {
     /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of
     /// all.
     fn identity(&self, found: &mut Vec<Violation>) {
-        let uid = self.value(Place::User).filter(|uid| !uid.is_empty());
-        for place in [Place::VisitorId, Place::PageView] {
+        let uid = self.value(FieldRole::User).filter(|uid| !uid.is_empty());
+        for place in [FieldRole::VisitorId, FieldRole::PageView] {
             if self.value(place).is_some() && self.value(place) == uid {
                 found.push(Violation::of(Rule::IdIsUid, place.code()));
             }
         }
-        if self.value(Place::VisitorId).is_some_and(|id| {
+        if self.value(FieldRole::VisitorId).is_some_and(|id| {
             !id.is_empty() && (id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()))
         }) {
             found.push(Violation::of(Rule::IdNotHex, "_id"));
@@ -126,7 +126,7 @@ impl Check<'_, '_> {
 
     fn uai(&self, found: &mut Vec<Violation>) {
         for uai in
-            self.value(Place::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty())
+            self.value(FieldRole::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty())
         {
             // Without a digit it may be anything, a person's name in the wrong place included.
             let value = || {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{CheckedHit, Context, Values, Verdict, Violation, is_blank};
 use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::{RawHit, Value};
-use crate::domain::plan::{Field, Place, Plan};
+use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
 use crate::domain::tenant::{Sender, Tenant};
@@ -91,7 +91,7 @@ impl<'p, 'h> Check<'p, 'h> {
     /// Mandatory fields, by technology (RFTI §3.2.1).
     pub(super) fn present(&mut self, context: &Context<'_>) {
         let plan = self.plan;
-        let technology = self.value(Place::Technology);
+        let technology = self.value(FieldRole::Technology);
         let technology = technology.and_then(|t| plan.alias("technologies", t)).or(technology);
         let mut found = Vec::new();
         for index in plan.mandatory(technology) {
@@ -103,9 +103,9 @@ impl<'p, 'h> Check<'p, 'h> {
             if value.is_some_and(|value| !is_blank(value)) {
                 continue;
             }
-            let stood_in = (plan.place(Place::Site) == Some(*index)
+            let stood_in = (plan.role_index(FieldRole::Site) == Some(*index)
                 && context.default_site.is_some())
-                || (plan.place(Place::Time) == Some(*index) && context.sent_at.is_some());
+                || (plan.role_index(FieldRole::Time) == Some(*index) && context.sent_at.is_some());
             let wrong = self
                 .violations
                 .iter()
@@ -128,7 +128,7 @@ impl<'p, 'h> Check<'p, 'h> {
     fn is_excepted(&self, field: &Field) -> Option<bool> {
         let list = self.plan.exceptions_of(field).filter(|list| list.is_loaded())?;
         Some(
-            [Place::Tool, Place::Service]
+            [FieldRole::Tool, FieldRole::Service]
                 .iter()
                 .any(|place| self.value(*place).is_some_and(|value| list.contains(value))),
         )
@@ -166,7 +166,7 @@ impl<'p, 'h> Check<'p, 'h> {
     /// own in its place, and another one at every retry.
     pub(super) fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
         let first_seen = context.first_seen;
-        let Some(text) = self.value(Place::Time).filter(|text| !is_blank(text)) else {
+        let Some(text) = self.value(FieldRole::Time).filter(|text| !is_blank(text)) else {
             let Some(sent_at) = context.sent_at else { return first_seen };
             self.violations.push(Violation::of(Rule::CdtFromMessage, "cdt"));
             return sent_at.min(first_seen);
@@ -217,9 +217,9 @@ impl<'p, 'h> Check<'p, 'h> {
     /// send.
     pub(super) fn conclude(mut self, context: &Context<'_>, cdt: Timestamp) -> Verdict<'h> {
         let idsite = self
-            .taken(Place::Site)
+            .taken(FieldRole::Site)
             .or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
-        let uid = self.taken(Place::User);
+        let uid = self.taken(FieldRole::User);
         if uid.as_deref() == Some("0") {
             self.violations.push(Violation::of(Rule::UidUnusable, "uid"));
         }
@@ -245,7 +245,7 @@ impl<'p, 'h> Check<'p, 'h> {
         };
         let mut may_send = true;
         for place in Tenant::GUARDED {
-            let value = if place == Place::Site { idsite } else { self.value(place) };
+            let value = if place == FieldRole::Site { idsite } else { self.value(place) };
             // Without a value there is nobody to write into; that it is missing is another rule's
             // affair.
             let Some(value) =
@@ -261,22 +261,26 @@ impl<'p, 'h> Check<'p, 'h> {
         may_send
     }
 
-    pub(super) fn value(&self, place: Place) -> Option<&str> {
+    pub(super) fn value(&self, role: FieldRole) -> Option<&str> {
         self.plan
-            .place(place)
+            .role_index(role)
             .and_then(|index| self.values.get(index))
             .and_then(|value| value.as_deref())
     }
 
-    pub(super) fn set(&mut self, place: Place, value: String) {
-        if let Some(place) = self.plan.place(place).and_then(|index| self.values.get_mut(index)) {
+    pub(super) fn set(&mut self, role: FieldRole, value: String) {
+        if let Some(place) = self.plan.role_index(role).and_then(|index| self.values.get_mut(index))
+        {
             *place = Some(Cow::Owned(value));
         }
     }
 
-    fn taken(&self, place: Place) -> Option<Cow<'h, str>> {
-        let value =
-            self.plan.place(place).and_then(|index| self.values.get(index)).and_then(Clone::clone);
+    fn taken(&self, role: FieldRole) -> Option<Cow<'h, str>> {
+        let value = self
+            .plan
+            .role_index(role)
+            .and_then(|index| self.values.get(index))
+            .and_then(Clone::clone);
         value.filter(|value| !is_blank(value))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Violation;
 use super::check::Check;
-use crate::domain::plan::Place;
+use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 
 impl Check<'_, '_> {
@@ -15,7 +15,7 @@ impl Check<'_, '_> {
 
     /// `dimension1`: upper case, and a comma alone between two UAIs (RFTI §3.2.3).
     fn mend_uai(&mut self) {
-        let Some(value) = self.value(Place::Uai) else { return };
+        let Some(value) = self.value(FieldRole::Uai) else { return };
         let upper =
             value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
         let cased = upper.as_deref().unwrap_or(value);
@@ -24,7 +24,7 @@ impl Check<'_, '_> {
             .then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
         let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, tight.is_some())];
         if let Some(mended) = tight.or(upper) {
-            self.set(Place::Uai, mended);
+            self.set(FieldRole::Uai, mended);
         }
         for (rule, _) in found.into_iter().filter(|(_, broken)| *broken) {
             self.violations.push(Violation::of(rule, "dimension1"));
@@ -34,10 +34,10 @@ impl Check<'_, '_> {
     /// A directory's profile for the DNMA's (RFTI §2.2.5).
     fn mend_profile(&mut self) {
         let plan = self.plan;
-        let Some(value) = self.value(Place::Profile) else { return };
+        let Some(value) = self.value(FieldRole::Profile) else { return };
         let Some(profile) = plan.national_profile(value.trim()) else { return };
         let value = value.to_owned();
-        self.set(Place::Profile, profile.to_owned());
+        self.set(FieldRole::Profile, profile.to_owned());
         let suggestion = Some(profile.to_owned());
         self.violations.push(Violation {
             value: Some(value),
@@ -49,11 +49,11 @@ impl Check<'_, '_> {
     /// A GAR code for its service, and then the GAR's tool (RFTI §2.2.2).
     fn mend_gar(&mut self) {
         let plan = self.plan;
-        let Some(value) = self.value(Place::Service) else { return };
-        let tool_is_gars = self.value(Place::Tool) == Some(&plan.gar_tool);
+        let Some(value) = self.value(FieldRole::Service) else { return };
+        let tool_is_gars = self.value(FieldRole::Tool) == Some(&plan.gar_tool);
         if let Some(service) = plan.gar_service(value.trim()) {
             let value = Some(value.to_owned());
-            self.set(Place::Service, service.to_owned());
+            self.set(FieldRole::Service, service.to_owned());
             let suggestion = Some(service.to_owned());
             self.violations.push(Violation {
                 value,
@@ -61,7 +61,7 @@ impl Check<'_, '_> {
                 ..Violation::of(Rule::GarCode, "dimension8")
             });
             if !tool_is_gars {
-                self.set(Place::Tool, plan.gar_tool.clone());
+                self.set(FieldRole::Tool, plan.gar_tool.clone());
                 let suggestion = Some(plan.gar_tool.clone());
                 self.violations
                     .push(Violation { suggestion, ..Violation::of(Rule::GarTool, "dimension6") });

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::domain::plan::list::{self, ListError};
-use crate::domain::plan::{Place, Plan, PlanError};
+use crate::domain::plan::{FieldRole, Plan, PlanError};
 use crate::domain::tenant::{Sender, Tenants, TenantsError};
 
 /// A plan in place of the built-in one, among the reference lists.
@@ -197,8 +197,8 @@ fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
 impl Book {
     /// The value of a field, if it is one of the field's list: what an account may be named after,
     /// and a metric labelled with.
-    pub fn listed<'v>(&self, place: Place, value: Option<&'v str>) -> Option<&'v str> {
-        let field = self.plan.place(place).and_then(|index| self.plan.fields().get(index))?;
+    pub fn listed<'v>(&self, role: FieldRole, value: Option<&'v str>) -> Option<&'v str> {
+        let field = self.plan.role_index(role).and_then(|index| self.plan.fields().get(index))?;
         let list = self.plan.list_of(field)?;
         value.filter(|value| list.contains(value))
     }

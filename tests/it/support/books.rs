@@ -126,9 +126,13 @@ impl Books {
         let mut balance = Balance { published: self.published(), ..self.stored(matomo)? };
         let mut found: HashSet<String> =
             matomo.ledger().stored.iter().map(|hit| hit.id.clone()).collect();
-        let shards = (0..places.shards).map(|shard| (shard.to_string(), Place::Waiting));
-        let retries = places.delays.iter().map(|delay| (format!("retry.{delay}"), Place::Retrying));
-        let dead = [("parked".to_owned(), Place::Parked), ("rejected".to_owned(), Place::Rejected)];
+        let shards = (0..places.shards).map(|shard| (shard.to_string(), QueueKind::Waiting));
+        let retries =
+            places.delays.iter().map(|delay| (format!("retry.{delay}"), QueueKind::Retrying));
+        let dead = [
+            ("parked".to_owned(), QueueKind::Parked),
+            ("rejected".to_owned(), QueueKind::Rejected),
+        ];
         for (queue, place) in shards.chain(retries).chain(dead) {
             for message in queues.list(&queue).await? {
                 let text =
@@ -139,10 +143,10 @@ impl Books {
                 })?;
                 if found.insert(id.clone()) {
                     *match place {
-                        Place::Waiting => &mut balance.waiting,
-                        Place::Retrying => &mut balance.retrying,
-                        Place::Parked => &mut balance.parked,
-                        Place::Rejected => &mut balance.rejected,
+                        QueueKind::Waiting => &mut balance.waiting,
+                        QueueKind::Retrying => &mut balance.retrying,
+                        QueueKind::Parked => &mut balance.parked,
+                        QueueKind::Rejected => &mut balance.rejected,
                     } += 1;
                 }
             }
@@ -185,7 +189,7 @@ impl Books {
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum QueueKind {
     Waiting,
     Retrying,
     Parked,

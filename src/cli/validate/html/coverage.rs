@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::Rest;
 use super::words::shown;
 use crate::cli::validate::survey::Coverage;
-use crate::domain::plan::{Place, Plan};
+use crate::domain::plan::{FieldRole, Plan};
 
 /// Values of one kind that are shown at once.
 const SHOWN: usize = 20;
@@ -40,7 +40,7 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
     let list =
         coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
     let is_school = plan
-        .place(Place::Uai)
+        .role_index(FieldRole::Uai)
         .and_then(|index| plan.fields().get(index))
         .is_some_and(|field| field.name == coverage.field);
     // A column in the wrong place may put names there.

@@ -168,22 +168,25 @@ fn a_queue_that_says_otherwise_is_named() {
         |queues| record(9, vec![books("w1", 1, 9, mixed())], Some(queues)).balance(None).gaps;
     assert_eq!(
         balance(Queues { parked: 3, ..MIXED }),
-        [Gap::More { place: Place::Parked, hits: 2 }]
+        [Gap::More { place: QueueKind::Parked, hits: 2 }]
     );
     assert_eq!(
         balance(Queues { rejected: 0, ..MIXED }),
-        [Gap::Fewer { place: Place::Rejected, hits: 1 }]
+        [Gap::Fewer { place: QueueKind::Rejected, hits: 1 }]
     );
     assert_eq!(
         balance(Queues { retry: 0, ..MIXED }),
-        [Gap::Fewer { place: Place::Retry, hits: 2 }]
+        [Gap::Fewer { place: QueueKind::Retry, hits: 2 }]
     );
     assert_eq!(
         balance(Queues { retry: 0, waiting: 2, ..MIXED }),
         [],
         "released by the retry queue, and not taken yet"
     );
-    assert_eq!(balance(Queues { retry: 4, ..MIXED }), [Gap::More { place: Place::Retry, hits: 2 }]);
+    assert_eq!(
+        balance(Queues { retry: 4, ..MIXED }),
+        [Gap::More { place: QueueKind::Retry, hits: 2 }]
+    );
     // Parked while the workers were asked.
     let looks =
         Looks { before: Queues { parked: 0, ..MIXED }, after: Queues { parked: 2, ..MIXED } };

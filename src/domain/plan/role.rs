@@ -4,7 +4,7 @@ use crate::domain::code::codes;
 
 codes! {
     /// A field with a meaning to the code; its code is the name that the plan's data gives it.
-    Place {
+    FieldRole {
         /// Matomo's site.
         Site = "idsite",
         /// The visitor.
@@ -40,7 +40,7 @@ codes! {
     }
 }
 
-impl Place {
+impl FieldRole {
     /// Without these no hit can be sent, whatever a plan says.
     pub(super) const NEEDED: [Self; 4] = [Self::Site, Self::User, Self::Time, Self::Technology];
 }
