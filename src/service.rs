@@ -10,20 +10,20 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub mod activity;
 pub mod backoff;
 pub mod books;
 pub mod broker;
 pub mod config;
 pub mod examine;
 pub mod gate;
-pub mod heard;
 pub mod http;
 pub mod intake;
 pub mod lane;
-pub mod lost;
 pub mod matomo;
 pub mod relay;
 pub mod rules;
+pub mod session_end;
 pub mod settler;
 pub mod status;
 pub mod telemetry;
@@ -35,8 +35,8 @@ use config::Settings;
 use http::Health;
 use relay::Relay;
 use rules::Rules;
-use settler::{Office, Stored};
-use status::Lookout;
+use settler::{Stored, WorkerContext};
+use status::StatusCollector;
 use telemetry::Metrics;
 use topology::Topology;
 
@@ -50,10 +50,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Service {
     settings: Settings,
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     relay: Arc<Relay>,
     health: Arc<Health>,
-    lookout: Arc<Lookout>,
+    status_collector: Arc<StatusCollector>,
     listener: TcpListener,
 }
 
@@ -68,7 +68,7 @@ impl Service {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let topology = Topology::new(&settings.broker);
         let (metrics, worker) = (Metrics::new(topology.steps()), worker_name());
-        let office = Arc::new(Office {
+        let office = Arc::new(WorkerContext {
             ledger: Arc::new(Ledger::new(worker.clone(), metrics.clone())),
             metrics,
             topology,
@@ -78,12 +78,13 @@ impl Service {
         });
         office.rules.tell(&office.metrics);
         let relay = Arc::new(Relay::new(&settings, office.clone())?);
-        let lookout = Arc::new(Lookout::new(&settings, office.clone(), relay.clone()));
+        let status_collector =
+            Arc::new(StatusCollector::new(&settings, office.clone(), relay.clone()));
         let address = settings.http_listen;
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
-        Ok(Self { settings, office, relay, health: Arc::default(), lookout, listener })
+        Ok(Self { settings, office, relay, health: Arc::default(), status_collector, listener })
     }
 
     /// Where `/metrics` is, once built: the port may have been 0.
@@ -100,8 +101,11 @@ impl Service {
     /// When draining took longer than one request may take: hits in flight come back from the
     /// broker and may be stored twice.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let app =
-            http::router(self.health.clone(), self.office.metrics.clone(), self.lookout.clone());
+        let app = http::router(
+            self.health.clone(),
+            self.office.metrics.clone(),
+            self.status_collector.clone(),
+        );
         let app = app.merge(http::books(self.office.ledger.clone()));
         let http_stop = shutdown.clone();
         // The probes are answered until the drain is over, so that nobody restarts a worker that is
@@ -125,7 +129,7 @@ impl Service {
             &self.office,
             &self.relay,
             &self.health,
-            &self.lookout,
+            &self.status_collector,
             &shutdown,
         );
         let deadline = async {
@@ -149,16 +153,16 @@ impl Service {
 /// Session after session, with a pause that grows while the broker is away.
 async fn supervise(
     settings: &Settings,
-    office: &Arc<Office>,
+    office: &Arc<WorkerContext>,
     relay: &Arc<Relay>,
     health: &Arc<Health>,
-    lookout: &Lookout,
+    status_collector: &StatusCollector,
     shutdown: &CancellationToken,
 ) {
     let renewing = async {
         loop {
             health.renew();
-            lookout.sample();
+            status_collector.sample();
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
@@ -173,7 +177,7 @@ async fn supervise(
                 Ok(session) => {
                     let began = std::time::Instant::now();
                     told.clear();
-                    serve(session, office, relay, health, lookout, shutdown).await;
+                    serve(session, office, relay, health, status_collector, shutdown).await;
                     // A session that fell over at once is a failure like any other.
                     failures =
                         if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
@@ -211,10 +215,10 @@ async fn supervise(
 
 async fn serve(
     session: Session,
-    office: &Office,
+    office: &WorkerContext,
     relay: &Arc<Relay>,
     health: &Health,
-    lookout: &Lookout,
+    status_collector: &StatusCollector,
     shutdown: &CancellationToken,
 ) {
     office.metrics.broker_up.set(1);
@@ -223,7 +227,7 @@ async fn serve(
     let session = Arc::new(session);
     tokio::select! {
         () = relay.serve(&session, shutdown) => {}
-        never = lookout.watch(&session) => match never {},
+        never = status_collector.watch(&session) => match never {},
     }
     if let Some(reason) = session.lost.reason() {
         tracing::warn!(

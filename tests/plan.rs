@@ -130,8 +130,8 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
                     let earlier = serde_json::to_vec(&earlier).expect("JSON");
                     let earlier = decode(&earlier, None).expect("decodes");
                     let earlier = validate(&plan, &earlier, context).hit.expect("sendable");
-                    visits.keep(visits.sight(&plan, &earlier));
-                    verdict.violations.extend(visits.changed(&plan, &visits.sight(&plan, now)));
+                    visits.keep(visits.snapshot(&plan, &earlier));
+                    verdict.violations.extend(visits.changed(&plan, &visits.snapshot(&plan, now)));
                 }
                 let sent = case.sent.as_ref().map(|(field, _)| {
                     let hit = verdict.hit.as_ref().expect("sendable");

@@ -1,5 +1,5 @@
 //! The pure core under thousands of random histories with virtual time: a worker's lanes, retry
-//! queues and breaker around the real [`answer::read`], [`settle::decide`] and [`Breaker`], against
+//! queues and breaker around the real [`answer::interpret`], [`settle::decide`] and [`Breaker`], against
 //! a Matomo whose weather changes.
 //!
 //! What a test with real processes shows in half a minute for one history, this shows in

@@ -16,18 +16,18 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        let mut heard = async || {
+        let mut activity = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        heard().await;
+        activity().await;
         told.cancel();
         // Nobody may read it.
         let _told =
             writeln!(std::io::stderr(), "stopping in good order; a second signal stops at once");
-        heard().await;
+        activity().await;
         std::process::exit(ENDED);
     });
     Ok(stop)

@@ -140,9 +140,9 @@ fn check(
             };
             let mut verdict = validate(plan, &hit, context);
             if let Some(checked) = &verdict.hit {
-                let sight = visits.sight(plan, checked);
-                verdict.violations.extend(visits.changed(plan, &sight));
-                visits.keep(sight);
+                let snapshot = visits.snapshot(plan, checked);
+                verdict.violations.extend(visits.changed(plan, &snapshot));
+                visits.keep(snapshot);
             }
             surveyed(&hit, verdict.hit.as_ref());
             verdict.violations

@@ -1,7 +1,7 @@
 //! What came back from a request → what it means for the hits that it carried.
 //!
 //! Matomo answers 200 or 204 to hits that it did not store, 400 to good hits while its database is
-//! away, and 500 to a whole bulk for the sake of one hit. [`read`] knows all that; what becomes of
+//! away, and 500 to a whole bulk for the sake of one hit. [`interpret`] knows all that; what becomes of
 //! the hits is decided in [`settle`](super::settle).
 
 use std::time::Duration;
@@ -125,7 +125,7 @@ pub struct Failure {
 
 /// What an answer means for the hits of its request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reading {
+pub enum Interpretation {
     /// All stored; `queued`: taken by the QueuedTracking plugin, which stores later and tells
     /// nobody.
     Stored {
@@ -144,35 +144,41 @@ pub enum Reading {
     /// Not one hit's fault, and nothing was stored.
     Down(Failure),
     /// Not one hit's fault, and the hits may be stored.
-    DownInDoubt(Failure),
+    DownAmbiguous(Failure),
     /// Matomo works, but its count does not add up.
-    Doubt(Failure),
+    Ambiguous(Failure),
 }
 
-impl Reading {
+impl Interpretation {
     /// What went wrong, if it was the whole request.
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Suspect(failure)
             | Self::Down(failure)
-            | Self::DownInDoubt(failure)
-            | Self::Doubt(failure) => Some(*failure),
+            | Self::DownAmbiguous(failure)
+            | Self::Ambiguous(failure) => Some(*failure),
             Self::Stored { .. } | Self::Refused { .. } => None,
         }
     }
 }
 
 /// Reads the answer to a request of `sent` hits.
-pub fn read(api: Api, answer: &Answer, sent: usize) -> Reading {
+pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
     let (status, body) = match answer {
         Answer::Unreachable => {
-            return Reading::Down(Failure { reason: Reason::Unreachable, status: None });
+            return Interpretation::Down(Failure { reason: Reason::Unreachable, status: None });
         }
         Answer::TimedOut => {
-            return Reading::DownInDoubt(Failure { reason: Reason::Timeout, status: None });
+            return Interpretation::DownAmbiguous(Failure {
+                reason: Reason::Timeout,
+                status: None,
+            });
         }
         Answer::Broken => {
-            return Reading::DownInDoubt(Failure { reason: Reason::ConnectionLost, status: None });
+            return Interpretation::DownAmbiguous(Failure {
+                reason: Reason::ConnectionLost,
+                status: None,
+            });
         }
         Answer::Response { status, body, .. } => (*status, body),
     };
@@ -180,44 +186,44 @@ pub fn read(api: Api, answer: &Answer, sent: usize) -> Reading {
     match status {
         200 => match (api, body) {
             (Api::Bulk, Body::Counts(counts)) => counted(counts, sent, status),
-            (_, Body::Gif) => Reading::Stored { queued: api == Api::Bulk },
-            _ => Reading::Down(failure(Reason::NotMatomo)),
+            (_, Body::Gif) => Interpretation::Stored { queued: api == Api::Bulk },
+            _ => Interpretation::Down(failure(Reason::NotMatomo)),
         },
-        204 => Reading::Stored { queued: api == Api::Bulk },
-        300..=399 => Reading::Down(failure(Reason::Redirect)),
-        408 => Reading::Down(failure(Reason::Unavailable)),
-        429 => Reading::Down(failure(Reason::TooManyRequests)),
-        400..=499 => Reading::Suspect(failure(Reason::ClientError)),
-        500 => Reading::Suspect(failure(Reason::ServerError)),
-        502 => Reading::Suspect(failure(Reason::BadGateway)),
-        504 => Reading::DownInDoubt(failure(Reason::GatewayTimeout)),
-        501..=599 => Reading::Down(failure(Reason::Unavailable)),
-        _ => Reading::Down(failure(Reason::NotMatomo)),
+        204 => Interpretation::Stored { queued: api == Api::Bulk },
+        300..=399 => Interpretation::Down(failure(Reason::Redirect)),
+        408 => Interpretation::Down(failure(Reason::Unavailable)),
+        429 => Interpretation::Down(failure(Reason::TooManyRequests)),
+        400..=499 => Interpretation::Suspect(failure(Reason::ClientError)),
+        500 => Interpretation::Suspect(failure(Reason::ServerError)),
+        502 => Interpretation::Suspect(failure(Reason::BadGateway)),
+        504 => Interpretation::DownAmbiguous(failure(Reason::GatewayTimeout)),
+        501..=599 => Interpretation::Down(failure(Reason::Unavailable)),
+        _ => Interpretation::Down(failure(Reason::NotMatomo)),
     }
 }
 
-fn counted(counts: &Counts, sent: usize, status: u16) -> Reading {
+fn counted(counts: &Counts, sent: usize, status: u16) -> Interpretation {
     let failure = |reason| Failure { reason, status: Some(status) };
     let total =
         counts.tracked.checked_add(counts.invalid).and_then(|total| usize::try_from(total).ok());
     if counts.status != "success" {
-        return Reading::Down(failure(Reason::NotMatomo));
+        return Interpretation::Down(failure(Reason::NotMatomo));
     }
     if counts.tracked == 0 && counts.invalid == 0 {
-        return Reading::Down(failure(Reason::TrackerOff));
+        return Interpretation::Down(failure(Reason::TrackerOff));
     }
     if total != Some(sent) {
-        return Reading::Doubt(failure(Reason::CountMismatch));
+        return Interpretation::Ambiguous(failure(Reason::CountMismatch));
     }
     if counts.invalid == 0 {
-        return Reading::Stored { queued: false };
+        return Interpretation::Stored { queued: false };
     }
     let places = if counts.tracked == 0 {
         Some((0..sent).collect())
     } else {
         counts.invalid_indices.clone().filter(|places| credible(places, counts.invalid, sent))
     };
-    Reading::Refused { places, status }
+    Interpretation::Refused { places, status }
 }
 
 /// Whether the list of refused places can be true: as many as counted, each once, each in the bulk.
@@ -247,15 +253,15 @@ mod tests {
     fn gif() -> String {
         "G".repeat(43)
     }
-    fn reason(reading: &Reading) -> Option<Reason> {
-        reading.failure().map(|failure| failure.reason)
+    fn reason(interpretation: &Interpretation) -> Option<Reason> {
+        interpretation.failure().map(|failure| failure.reason)
     }
 
     #[test]
     fn a_200_is_delivered_only_if_the_count_adds_up() {
         assert_eq!(
-            read(Api::Bulk, &json(r#"{"status":"success","tracked":3,"invalid":0}"#), 3),
-            Reading::Stored { queued: false }
+            interpret(Api::Bulk, &json(r#"{"status":"success","tracked":3,"invalid":0}"#), 3),
+            Interpretation::Stored { queued: false }
         );
         let cases = [
             (json(r#"{"status":"success","tracked":0,"invalid":0}"#), Reason::TrackerOff),
@@ -279,26 +285,30 @@ mod tests {
             (response(200, "image/gif", "GIF too short"), Reason::NotMatomo),
         ];
         for (answer, expected) in cases {
-            assert_eq!(reason(&read(Api::Bulk, &answer, 3)), Some(expected), "{answer:?}");
+            assert_eq!(reason(&interpret(Api::Bulk, &answer, 3)), Some(expected), "{answer:?}");
         }
         assert_eq!(
-            read(Api::Bulk, &response(200, "image/gif", &gif()), 3),
-            Reading::Stored { queued: true }
+            interpret(Api::Bulk, &response(200, "image/gif", &gif()), 3),
+            Interpretation::Stored { queued: true }
         );
         assert_eq!(
-            read(Api::Single, &response(200, "image/gif", &gif()), 1),
-            Reading::Stored { queued: false }
+            interpret(Api::Single, &response(200, "image/gif", &gif()), 1),
+            Interpretation::Stored { queued: false }
         );
         assert_eq!(
-            reason(&read(Api::Single, &json(r#"{"status":"success","tracked":0,"invalid":0}"#), 1)),
+            reason(&interpret(
+                Api::Single,
+                &json(r#"{"status":"success","tracked":0,"invalid":0}"#),
+                1
+            )),
             Some(Reason::NotMatomo)
         );
     }
 
     #[test]
     fn refused_hits_are_named_only_when_the_list_can_be_true() {
-        let refused = |body: &str| match read(Api::Bulk, &json(body), 3) {
-            Reading::Refused { places, .. } => places,
+        let refused = |body: &str| match interpret(Api::Bulk, &json(body), 3) {
+            Interpretation::Refused { places, .. } => places,
             other => panic!("{other:?}"),
         };
         assert_eq!(

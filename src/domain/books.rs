@@ -12,7 +12,7 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dead::Grave;
+use super::dead::DeadQueue;
 use super::plan::Plan;
 use super::settle::{Delivered, Settlement};
 
@@ -48,7 +48,7 @@ pub enum Arrival {
     /// Out of a retry queue.
     CameBack,
     /// An operator sent it again, out of this queue.
-    Replayed(Grave),
+    Replayed(DeadQueue),
     /// The broker had given it to a worker before.
     Redelivered,
 }
@@ -78,7 +78,7 @@ pub struct Figures {
     /// Parked.
     pub parked: u64,
     /// Given back to the broker unsent.
-    pub returned: u64,
+    pub released: u64,
     /// Taken from the broker, and without a fate yet.
     pub in_flight: u64,
     /// How often a hit was sent again although Matomo may have stored it. No fate: such a hit has
@@ -126,8 +126,8 @@ impl Figures {
         match arrival {
             Arrival::First => {}
             Arrival::CameBack => self.came_back += 1,
-            Arrival::Replayed(Grave::Parked) => self.replayed_parked += 1,
-            Arrival::Replayed(Grave::Rejected) => self.replayed_rejected += 1,
+            Arrival::Replayed(DeadQueue::Parked) => self.replayed_parked += 1,
+            Arrival::Replayed(DeadQueue::Rejected) => self.replayed_rejected += 1,
             Arrival::Redelivered => self.redelivered += 1,
         }
     }
@@ -138,7 +138,7 @@ impl Figures {
         match settlement {
             Settlement::Delivered(how) => {
                 self.delivered += 1;
-                self.delivered_before += u64::from(*how == Delivered::Before);
+                self.delivered_before += u64::from(*how == Delivered::Duplicate);
             }
             Settlement::Retry { .. } => self.retried += 1,
             Settlement::Park { .. } => self.parked += 1,
@@ -146,7 +146,7 @@ impl Figures {
                 *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() +=
                     1;
             }
-            Settlement::Return => self.returned += 1,
+            Settlement::Release => self.released += 1,
         }
     }
 
@@ -161,7 +161,7 @@ impl Figures {
             + self.rejected()
             + self.retried
             + self.parked
-            + self.returned
+            + self.released
             + self.in_flight
     }
 }
@@ -183,7 +183,7 @@ impl AddAssign<&Figures> for Figures {
         }
         self.retried += other.retried;
         self.parked += other.parked;
-        self.returned += other.returned;
+        self.released += other.released;
         self.in_flight += other.in_flight;
         self.doubtful += other.doubtful;
     }
@@ -208,18 +208,18 @@ mod tests {
         let failure = Failure { reason: Reason::Timeout, status: None };
         let fates = [
             Settlement::Delivered(Delivered::Stored),
-            Settlement::Delivered(Delivered::Before),
+            Settlement::Delivered(Delivered::Duplicate),
             Settlement::Retry { step: 0, attempts: 1, failure },
             Settlement::Park { attempts: 3, failure },
             Settlement::Reject { violations: vec![Violation::of_message(Rule::Malformed)] },
-            Settlement::Return,
+            Settlement::Release,
         ];
         let mut figures = Figures::default();
         for arrival in [
             Arrival::First,
             Arrival::CameBack,
             Arrival::Redelivered,
-            Arrival::Replayed(Grave::Parked),
+            Arrival::Replayed(DeadQueue::Parked),
         ]
         .iter()
         .cycle()

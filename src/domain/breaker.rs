@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::answer::Reading;
+use super::answer::Interpretation;
 
 /// So many failures in a row, each of which could be one hit's fault, are Matomo's fault: a
 /// database that is away answers 400 or 500 to every single hit.
@@ -27,13 +27,13 @@ pub enum Signal {
     Nothing,
 }
 
-impl From<&Reading> for Signal {
-    fn from(reading: &Reading) -> Self {
-        match reading {
-            Reading::Stored { .. } | Reading::Refused { .. } => Self::Works,
-            Reading::Suspect(_) => Self::Unclear,
-            Reading::Down(_) | Reading::DownInDoubt(_) => Self::Down,
-            Reading::Doubt(_) => Self::Nothing,
+impl From<&Interpretation> for Signal {
+    fn from(interpretation: &Interpretation) -> Self {
+        match interpretation {
+            Interpretation::Stored { .. } | Interpretation::Refused { .. } => Self::Works,
+            Interpretation::Suspect(_) => Self::Unclear,
+            Interpretation::Down(_) | Interpretation::DownAmbiguous(_) => Self::Down,
+            Interpretation::Ambiguous(_) => Self::Nothing,
         }
     }
 }

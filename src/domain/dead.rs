@@ -20,7 +20,7 @@ pub mod outlook;
 
 codes! {
     /// A queue that hits stay in until somebody decides.
-    Grave {
+    DeadQueue {
         /// Hits that could not be delivered.
         Parked = "parked",
         /// Hits that break the plan.
@@ -40,7 +40,7 @@ const FIRST_DEATH: &str = "x-first-death-reason";
 /// A message as it lies in its queue.
 pub struct Message<'m, 'h> {
     /// Where it lies.
-    pub grave: Grave,
+    pub dead_queue: DeadQueue,
     /// Byte for byte as the ENT wrote it.
     pub body: &'m [u8],
     /// The AMQP property.
@@ -55,7 +55,7 @@ pub struct Message<'m, 'h> {
 #[derive(Debug)]
 pub struct Dead<'m> {
     /// Where it lies.
-    pub grave: Grave,
+    pub dead_queue: DeadQueue,
     /// Why it is there: one for a parked hit, and one for each rule that rejected it.
     pub causes: Vec<Cause>,
     /// HTTP status of the latest failure.
@@ -106,13 +106,13 @@ impl<'m> Dead<'m> {
             Some(Header::Number(number)) => Some(number),
             _ => None,
         };
-        let past = envelope::past(number, text);
+        let history = envelope::retry_history(number, text);
         Self {
-            grave: message.grave,
+            dead_queue: message.dead_queue,
             causes: causes(text),
             status: number(envelope::STATUS).and_then(|status| u16::try_from(status).ok()),
-            attempts: past.attempts,
-            first_failed_at: past.first_failed_at,
+            attempts: history.attempts,
+            first_failed_at: history.first_failed_at,
             failed_at: text(envelope::FAILED_AT).and_then(|time| time.parse().ok()),
             sent_at: message.sent_at,
             tenant: text(envelope::TENANT),
@@ -176,7 +176,7 @@ pub(super) mod tests {
             _ => None,
         };
         Dead::read(&Message {
-            grave: Grave::Rejected,
+            dead_queue: DeadQueue::Rejected,
             body: BODY.as_bytes(),
             content_type: None,
             sent_at: None,
@@ -194,7 +194,7 @@ pub(super) mod tests {
             _ => None,
         };
         Dead::read(&Message {
-            grave: Grave::Parked,
+            dead_queue: DeadQueue::Parked,
             body: BODY.as_bytes(),
             content_type: None,
             sent_at: None,
@@ -226,7 +226,7 @@ pub(super) mod tests {
                 death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()))
             };
             let message = Message {
-                grave: Grave::Parked,
+                dead_queue: DeadQueue::Parked,
                 body: b"\xff",
                 content_type: None,
                 sent_at: None,

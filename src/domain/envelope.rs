@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::dead::Grave;
+use super::dead::DeadQueue;
 
 /// How often the hit has been sent to Matomo.
 pub const ATTEMPT: &str = "x-dnma-attempt";
@@ -34,15 +34,15 @@ const OURS: [&str; 9] =
 /// `x-dnma-reason` of a rejected hit; its violations say the rest.
 pub const REASON_PLAN: &str = "plan";
 
-/// What a message tells of its past.
+/// What a message tells of its history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct RetryHistory {
     /// How often it was sent before.
     pub attempts: u32,
     /// When it first failed.
     pub first_failed_at: Option<Timestamp>,
     /// Where it lay, if an operator has just sent it again: it has not failed since.
-    pub replayed: Option<Grave>,
+    pub replayed: Option<DeadQueue>,
 }
 
 /// One header value. In JSON it is just that.
@@ -57,7 +57,7 @@ pub enum Header {
 
 /// What the next queue is told.
 #[derive(Debug)]
-pub struct Label<'l> {
+pub struct DeadLetterHeaders<'l> {
     /// Code of the failure, or [`REASON_PLAN`].
     pub reason: &'l str,
     /// How often the hit has been sent, this attempt included.
@@ -80,13 +80,16 @@ pub struct Label<'l> {
 
 /// Reads a message's past from its headers. What cannot be read counts as not there: a sender's
 /// mistake in a header of ours must not stop the line.
-pub fn past(number: impl Fn(&str) -> Option<i64>, text: impl Fn(&str) -> Option<String>) -> Past {
-    Past {
+pub fn retry_history(
+    number: impl Fn(&str) -> Option<i64>,
+    text: impl Fn(&str) -> Option<String>,
+) -> RetryHistory {
+    RetryHistory {
         attempts: number(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         first_failed_at: text(FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
         replayed: text(REPLAY).filter(|_| text(REASON).is_none()).and_then(|mark| {
-            let grave = mark.split('/').next()?;
-            Grave::ALL.iter().copied().find(|known| known.code() == grave)
+            let dead_queue = mark.split('/').next()?;
+            DeadQueue::ALL.iter().copied().find(|known| known.code() == dead_queue)
         }),
     }
 }
@@ -107,9 +110,9 @@ pub fn is_ours(name: &str) -> bool {
     OURS.contains(&name) || name == REPLAY
 }
 
-impl Label<'_> {
+impl DeadLetterHeaders<'_> {
     /// The headers, in the order of the design.
-    pub fn headers(&self) -> Vec<(&'static str, Header)> {
+    pub fn list(&self) -> Vec<(&'static str, Header)> {
         let first = self.first_failed_at.unwrap_or(self.failed_at);
         let mut headers = vec![
             (ATTEMPT, Header::Number(i64::from(self.attempts))),
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let at: Timestamp = "2024-11-25T16:11:42.123456Z".parse().expect("a time");
-        let label = Label {
+        let headers = DeadLetterHeaders {
             reason: "timeout",
             attempts: 2,
             status: None,
@@ -152,13 +155,13 @@ mod tests {
             worker: "w",
             tenant: None,
         };
-        let headers = label.headers();
+        let headers = headers.list();
         assert!(
             headers.contains(&(FIRST_FAILED_AT, Header::Text("2024-11-25T16:11:42.123Z".into()))),
             "{headers:?}"
         );
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, h)| h.clone());
-        let past = past(
+        let history = retry_history(
             |name| match find(name) {
                 Some(Header::Number(n)) => Some(n),
                 _ => None,
@@ -168,14 +171,14 @@ mod tests {
                 _ => None,
             },
         );
-        assert_eq!(past.attempts, 2);
-        assert_eq!(past.first_failed_at.map(|t| t.as_millisecond()), Some(at.as_millisecond()));
+        assert_eq!(history.attempts, 2);
+        assert_eq!(history.first_failed_at.map(|t| t.as_millisecond()), Some(at.as_millisecond()));
     }
 
     #[test]
     fn a_replay_counts_until_the_hit_fails_again() {
         let of = |reason: Option<&'static str>, mark: &'static str| {
-            past(
+            retry_history(
                 |_| None,
                 |name| match name {
                     REPLAY => Some(mark.to_owned()),
@@ -184,15 +187,18 @@ mod tests {
                 },
             )
         };
-        assert_eq!(of(None, "parked/20261124T080000Z-1a2b").replayed, Some(Grave::Parked));
+        assert_eq!(of(None, "parked/20261124T080000Z-1a2b").replayed, Some(DeadQueue::Parked));
         assert_eq!(of(Some("timeout"), "parked/20261124T080000Z-1a2b").replayed, None);
         assert_eq!(of(None, "yesterday").replayed, None);
     }
 
     #[test]
     fn nonsense_in_our_headers_counts_as_absent() {
-        assert_eq!(past(|_| Some(-1), |_| Some("yesterday".into())), Past::default());
-        assert_eq!(past(|_| Some(i64::MAX), |_| None), Past::default());
+        assert_eq!(
+            retry_history(|_| Some(-1), |_| Some("yesterday".into())),
+            RetryHistory::default()
+        );
+        assert_eq!(retry_history(|_| Some(i64::MAX), |_| None), RetryHistory::default());
     }
 
     #[test]

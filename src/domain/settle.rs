@@ -1,7 +1,7 @@
 //! Reading of an answer + attempts + schedule → [`Settlement`]: the only place where a fate is
 //! decided.
 
-use super::answer::{Failure, Reading, Reason};
+use super::answer::{Failure, Interpretation, Reason};
 use super::validate::Violation;
 
 /// How a hit was delivered.
@@ -12,7 +12,7 @@ pub enum Delivered {
     /// The QueuedTracking plugin took it.
     Queued,
     /// It had been stored before; only the ack had been lost with its connection.
-    Before,
+    Duplicate,
 }
 
 /// What becomes of a hit. Consumed by whoever carries it out: a hit without one does not compile.
@@ -43,7 +43,7 @@ pub enum Settlement {
         violations: Vec<Violation>,
     },
     /// Back to its shard, unsent: by closing the channel.
-    Return,
+    Release,
 }
 
 /// What to do with the hits of an answered request.
@@ -70,16 +70,16 @@ pub struct Terms {
 
 /// Decides for the hits of one request. `attempts` has one entry per hit: how many it had spent
 /// before this request.
-pub fn decide(reading: &Reading, attempts: &[u32], terms: Terms) -> Decision {
+pub fn decide(interpretation: &Interpretation, attempts: &[u32], terms: Terms) -> Decision {
     let each =
         |fate: &dyn Fn(u32) -> Settlement| attempts.iter().map(|spent| fate(*spent)).collect();
-    Decision::Settle(match reading {
-        Reading::Stored { queued } => {
+    Decision::Settle(match interpretation {
+        Interpretation::Stored { queued } => {
             let how = if *queued { Delivered::Queued } else { Delivered::Stored };
             each(&|_| Settlement::Delivered(how))
         }
-        Reading::Refused { places: None, .. } => return Decision::Singly,
-        Reading::Refused { places: Some(places), status } => {
+        Interpretation::Refused { places: None, .. } => return Decision::Singly,
+        Interpretation::Refused { places: Some(places), status } => {
             let failure = Failure { reason: Reason::Refused, status: Some(*status) };
             let fate = |(place, spent): (usize, &u32)| {
                 if places.contains(&place) {
@@ -90,14 +90,14 @@ pub fn decide(reading: &Reading, attempts: &[u32], terms: Terms) -> Decision {
             };
             attempts.iter().enumerate().map(fate).collect()
         }
-        Reading::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
-        Reading::Suspect(failure) | Reading::Down(failure) if terms.probe => {
+        Interpretation::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
+        Interpretation::Suspect(failure) | Interpretation::Down(failure) if terms.probe => {
             each(&|spent| postponed(*failure, spent))
         }
-        Reading::Suspect(failure)
-        | Reading::Down(failure)
-        | Reading::DownInDoubt(failure)
-        | Reading::Doubt(failure) => each(&|spent| failed(*failure, spent, terms.steps)),
+        Interpretation::Suspect(failure)
+        | Interpretation::Down(failure)
+        | Interpretation::DownAmbiguous(failure)
+        | Interpretation::Ambiguous(failure) => each(&|spent| failed(*failure, spent, terms.steps)),
     })
 }
 
@@ -127,7 +127,7 @@ mod tests {
     fn fates_follow_the_schedule() {
         let failure = Failure { reason: Reason::Timeout, status: None };
         let Decision::Settle(fates) =
-            decide(&Reading::DownInDoubt(failure), &[0, 1, 2, u32::MAX], TERMS)
+            decide(&Interpretation::DownAmbiguous(failure), &[0, 1, 2, u32::MAX], TERMS)
         else {
             panic!("settled")
         };
@@ -146,20 +146,20 @@ mod tests {
     fn a_failed_probe_costs_no_retry_unless_matomo_names_the_hit_or_may_have_stored_it() {
         let failure = Failure { reason: Reason::Unavailable, status: Some(503) };
         let probe = Terms { probe: true, ..TERMS };
-        for reading in [Reading::Suspect(failure), Reading::Down(failure)] {
+        for interpretation in [Interpretation::Suspect(failure), Interpretation::Down(failure)] {
             assert_eq!(
-                decide(&reading, &[2], probe),
+                decide(&interpretation, &[2], probe),
                 Decision::Settle(vec![Settlement::Retry { step: 0, attempts: 2, failure }])
             );
         }
-        let in_doubt = decide(&Reading::DownInDoubt(failure), &[2], probe);
+        let in_doubt = decide(&Interpretation::DownAmbiguous(failure), &[2], probe);
         assert_eq!(
             in_doubt,
             Decision::Settle(vec![Settlement::Park { attempts: 3, failure }]),
             "no hit is stored without bound"
         );
         let Decision::Settle(fates) =
-            decide(&Reading::Refused { places: Some(vec![0]), status: 200 }, &[2], probe)
+            decide(&Interpretation::Refused { places: Some(vec![0]), status: 200 }, &[2], probe)
         else {
             panic!("settled")
         };
@@ -169,11 +169,14 @@ mod tests {
     #[test]
     fn a_500_is_halved_until_one_hit_stands_alone() {
         let failure = Failure { reason: Reason::ServerError, status: Some(500) };
-        assert_eq!(decide(&Reading::Suspect(failure), &[0, 0], TERMS), Decision::Halve);
+        assert_eq!(decide(&Interpretation::Suspect(failure), &[0, 0], TERMS), Decision::Halve);
         let alone = Settlement::Retry { step: 0, attempts: 1, failure };
-        assert_eq!(decide(&Reading::Suspect(failure), &[0], TERMS), Decision::Settle(vec![alone]));
         assert_eq!(
-            decide(&Reading::Refused { places: None, status: 200 }, &[0, 0], TERMS),
+            decide(&Interpretation::Suspect(failure), &[0], TERMS),
+            Decision::Settle(vec![alone])
+        );
+        assert_eq!(
+            decide(&Interpretation::Refused { places: None, status: 200 }, &[0, 0], TERMS),
             Decision::Singly
         );
     }

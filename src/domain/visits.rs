@@ -27,7 +27,7 @@ pub struct Visits {
 
 /// A hit as far as it says something of a visit.
 #[derive(Debug)]
-pub struct Sight {
+pub struct VisitSnapshot {
     visitor: u64,
     visit: Visit,
 }
@@ -48,12 +48,12 @@ impl Visits {
     }
 
     /// What a hit says of its visit.
-    pub fn sight(&self, plan: &Plan, hit: &CheckedHit<'_>) -> Sight {
+    pub fn snapshot(&self, plan: &Plan, hit: &CheckedHit<'_>) -> VisitSnapshot {
         let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
         let values = values
             .map(|(_, value)| (self.key.hash_one(value.as_deref()) & u64::from(u32::MAX)) as u32)
             .collect();
-        Sight {
+        VisitSnapshot {
             visitor: self.key.hash_one((&hit.idsite, &hit.uid)),
             visit: Visit { at: hit.cdt.as_second(), values },
         }
@@ -61,8 +61,8 @@ impl Visits {
 
     /// The visit dimensions of this hit that had another value less than 30 minutes of event time
     /// ago.
-    pub fn changed(&self, plan: &Plan, sight: &Sight) -> Vec<Violation> {
-        let Sight { visitor, visit: Visit { at, values } } = sight;
+    pub fn changed(&self, plan: &Plan, snapshot: &VisitSnapshot) -> Vec<Violation> {
+        let VisitSnapshot { visitor, visit: Visit { at, values } } = snapshot;
         let known = self.recent.get(visitor).or_else(|| self.before.get(visitor));
         let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT) else {
             return Vec::new();
@@ -79,8 +79,8 @@ impl Visits {
 
     /// This hit is the visit's latest: what comes next is held against it. For hits that are sent;
     /// what is rejected says nothing of a visit.
-    pub fn keep(&mut self, sight: Sight) {
-        let Sight { visitor, visit } = sight;
+    pub fn keep(&mut self, snapshot: VisitSnapshot) {
+        let VisitSnapshot { visitor, visit } = snapshot;
         let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
         let visit = match known {
             // A hit that comes late from an earlier visit.
@@ -109,9 +109,9 @@ mod tests {
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
         let verdict = validate(plan, &hit, Context::at(first_seen));
         let hit = verdict.hit.expect("can be sent");
-        let sight = visits.sight(plan, &hit);
-        let violations = visits.changed(plan, &sight);
-        visits.keep(sight);
+        let snapshot = visits.snapshot(plan, &hit);
+        let violations = visits.changed(plan, &snapshot);
+        visits.keep(snapshot);
         violations.into_iter().filter_map(|violation| violation.field).collect()
     }
 

@@ -230,7 +230,7 @@ mod tests {
         let busy = std::thread::spawn(move || {
             for _ in 0..100_000 {
                 account.received(Arrival::First);
-                account.settled(&plan, &Settlement::Return);
+                account.settled(&plan, &Settlement::Release);
             }
         });
         while !busy.is_finished() {
@@ -243,6 +243,6 @@ mod tests {
             );
         }
         busy.join().expect("counted");
-        assert_eq!(ledger.books().accounts[0].figures.returned, 100_000);
+        assert_eq!(ledger.books().accounts[0].figures.released, 100_000);
     }
 }

@@ -18,8 +18,8 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Consumer, Event};
 
 use super::config::{Broker, BrokerUrl};
-use super::lost::{Lost, Over};
-use super::settler::{Acks, Held, Office, Settler, Window};
+use super::session_end::{SessionClosed, SessionEnd};
+use super::settler::{Acks, Held, Settler, Window, WorkerContext};
 use super::topology::{Depth, Depths};
 
 mod dead;
@@ -28,7 +28,7 @@ mod living;
 mod publisher;
 mod sounder;
 
-pub use dead::{DeadLetters, Forwarder, Grip, Hold, Letter};
+pub use dead::{AckHandle, DeadLetter, DeadLetterClient, Forwarder, QueueBrowser};
 pub use error::BrokerError;
 pub use living::Living;
 pub use publisher::{Confirm, Publisher, Verdict};
@@ -60,8 +60,8 @@ pub struct Session {
     /// Acks, and publishes for one task at a time: the rejects. Lanes have settlers of their own.
     pub settler: Settler,
     /// Set when the session is over.
-    pub lost: Lost,
-    office: Arc<Office>,
+    pub lost: SessionEnd,
+    office: Arc<WorkerContext>,
 }
 
 /// A subscription to one shard. Dropping it would cancel the consumer with hits in flight: close
@@ -72,7 +72,7 @@ pub struct Shard {
     pub index: u16,
     /// How many of its hits are in flight here.
     pub in_flight: Arc<AtomicUsize>,
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     window: Arc<Window>,
     channel: Channel,
     consumer: Consumer,
@@ -83,7 +83,7 @@ impl Session {
     ///
     /// # Errors
     /// [`BrokerError`], whose text names the setting and the remedy.
-    pub async fn open(settings: &Broker, office: Arc<Office>) -> Result<Self, BrokerError> {
+    pub async fn open(settings: &Broker, office: Arc<WorkerContext>) -> Result<Self, BrokerError> {
         let tls = tls(settings).await?;
         let (consume, shown) =
             connect_any(&settings.urls, &tls, &format!("{} consume", office.worker), None).await?;
@@ -94,7 +94,7 @@ impl Session {
             Some(PUBLISH_FRAME),
         )
         .await?;
-        let lost = Lost::default();
+        let lost = SessionEnd::default();
         watch(&consume, "consuming", office.clone(), lost.clone());
         watch(&publish, "publishing", office.clone(), lost.clone());
         // A question after something that does not exist closes its channel, and the client library
@@ -114,7 +114,7 @@ impl Session {
             .await;
             close(&asking).await;
             ensured.map_err(|_| {
-                Over(format!(
+                SessionClosed(format!(
                     "the broker did not set up the topology within {} s",
                     SET_UP_TIMEOUT.as_secs()
                 ))
@@ -276,9 +276,9 @@ pub async fn close(connection: &Connection) {
 }
 
 async fn confirming(
-    office: &Arc<Office>,
+    office: &Arc<WorkerContext>,
     publish: &Connection,
-    lost: &Lost,
+    lost: &SessionEnd,
 ) -> Result<Settler, BrokerError> {
     let channel = publish.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -354,7 +354,12 @@ pub async fn tls(settings: &Broker) -> Result<OwnedTLSConfig, BrokerError> {
 }
 
 /// A task per connection that turns its events into metrics, log lines, and the end of the session.
-fn watch(connection: &Connection, role: &'static str, office: Arc<Office>, lost: Lost) {
+fn watch(
+    connection: &Connection,
+    role: &'static str,
+    office: Arc<WorkerContext>,
+    lost: SessionEnd,
+) {
     let mut events = Box::pin(connection.events_listener());
     let status = connection.status().clone();
     tokio::spawn(async move {

@@ -15,11 +15,11 @@ use super::rules::source::Source;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
-mod judge;
 mod read;
+mod replay;
 mod variables;
 
-pub use judge::Judge;
+pub use replay::ReplaySettings;
 pub use variables::{VARIABLES, Variable};
 
 /// What the operator asked for, complete and consistent.

@@ -25,7 +25,7 @@ pub struct Gate {
 
 /// The right to send one request. Dropped without a report, it is given back.
 #[derive(Debug)]
-pub struct Pass<'g> {
+pub struct Permit<'g> {
     gate: &'g Gate,
     probe: bool,
     reported: bool,
@@ -47,7 +47,7 @@ impl Gate {
     }
 
     /// Waits for the right to send.
-    pub async fn pass(&self) -> Pass<'_> {
+    pub async fn pass(&self) -> Permit<'_> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -60,8 +60,8 @@ impl Gate {
                 permission
             };
             match permission {
-                Permission::Go => return Pass { gate: self, probe: false, reported: false },
-                Permission::Probe => return Pass { gate: self, probe: true, reported: false },
+                Permission::Go => return Permit { gate: self, probe: false, reported: false },
+                Permission::Probe => return Permit { gate: self, probe: true, reported: false },
                 Permission::WaitForAnswer => changed.await,
                 Permission::WaitUntil(time) => {
                     tokio::select! {
@@ -139,7 +139,7 @@ impl Gate {
     }
 }
 
-impl Pass<'_> {
+impl Permit<'_> {
     /// Whether only one hit may go.
     pub fn is_probe(&self) -> bool {
         self.probe
@@ -164,7 +164,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if !self.reported {
             let mut breaker = self.gate.breaker();

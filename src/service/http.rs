@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::books::Ledger;
-use super::status::Lookout;
+use super::status::StatusCollector;
 use super::telemetry::Metrics;
 
 mod status;
@@ -59,12 +59,16 @@ impl Health {
 type Shared = (Arc<Health>, Arc<Metrics>);
 
 /// All routes.
-pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, lookout: Arc<Lookout>) -> Router {
+pub fn router(
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    status_collector: Arc<StatusCollector>,
+) -> Router {
     let probes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape));
-    probes.with_state((health, metrics)).merge(status::routes(lookout))
+    probes.with_state((health, metrics)).merge(status::routes(status_collector))
 }
 
 async fn livez(State((health, _)): State<Shared>) -> Response {

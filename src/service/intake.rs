@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::books::Account;
 use super::config::Settings;
-use super::rules::source::Book;
-use super::settler::{Held, Office};
+use super::rules::source::RuleSet;
+use super::settler::{Held, WorkerContext};
 use crate::domain::books;
 use crate::domain::hit::{self, RawHit};
 use crate::domain::plan::FieldRole;
@@ -23,7 +23,7 @@ const VISITORS: usize = 30_000;
 /// Applies the rules in force.
 #[derive(Debug)]
 pub struct Intake {
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     validation: Validation,
     default_site: Option<String>,
     api: Api,
@@ -47,7 +47,7 @@ pub struct Prepared {
 
 impl Intake {
     /// With these settings.
-    pub fn new(settings: &Settings, office: Arc<Office>, has_token: bool) -> Self {
+    pub fn new(settings: &Settings, office: Arc<WorkerContext>, has_token: bool) -> Self {
         Self {
             office,
             validation: settings.validation,
@@ -63,9 +63,9 @@ impl Intake {
     /// # Errors
     /// Every violation of a hit that may not be sent.
     pub fn prepare(&self, held: &mut Held) -> Result<Prepared, Vec<Violation>> {
-        let book = self.office.rules.book();
+        let rule_set = self.office.rules.current();
         let (account, outcome) = match hit::decode(held.body(), held.content_type()) {
-            Ok(raw) => self.judge(&book, &raw, held),
+            Ok(raw) => self.judge(&rule_set, &raw, held),
             Err(error) => {
                 let violations = vec![Violation::from(error)];
                 self.office.metrics.violated(&violations);
@@ -80,7 +80,7 @@ impl Intake {
     /// Finds out whose hit it is that needs no check, because it was stored before.
     pub fn recognise(&self, held: &mut Held) {
         let account = match hit::decode(held.body(), held.content_type()) {
-            Ok(raw) => self.account(&self.office.rules.book(), &raw, None),
+            Ok(raw) => self.account(&self.office.rules.current(), &raw, None),
             Err(_) => self.office.ledger.nobodys(),
         };
         held.counts_for(account);
@@ -89,23 +89,23 @@ impl Intake {
     /// Whose hit it is, and what becomes of it.
     fn judge(
         &self,
-        book: &Book,
+        rule_set: &RuleSet,
         raw: &RawHit<'_>,
         held: &Held,
     ) -> (Arc<Account>, Result<Prepared, Vec<Violation>>) {
-        let plan = &book.plan;
+        let plan = &rule_set.plan;
         let context = Context {
             first_seen: held.past().first_failed_at.unwrap_or_else(Timestamp::now),
             default_site: self.default_site.as_deref(),
             sent_at: held.sent_at(),
             has_token: self.has_token,
-            sender: book.sender(held.sender()),
+            sender: rule_set.sender(held.sender()),
         };
         let mut verdict = validate::validate(plan, raw, context);
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        let sight = verdict.hit.as_ref().map(|hit| visits.sight(plan, hit));
-        if let Some(sight) = &sight {
-            verdict.violations.extend(visits.changed(plan, sight));
+        let snapshot = verdict.hit.as_ref().map(|hit| visits.snapshot(plan, hit));
+        if let Some(snapshot) = &snapshot {
+            verdict.violations.extend(visits.changed(plan, snapshot));
         }
         self.office.metrics.violated(&verdict.violations);
         // What a sender that may not send it claims is nobody's.
@@ -116,12 +116,12 @@ impl Intake {
         let account = if forged {
             self.office.ledger.nobodys()
         } else {
-            self.account(book, raw, verdict.hit.as_ref())
+            self.account(rule_set, raw, verdict.hit.as_ref())
         };
         let outcome = match verdict.hit {
             Some(hit) if self.validation.passes(plan, &verdict.violations) => {
-                if let Some(sight) = sight {
-                    visits.keep(sight);
+                if let Some(snapshot) = snapshot {
+                    visits.keep(snapshot);
                 }
                 drop(visits);
                 let mut hasher = DefaultHasher::new();
@@ -136,9 +136,14 @@ impl Intake {
     }
 
     /// Looked up by the values as they were checked, or else as they were sent.
-    fn account(&self, book: &Book, raw: &RawHit<'_>, hit: Option<&CheckedHit<'_>>) -> Arc<Account> {
+    fn account(
+        &self,
+        rule_set: &RuleSet,
+        raw: &RawHit<'_>,
+        hit: Option<&CheckedHit<'_>>,
+    ) -> Arc<Account> {
         let named = |role: FieldRole| match hit {
-            Some(hit) => book
+            Some(hit) => rule_set
                 .plan
                 .role_index(role)
                 .and_then(|index| hit.values.get(index))
@@ -150,7 +155,7 @@ impl Intake {
             .or_else(|| named(FieldRole::Site))
             .or(self.default_site.as_deref());
         let [exploitant, plateforme] = [FieldRole::Exploitant, FieldRole::Plateforme]
-            .map(|place| book.listed(place, named(place)));
+            .map(|place| rule_set.listed(place, named(place)));
         self.office.ledger.account(exploitant, plateforme, books::site(site))
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::config;
-use super::gate::{Gate, Pass};
+use super::gate::{Gate, Permit};
 use super::matomo::Matomo;
-use super::settler::{Held, Office, Settler};
-use crate::domain::answer::{self, Answer, Failure, Reading, Reason};
+use super::settler::{Held, Settler, WorkerContext};
+use crate::domain::answer::{self, Answer, Failure, Interpretation, Reason};
 use crate::domain::breaker::Signal;
 use crate::domain::cdt::WARN_AFTER;
 use crate::domain::request::{self, Age, Api};
@@ -35,8 +35,8 @@ const MOST_SITES: usize = 10_000;
 
 /// Delivers for all lanes of a worker.
 #[derive(Debug)]
-pub struct Courier {
-    office: Arc<Office>,
+pub struct Dispatcher {
+    office: Arc<WorkerContext>,
     matomo: Matomo,
     /// Who may send.
     pub gate: Gate,
@@ -68,13 +68,13 @@ pub(super) struct Ready {
 
 /// How hits travel, as far as it depends on the hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Batching {
     Together,
     WithToken,
     Alone,
 }
 
-impl Courier {
+impl Dispatcher {
     /// With `bulk_size` hits a request at most.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Courier {
     pub fn new(
         settings: &config::Matomo,
         bulk_size: u16,
-        office: Arc<Office>,
+        office: Arc<WorkerContext>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             gate: Gate::new(settings.max_rate, bulk_size.into(), office.metrics.clone()),
@@ -146,10 +146,10 @@ impl Courier {
         while let Some(late) = hits.recv().await {
             left.push(late);
         }
-        settler.settle(left.into_iter().map(|ready| (ready.held, Settlement::Return))).await;
+        settler.settle(left.into_iter().map(|ready| (ready.held, Settlement::Release))).await;
     }
 
-    async fn permit(&self, size: usize) -> Pass<'_> {
+    async fn permit(&self, size: usize) -> Permit<'_> {
         self.gate.within_rate(size).await;
         self.gate.pass().await
     }
@@ -183,28 +183,28 @@ impl Courier {
         let Some(way) = waiting.first().map(|ready| self.way(ready, now)) else {
             return (None, waiting);
         };
-        let most = if way == Way::Alone { 1 } else { self.bulk_size };
+        let most = if way == Batching::Alone { 1 } else { self.bulk_size };
         let size =
             waiting.iter().take(most).take_while(|ready| self.way(ready, now) == way).count();
         let rest = waiting.split_off(size);
         (Some(waiting), rest)
     }
 
-    fn way(&self, ready: &Ready, now: Timestamp) -> Way {
+    fn way(&self, ready: &Ready, now: Timestamp) -> Batching {
         match request::age(ready.cdt, now) {
             // A bulk with one unknown site would be sent again one by one, and its other hits
             // stored twice.
-            _ if !self.accepts(&ready.idsite) => Way::Alone,
-            Age::NeedsToken => Way::WithToken,
-            Age::Crossing => Way::Alone,
-            Age::Fresh => Way::Together,
+            _ if !self.accepts(&ready.idsite) => Batching::Alone,
+            Age::NeedsToken => Batching::WithToken,
+            Age::Crossing => Batching::Alone,
+            Age::Fresh => Batching::Together,
         }
     }
 
     /// Sends one request and settles its hits. Returns those to send again, in smaller requests.
     async fn deliver(
         &self,
-        pass: Pass<'_>,
+        pass: Permit<'_>,
         piece: Vec<Ready>,
         settler: &Settler,
     ) -> Vec<Vec<Ready>> {
@@ -232,7 +232,7 @@ impl Courier {
 
     async fn send(
         &self,
-        pass: Pass<'_>,
+        pass: Permit<'_>,
         piece: Vec<Ready>,
         token: Option<&mut TokenUse>,
         settler: &Settler,
@@ -240,26 +240,29 @@ impl Courier {
         let bodies: Vec<&[u8]> = piece.iter().map(|ready| ready.encoded.as_slice()).collect();
         let started = Instant::now();
         let answer = self.matomo.send(&bodies, token.is_some()).await;
-        let reading = answer::read(self.api, &answer, piece.len());
-        if self.office.metrics.answered(&reading, piece.len(), started.elapsed()) {
+        let interpretation = answer::interpret(self.api, &answer, piece.len());
+        if self.office.metrics.answered(&interpretation, piece.len(), started.elapsed()) {
             piece.iter().for_each(|ready| ready.held.doubted());
         }
-        tracing::debug!(hits = piece.len(), ?reading, "answered");
+        tracing::debug!(hits = piece.len(), ?interpretation, "answered");
         let terms = Terms { steps: self.office.topology.steps(), probe: pass.is_probe() };
         let attempts: Vec<u32> = piece.iter().map(|ready| ready.held.past().attempts).collect();
-        let decision = settle::decide(&reading, &attempts, terms);
+        let decision = settle::decide(&interpretation, &attempts, terms);
         // What is halved next says nothing yet: only a hit that stands alone does.
-        let signal =
-            if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
+        let signal = if decision == Decision::Halve {
+            Signal::Nothing
+        } else {
+            Signal::from(&interpretation)
+        };
         let retry_after = match &answer {
             Answer::Response { retry_after, .. } => *retry_after,
             _ => None,
         };
-        pass.report(signal, retry_after, reading.failure());
+        pass.report(signal, retry_after, interpretation.failure());
         if let Some(token) = token {
-            token.learn(&reading, Instant::now());
+            token.learn(&interpretation, Instant::now());
         }
-        self.learn_sites(&reading, &piece);
+        self.learn_sites(&interpretation, &piece);
         match decision {
             Decision::Settle(fates) => {
                 let now = Timestamp::now().as_second();
@@ -286,16 +289,16 @@ impl Courier {
         self.sites.lock().unwrap_or_else(PoisonError::into_inner).contains(idsite)
     }
 
-    fn learn_sites(&self, reading: &Reading, piece: &[Ready]) {
+    fn learn_sites(&self, interpretation: &Interpretation, piece: &[Ready]) {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         for ready in piece {
-            match reading {
-                Reading::Stored { .. }
+            match interpretation {
+                Interpretation::Stored { .. }
                     if sites.len() < MOST_SITES && !sites.contains(&ready.idsite) =>
                 {
                     sites.insert(ready.idsite.clone());
                 }
-                Reading::Refused { .. } => {
+                Interpretation::Refused { .. } => {
                     sites.remove(&ready.idsite);
                 }
                 _ => {}
@@ -309,11 +312,11 @@ impl TokenUse {
         self.rests_until.is_some_and(|until| now < until)
     }
 
-    fn learn(&mut self, reading: &Reading, now: Instant) {
-        match reading {
-            Reading::Stored { .. } => *self = Self::default(),
+    fn learn(&mut self, interpretation: &Interpretation, now: Instant) {
+        match interpretation {
+            Interpretation::Stored { .. } => *self = Self::default(),
             // Of a bulk it may be one hit that is wrong; it is sent again alone, and then counts.
-            Reading::Refused { places: Some(_), .. } => {
+            Interpretation::Refused { places: Some(_), .. } => {
                 self.refused_in_a_row += 1;
                 if self.refused_in_a_row >= TOKEN_TRIES {
                     tracing::warn!(

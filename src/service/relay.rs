@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::ShardActivity;
 use super::broker::{BrokerError, Session, Shard};
 use super::config::{Settings, Topology};
 use super::gate::Gate;
-use super::heard::Heard;
 use super::intake::{Intake, Prepared};
-use super::lane::{Courier, Ready};
-use super::settler::{Acks, Held, Office};
+use super::lane::{Dispatcher, Ready};
+use super::settler::{Acks, Held, WorkerContext};
 use crate::domain::request::Api;
 use crate::domain::settle::{Delivered, Settlement};
 
@@ -38,8 +38,8 @@ const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// One worker.
 #[derive(Debug)]
 pub struct Relay {
-    office: Arc<Office>,
-    courier: Arc<Courier>,
+    office: Arc<WorkerContext>,
+    dispatcher: Arc<Dispatcher>,
     intake: Intake,
     lanes: usize,
     bulk_size: usize,
@@ -48,7 +48,7 @@ pub struct Relay {
     /// `TOPOLOGY=declare`.
     may_delete: bool,
     /// What each shard last gave this worker.
-    pub heard: Heard,
+    pub activity: ShardActivity,
 }
 
 /// Where feeders put hits.
@@ -60,7 +60,7 @@ struct Lanes {
 
 /// What a stretch subscribes to.
 #[derive(Debug)]
-struct Shift {
+struct Assignment {
     shards: Vec<u16>,
     /// Shards beyond `QUEUE_SHARDS` that hold hits.
     extra: Vec<u16>,
@@ -71,16 +71,16 @@ struct Shift {
 
 /// Why a stretch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum RoundEnd {
     Shutdown,
-    Lost,
+    SessionLost,
     /// Matomo has been away for long, or is back: everything is given back and taken anew, in the
     /// other way.
     Outage,
     /// The probing shard has nothing: try the next.
-    Dry,
+    Idle,
     /// Other extra shards hold hits now.
-    Reshuffle,
+    Rebalance,
 }
 
 impl Relay {
@@ -88,20 +88,20 @@ impl Relay {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(settings: &Settings, office: Arc<Office>) -> anyhow::Result<Self> {
+    pub fn new(settings: &Settings, office: Arc<WorkerContext>) -> anyhow::Result<Self> {
         let matomo = &settings.matomo;
         let bulk_size = if matomo.api == Api::Single { 1 } else { matomo.bulk_size };
-        let courier = Arc::new(Courier::new(matomo, bulk_size, office.clone())?);
+        let dispatcher = Arc::new(Dispatcher::new(matomo, bulk_size, office.clone())?);
         Ok(Self {
-            intake: Intake::new(settings, office.clone(), courier.has_token),
-            courier,
+            intake: Intake::new(settings, office.clone(), dispatcher.has_token),
+            dispatcher,
             office,
             lanes: matomo.concurrency.into(),
             bulk_size: bulk_size.into(),
             prefetch: settings.broker.prefetch,
             hold: matomo.hold,
             may_delete: settings.broker.topology == Topology::Declare,
-            heard: Heard::default(),
+            activity: ShardActivity::default(),
         })
     }
 
@@ -110,40 +110,42 @@ impl Relay {
         let mut extra = session.extra_shards.clone();
         let mut turn = 0;
         loop {
-            let shift = if self.courier.gate.open_for().is_some_and(|away| away > self.hold) {
+            let assignment = if self.dispatcher.gate.open_for().is_some_and(|away| away > self.hold)
+            {
                 // Not before the probe may go: a hit that is held runs into the broker's consumer
                 // timeout.
-                let pause = tokio::time::sleep(self.courier.gate.pause_left().unwrap_or_default());
+                let pause =
+                    tokio::time::sleep(self.dispatcher.gate.pause_left().unwrap_or_default());
                 if !matches!(
                     shutdown.run_until_cancelled(session.lost.or(pause)).await,
                     Some(Ok(()))
                 ) {
                     return;
                 }
-                self.probing_shift(session, turn)
+                self.probing_assignment(session, turn)
             } else {
-                self.full_shift(session, &extra).await
+                self.full_assignment(session, &extra).await
             };
-            match self.stretch(session, shutdown, &shift, &mut extra).await {
-                End::Shutdown | End::Lost => return,
-                End::Outage if !shift.probing => tracing::warn!(
+            match self.run_round(session, shutdown, &assignment, &mut extra).await {
+                RoundEnd::Shutdown | RoundEnd::SessionLost => return,
+                RoundEnd::Outage if !assignment.probing => tracing::warn!(
                     "Matomo has been away for {} min: prefetched hits go back to the broker, and \
                      one hit at a time probes",
                     self.hold.as_secs() / 60
                 ),
-                End::Dry => turn += 1,
-                End::Outage | End::Reshuffle => {}
+                RoundEnd::Idle => turn += 1,
+                RoundEnd::Outage | RoundEnd::Rebalance => {}
             }
         }
     }
 
-    fn probing_shift(&self, session: &Session, turn: usize) -> Shift {
+    fn probing_assignment(&self, session: &Session, turn: usize) -> Assignment {
         let claims = session.claims();
         let shards = claims.into_iter().cycle().nth(turn).into_iter().collect();
-        Shift { shards, extra: Vec::new(), prefetch: 1, lanes: 1, probing: true }
+        Assignment { shards, extra: Vec::new(), prefetch: 1, lanes: 1, probing: true }
     }
 
-    async fn full_shift(&self, session: &Session, extra: &[u16]) -> Shift {
+    async fn full_assignment(&self, session: &Session, extra: &[u16]) -> Assignment {
         let shards = session.claims();
         let mut full = Vec::new();
         for index in extra {
@@ -153,34 +155,35 @@ impl Relay {
         }
         let prefetch = usize::from(self.prefetch) / (shards.len() + full.len()).max(1);
         let prefetch = u16::try_from(prefetch.max(1)).unwrap_or(u16::MAX);
-        Shift { shards, extra: full, prefetch, lanes: self.lanes, probing: false }
+        Assignment { shards, extra: full, prefetch, lanes: self.lanes, probing: false }
     }
 
-    async fn stretch(
+    async fn run_round(
         self: &Arc<Self>,
         session: &Arc<Session>,
         shutdown: &CancellationToken,
-        shift: &Shift,
+        assignment: &Assignment,
         extra: &mut Vec<u16>,
-    ) -> End {
+    ) -> RoundEnd {
         let stop = CancellationToken::new();
         let mut workers = JoinSet::new();
         let mut acks = Acks::new(self.office.clone());
         let opened = async {
             let mut subscriptions = Vec::new();
-            for index in shift.shards.iter().chain(&shift.extra) {
-                subscriptions.push(session.subscribe(*index, shift.prefetch, &mut acks).await?);
+            for index in assignment.shards.iter().chain(&assignment.extra) {
+                subscriptions
+                    .push(session.subscribe(*index, assignment.prefetch, &mut acks).await?);
             }
             Ok::<_, BrokerError>((
                 subscriptions,
-                self.start_lanes(session, &stop, &mut workers, shift.lanes).await?,
+                self.start_lanes(session, &stop, &mut workers, assignment.lanes).await?,
             ))
         };
         let (subscriptions, lanes) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
                 session.lost.because(format!("shards cannot be read: {error}"));
-                return End::Lost;
+                return RoundEnd::SessionLost;
             }
         };
         let settled = CancellationToken::new();
@@ -198,13 +201,13 @@ impl Relay {
         }
         drop(lanes);
         let end = tokio::select! {
-            end = self.until_end(session, shutdown, shift, extra, &held) => end,
+            end = self.until_end(session, shutdown, assignment, extra, &held) => end,
             // Nobody ends before being told to: hits would wait here for good.
-            _ = workers.join_next() => End::Lost,
-            _ = feeders.join_next() => End::Lost,
-            _ = acking.join_next() => End::Lost,
+            _ = workers.join_next() => RoundEnd::SessionLost,
+            _ = feeders.join_next() => RoundEnd::SessionLost,
+            _ = acking.join_next() => RoundEnd::SessionLost,
         };
-        if end == End::Lost {
+        if end == RoundEnd::SessionLost {
             session.lost.because("a task of this worker ended".to_owned());
             self.office.metrics.broker_up.set(0);
         }
@@ -230,7 +233,7 @@ impl Relay {
         }
         let closed =
             futures_util::future::join_all(subscriptions.into_iter().map(Shard::close)).await;
-        if end != End::Lost && closed.iter().all(|in_order| *in_order) {
+        if end != RoundEnd::SessionLost && closed.iter().all(|in_order| *in_order) {
             self.office.stored.clear();
         }
         self.office.metrics.shards_subscribed.set(0);
@@ -241,32 +244,32 @@ impl Relay {
         &self,
         session: &Session,
         shutdown: &CancellationToken,
-        shift: &Shift,
+        assignment: &Assignment,
         extra: &mut Vec<u16>,
         held: &HashMap<u16, Arc<AtomicUsize>>,
-    ) -> End {
+    ) -> RoundEnd {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         let (mut busy, mut looked) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return End::Shutdown,
-                () = session.lost.wait() => return End::Lost,
+                () = shutdown.cancelled() => return RoundEnd::Shutdown,
+                () = session.lost.wait() => return RoundEnd::SessionLost,
                 _ = tick.tick() => {}
             }
-            self.office.metrics.shards_held.set(self.heard.shards_of_ours());
+            self.office.metrics.shards_active.set(self.activity.shards_of_ours());
             if held.values().any(|in_flight| in_flight.load(Ordering::Relaxed) > 0) {
                 busy = Instant::now();
             }
-            let pause = self.courier.gate.pause_left().unwrap_or_default();
-            match (self.courier.gate.open_for(), shift.probing) {
-                (None, true) => return End::Outage,
-                (Some(_), true) if pause > LONG_PAUSE => return End::Outage,
-                (Some(_), true) if busy.elapsed() > PROBE_PATIENCE => return End::Dry,
-                (Some(away), false) if away > self.hold => return End::Outage,
+            let pause = self.dispatcher.gate.pause_left().unwrap_or_default();
+            match (self.dispatcher.gate.open_for(), assignment.probing) {
+                (None, true) => return RoundEnd::Outage,
+                (Some(_), true) if pause > LONG_PAUSE => return RoundEnd::Outage,
+                (Some(_), true) if busy.elapsed() > PROBE_PATIENCE => return RoundEnd::Idle,
+                (Some(away), false) if away > self.hold => return RoundEnd::Outage,
                 (None, false) if looked.elapsed() > LOOK_EVERY && !extra.is_empty() => {
                     looked = Instant::now();
-                    if self.look_at_extra(session, shift, extra, held).await {
-                        return End::Reshuffle;
+                    if self.look_at_extra(session, assignment, extra, held).await {
+                        return RoundEnd::Rebalance;
                     }
                 }
                 _ => {}
@@ -279,7 +282,7 @@ impl Relay {
     async fn look_at_extra(
         &self,
         session: &Session,
-        shift: &Shift,
+        assignment: &Assignment,
         extra: &mut Vec<u16>,
         held: &HashMap<u16, Arc<AtomicUsize>>,
     ) -> bool {
@@ -294,7 +297,7 @@ impl Relay {
                 }
                 Err(_) => return false,
             };
-            let here = shift.extra.contains(&index);
+            let here = assignment.extra.contains(&index);
             let in_flight =
                 held.get(&index).is_some_and(|in_flight| in_flight.load(Ordering::Relaxed) > 0);
             reshuffle |= if here { depth.ready == 0 && !in_flight } else { depth.ready > 0 };
@@ -316,12 +319,12 @@ impl Relay {
 
     /// Who may send now.
     pub fn gate(&self) -> &Gate {
-        &self.courier.gate
+        &self.dispatcher.gate
     }
 
     /// Whether hits of any age can be delivered.
     pub fn has_token(&self) -> bool {
-        self.courier.has_token
+        self.dispatcher.has_token
     }
 
     // === From the shard to the lane ===
@@ -346,7 +349,7 @@ impl Relay {
                 break;
             };
             let cdt = self.take(held, &lanes, &session).await.unwrap_or_else(Timestamp::now);
-            self.heard.note(shard.index, cdt, &shard.in_flight);
+            self.activity.note(shard.index, cdt, &shard.in_flight);
         }
         shard
     }
@@ -355,7 +358,7 @@ impl Relay {
     async fn take(&self, mut held: Held, lanes: &Lanes, session: &Session) -> Option<Timestamp> {
         if held.is_redelivered() && self.office.stored.recall(held.identity()) {
             self.intake.recognise(&mut held);
-            session.settler.settle([(held, Settlement::Delivered(Delivered::Before))]).await;
+            session.settler.settle([(held, Settlement::Delivered(Delivered::Duplicate))]).await;
             return None;
         }
         let prepared = self.intake.prepare(&mut held);
@@ -365,14 +368,14 @@ impl Relay {
                 match lanes.deliver.get(lane % lanes.deliver.len()) {
                     Some(lane) => {
                         let sent = lane.send(Ready { held, encoded, idsite, cdt }).await;
-                        sent.err().map(|unsent| (unsent.0.held, Settlement::Return))
+                        sent.err().map(|unsent| (unsent.0.held, Settlement::Release))
                     }
-                    None => Some((held, Settlement::Return)),
+                    None => Some((held, Settlement::Release)),
                 }
             }
             Err(violations) => {
                 let rejected = lanes.reject.send((held, Settlement::Reject { violations })).await;
-                rejected.err().map(|unsent| (unsent.0.0, Settlement::Return))
+                rejected.err().map(|unsent| (unsent.0.0, Settlement::Release))
             }
         };
         // A lane that is gone takes nothing: the hit goes back with its channel.
@@ -395,7 +398,7 @@ impl Relay {
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(room);
             deliver.push(sender);
-            workers.spawn(self.courier.clone().lane(
+            workers.spawn(self.dispatcher.clone().lane(
                 receiver,
                 stop.clone(),
                 session.new_settler().await?,

@@ -9,7 +9,7 @@ use crate::domain::tenant::Tenants;
 
 pub mod source;
 
-use source::{Book, RulesError, Source, Stamp};
+use source::{RuleSet, RulesError, Source, Stamp};
 
 /// How often the files are looked at. A change counts when it has stood for as long, so that half a
 /// copy is not taken.
@@ -21,7 +21,7 @@ pub struct Rules {
     source: Source,
     /// What the files looked like before they were first read.
     loaded: Stamp,
-    current: RwLock<Arc<Book>>,
+    current: RwLock<Arc<RuleSet>>,
 }
 
 impl Rules {
@@ -31,12 +31,12 @@ impl Rules {
     /// [`RulesError`] for the first file that is wrong.
     pub fn load(source: Source) -> Result<Self, RulesError> {
         let loaded = source.stamp();
-        let book = Arc::new(source.read()?);
-        Ok(Self { source, loaded, current: RwLock::new(book) })
+        let rule_set = Arc::new(source.read()?);
+        Ok(Self { source, loaded, current: RwLock::new(rule_set) })
     }
 
     /// The rules in force.
-    pub fn book(&self) -> Arc<Book> {
+    pub fn current(&self) -> Arc<RuleSet> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -56,7 +56,7 @@ impl Rules {
 
     /// Says what is in force, and what is not checked.
     pub fn tell(&self, metrics: &Metrics) {
-        tell(&self.book(), metrics, "in force");
+        tell(&self.current(), metrics, "in force");
     }
 
     /// Reads the files again whenever they change; for as long as it is polled.
@@ -77,10 +77,10 @@ impl Rules {
                 continue;
             };
             match read {
-                Ok(book) => {
-                    let book = Arc::new(book);
-                    tell(&book, &metrics, "read again and in force");
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = book;
+                Ok(rule_set) => {
+                    let rule_set = Arc::new(rule_set);
+                    tell(&rule_set, &metrics, "read again and in force");
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = rule_set;
                     metrics.rules_valid.set(1);
                 }
                 Err(error) => {
@@ -103,18 +103,18 @@ impl Rules {
     }
 }
 
-fn tell(book: &Book, metrics: &Metrics, what: &str) {
+fn tell(rule_set: &RuleSet, metrics: &Metrics, what: &str) {
     let mut missing = Vec::new();
-    for list in book.plan.lists() {
+    for list in rule_set.plan.lists() {
         metrics.list_values(&list.name, list.values().len());
-        if !list.is_loaded() && book.plan.is_checked(list) {
+        if !list.is_loaded() && rule_set.plan.is_checked(list) {
             missing.push(list.name.as_str());
         }
     }
     tracing::info!(
-        plan = book.plan.version,
+        plan = rule_set.plan.version,
         not_loaded = missing.join(","),
-        tenants = book.tenants.as_ref().map(Tenants::count),
+        tenants = rule_set.tenants.as_ref().map(Tenants::count),
         "rules {what}"
     );
 }

@@ -13,13 +13,13 @@ use lapin::{Channel, Confirmation, PublisherConfirm};
 
 use super::backoff;
 use super::books::{Account, Ledger};
-use super::lost::Lost;
 use super::rules::Rules;
+use super::session_end::SessionEnd;
 use super::telemetry::Metrics;
 use super::topology::Topology;
 use crate::domain::answer::Failure;
 use crate::domain::books::Arrival;
-use crate::domain::envelope::{self, Header, Label, Past};
+use crate::domain::envelope::{self, DeadLetterHeaders, Header, RetryHistory};
 use crate::domain::rule::Language;
 use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
@@ -40,14 +40,14 @@ use tally::Tally;
 #[must_use = "a hit that is held must be settled"]
 pub struct Held {
     delivery: Delivery,
-    past: Past,
+    past: RetryHistory,
     tally: Tally,
     window: Arc<Window>,
 }
 
 /// Everything that stays the same from one session with the broker to the next.
 #[derive(Debug)]
-pub struct Office {
+pub struct WorkerContext {
     /// Names.
     pub topology: Topology,
     /// Plan and tenants.
@@ -65,9 +65,9 @@ pub struct Office {
 /// Settles hits through one channel of one session.
 #[derive(Debug)]
 pub struct Settler {
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     channel: Channel,
-    lost: Lost,
+    lost: SessionEnd,
     /// The AMQP user of this session.
     user: ShortString,
 }
@@ -76,14 +76,14 @@ impl Held {
     /// Takes a delivery over.
     pub(super) fn new(
         delivery: Delivery,
-        office: Arc<Office>,
+        office: Arc<WorkerContext>,
         of_shard: Arc<AtomicUsize>,
         window: Arc<Window>,
     ) -> Self {
         window.hold(delivery.delivery_tag);
         let headers = delivery.properties.headers().as_ref();
         let value = |name: &str| headers.and_then(|table| table.inner().get(name));
-        let past = envelope::past(
+        let past = envelope::retry_history(
             |name| value(name).and_then(as_number),
             |name| value(name).and_then(as_text),
         );
@@ -95,7 +95,7 @@ impl Held {
         let arrival =
             match (self.delivery.redelivered, self.past.replayed, self.past.first_failed_at) {
                 (true, ..) => Arrival::Redelivered,
-                (false, Some(grave), _) => Arrival::Replayed(grave),
+                (false, Some(dead_queue), _) => Arrival::Replayed(dead_queue),
                 (false, None, Some(_)) => Arrival::CameBack,
                 (false, None, None) => Arrival::First,
             };
@@ -124,7 +124,7 @@ impl Held {
     }
 
     /// What earlier failures left in the headers.
-    pub fn past(&self) -> Past {
+    pub fn past(&self) -> RetryHistory {
         self.past
     }
 
@@ -157,9 +157,9 @@ impl Held {
 impl Settler {
     /// On a channel that confirms.
     pub(super) fn new(
-        office: Arc<Office>,
+        office: Arc<WorkerContext>,
         channel: Channel,
-        lost: Lost,
+        lost: SessionEnd,
         user: ShortString,
     ) -> Self {
         Self { office, channel, lost, user }
@@ -178,7 +178,7 @@ impl Settler {
                     window = Some(done(held, &settlement, Some(identity)));
                 }
                 // Its channel will give it back.
-                Settlement::Return => drop(held),
+                Settlement::Release => drop(held),
                 Settlement::Retry { .. } | Settlement::Park { .. } | Settlement::Reject { .. } => {
                     moving.push((held, settlement))
                 }
@@ -231,7 +231,7 @@ impl Settler {
             if let Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) =
                 confirmation
             {
-                self.office.metrics.unroutable();
+                self.office.metrics.publish_refused();
                 self.lost.because(format!(
                     "exchange {} has no queue ({})",
                     returned.delivery.exchange, returned.reply_text
@@ -245,7 +245,7 @@ impl Settler {
             if confirmation == Confirmation::Ack(None) {
                 window = Some(done(held, &settlement, None));
             } else {
-                self.office.metrics.unroutable();
+                self.office.metrics.publish_refused();
                 refused.push((held, settlement));
             }
         }
@@ -260,7 +260,7 @@ impl Settler {
         let mut properties = properties(&held.delivery.properties, label);
         // The broker verifies our name; by it the next relay knows that the tenant's name in the
         // header is ours.
-        if self.office.rules.book().tenants.is_some() {
+        if self.office.rules.current().tenants.is_some() {
             properties = properties.with_user_id(self.user.clone());
         }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
@@ -302,7 +302,7 @@ impl Settler {
                     self.label(held, envelope::REASON_PLAN, held.past.attempts, None, violations),
                 )
             }
-            Settlement::Delivered(_) | Settlement::Return => return None,
+            Settlement::Delivered(_) | Settlement::Release => return None,
         })
     }
 
@@ -314,26 +314,26 @@ impl Settler {
         status: Option<u16>,
         violations: Option<String>,
     ) -> Vec<(&'static str, Header)> {
-        let label = Label {
+        let label = DeadLetterHeaders {
             reason,
             attempts,
             status,
             first_failed_at: held.past.first_failed_at,
             failed_at: Timestamp::now(),
             violations,
-            plan: &self.office.rules.book().plan.version,
+            plan: &self.office.rules.current().plan.version,
             worker: &self.office.worker,
             tenant: held.sender(),
         };
-        label.headers()
+        label.list()
     }
 
     /// Every violation, but for the tail of a hit that was made to have thousands.
     fn report(&self, violations: &[Violation]) -> String {
         let mut list = String::from("[");
-        let book = self.office.rules.book();
+        let rule_set = self.office.rules.current();
         for violation in violations {
-            let report = violation.report(&book.plan, Language::English);
+            let report = violation.report(&rule_set.plan, Language::English);
             let Ok(report) = serde_json::to_string(&report) else { continue };
             if list.len() + report.len() > MOST_REPORTED {
                 break;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::broker::Session;
 use super::config::Settings;
 use super::relay::Relay;
-use super::settler::Office;
+use super::settler::WorkerContext;
 use super::telemetry::{Counts, MAIN};
 use super::topology::Depth;
 use crate::domain::answer::Reason;
@@ -23,12 +23,12 @@ use crate::domain::status::{
     hint_of_reason, hint_of_rule,
 };
 
+mod depth_sample;
 mod history;
 pub mod page;
-mod reading;
 
+use depth_sample::DepthSample;
 use history::History;
-use reading::Reading;
 
 /// Between two readings of the depths. A reading is a dozen small questions.
 const READ_EVERY: Duration = Duration::from_secs(5);
@@ -38,8 +38,8 @@ const MOST_CAUSES: usize = 12;
 
 /// Sees the whole of a worker.
 #[derive(Debug)]
-pub struct Lookout {
-    office: Arc<Office>,
+pub struct StatusCollector {
+    office: Arc<WorkerContext>,
     relay: Arc<Relay>,
     settings: Vec<Setting>,
     started: Instant,
@@ -49,14 +49,14 @@ pub struct Lookout {
 #[derive(Debug)]
 struct Memory {
     history: History,
-    reading: Option<Reading>,
+    sample: Option<DepthSample>,
     /// Since when there is no session with the broker.
     left: Option<Instant>,
 }
 
-impl Lookout {
+impl StatusCollector {
     /// Of a worker that has just started.
-    pub fn new(settings: &Settings, office: Arc<Office>, relay: Arc<Relay>) -> Self {
+    pub fn new(settings: &Settings, office: Arc<WorkerContext>, relay: Arc<Relay>) -> Self {
         let topology = &office.topology;
         for queue in (0..topology.steps()).map(|step| topology.retry(step)) {
             office.metrics.waiting(topology.suffix(&queue), 0);
@@ -66,7 +66,7 @@ impl Lookout {
             .rows()
             .into_iter()
             .map(|(name, value)| Setting { name: name.to_owned(), value });
-        let memory = Memory { history: History::new(started), reading: None, left: Some(started) };
+        let memory = Memory { history: History::new(started), sample: None, left: Some(started) };
         Self { settings: settings.collect(), office, relay, started, memory: Mutex::new(memory) }
     }
 
@@ -78,8 +78,7 @@ impl Lookout {
         let mut memory = self.memory();
         memory.left = if connected { None } else { memory.left.or(Some(now)) };
         memory.history.sample(now, counts);
-        let oldest =
-            memory.reading.as_ref().and_then(|reading| self.queues(reading).oldest_seconds());
+        let oldest = memory.sample.as_ref().and_then(|sample| self.queues(sample).oldest_seconds());
         drop(memory);
         #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^52")]
         self.office.metrics.oldest_hit_seconds.set(oldest.unwrap_or_default() as f64);
@@ -104,8 +103,8 @@ impl Lookout {
                         self.office.metrics.waiting(queue, ready(depth));
                     }
                     let mut memory = self.memory();
-                    memory.reading =
-                        Some(Reading::after(memory.reading.take(), Instant::now(), depths));
+                    memory.sample =
+                        Some(DepthSample::after(memory.sample.take(), Instant::now(), depths));
                 }
                 Err(error) => tracing::debug!(%error, "the depths of the queues could not be read"),
             }
@@ -116,20 +115,20 @@ impl Lookout {
     /// All that is known now.
     pub fn status(&self, language: Language) -> Status {
         let now = Instant::now();
-        let Office { metrics, rules, worker, .. } = &*self.office;
+        let WorkerContext { metrics, rules, worker, .. } = &*self.office;
         let counts = metrics.counts();
         let memory = self.memory();
-        let queues = memory.reading.as_ref().map(|reading| self.queues(reading));
+        let queues = memory.sample.as_ref().map(|sample| self.queues(sample));
         let matomo = self.matomo(language);
         let forecast = queues.as_ref().map_or_else(Forecast::default, |queues| {
-            let earlier = memory.reading.as_ref().and_then(Reading::earlier);
+            let earlier = memory.sample.as_ref().and_then(DepthSample::earlier);
             Forecast::new(queues.ready(), earlier, queues.oldest_seconds(), matomo.has_token)
         });
         let status = Status {
             at: Timestamp::now(),
             worker: worker.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            plan: rules.book().plan.version.clone(),
+            plan: rules.current().plan.version.clone(),
             up_seconds: self.started.elapsed().as_secs(),
             state: State::Starting,
             headline: String::new(),
@@ -166,11 +165,11 @@ impl Lookout {
         }
     }
 
-    fn queues(&self, reading: &Reading) -> Queues {
+    fn queues(&self, sample: &DepthSample) -> Queues {
         let topology = &self.office.topology;
         let queue = |name: String| {
             let suffix = topology.suffix(&name);
-            let depth = reading
+            let depth = sample
                 .depths
                 .others
                 .iter()
@@ -181,14 +180,14 @@ impl Lookout {
         let parked = topology.parked();
         let rejected = topology.rejected();
         let retries =
-            reading.depths.others.iter().map(|(suffix, _)| format!("{}.{suffix}", topology.main()));
+            sample.depths.others.iter().map(|(suffix, _)| format!("{}.{suffix}", topology.main()));
         Queues {
-            read_seconds_ago: reading.at.elapsed().as_secs(),
-            shards: reading
+            read_seconds_ago: sample.at.elapsed().as_secs(),
+            shards: sample
                 .depths
                 .shards
                 .iter()
-                .map(|(index, depth)| self.shard(reading, *index, *depth))
+                .map(|(index, depth)| self.shard(sample, *index, *depth))
                 .collect(),
             retries: retries
                 .filter(|name| *name != parked && *name != rejected)
@@ -199,9 +198,9 @@ impl Lookout {
         }
     }
 
-    fn shard(&self, reading: &Reading, index: u16, depth: Option<Depth>) -> Shard {
-        let last = self.relay.heard.last(index);
-        let span = reading.span(index);
+    fn shard(&self, sample: &DepthSample, index: u16, depth: Option<Depth>) -> Shard {
+        let last = self.relay.activity.last(index);
+        let span = sample.span(index);
         let consumers = depth.map_or(0, |depth| depth.consumers);
         let ours = last.as_ref().is_some_and(|last| last.is_ours() && consumers > 0);
         let holds_hits = last.as_ref().is_some_and(|last| last.holds_hits());
@@ -233,7 +232,7 @@ impl Lookout {
 
     /// Reasons and rules of the last day, the most frequent first.
     fn causes(&self, counts: &Counts, then: Option<&Counts>, language: Language) -> Vec<Cause> {
-        let book = self.office.rules.book();
+        let rule_set = self.office.rules.current();
         let since = |now: &[u64], then: Option<&[u64]>, place: usize| {
             now.get(place).copied().unwrap_or_default()
                 - then.and_then(|then| then.get(place)).copied().unwrap_or_default()
@@ -244,7 +243,7 @@ impl Lookout {
                 fate: Fate::Rejected,
                 code: rule.code().to_owned(),
                 hits,
-                hint: hint_of_rule(&book.plan, *rule, language),
+                hint: hint_of_rule(&rule_set.plan, *rule, language),
             }
         });
         let failed = |fate, now: &Vec<u64>, then: Option<&Vec<u64>>| {

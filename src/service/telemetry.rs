@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use super::config::{Log, LogFormat};
-use crate::domain::answer::{Reading, Reason};
+use crate::domain::answer::{Interpretation, Reason};
 use crate::domain::books::OTHER;
 use crate::domain::breaker::State;
 use crate::domain::plan::Plan;
@@ -83,11 +83,11 @@ pub struct Metrics {
     retried: Family<Labels, Counter>,
     parked: Family<Labels, Counter>,
     rejected: Family<Labels, Counter>,
-    returned: Counter,
+    released: Counter,
     in_flight: Gauge,
     violations: Family<Labels, Counter>,
     doubtful: Family<Labels, Counter>,
-    unroutable: Counter,
+    refused_publishes: Counter,
     near_limit: Counter,
     bulk_hits: Histogram,
     request_seconds: Family<Labels, Histogram, fn() -> Histogram>,
@@ -98,7 +98,7 @@ pub struct Metrics {
     /// Shards that this worker is subscribed to.
     pub shards_subscribed: Gauge,
     /// Shards that gave this worker a hit in the last minute.
-    pub shards_held: Gauge,
+    pub shards_active: Gauge,
     /// 1 while connected to the broker.
     pub broker_up: Gauge,
     /// 1 while the broker lets nobody publish (a memory or disk alarm).
@@ -132,11 +132,11 @@ impl Metrics {
             retried: Family::default(),
             parked: Family::default(),
             rejected: Family::default(),
-            returned: Counter::default(),
+            released: Counter::default(),
             in_flight: Gauge::default(),
             violations: Family::default(),
             doubtful: Family::default(),
-            unroutable: Counter::default(),
+            refused_publishes: Counter::default(),
             near_limit: Counter::default(),
             bulk_hits: Histogram::new([
                 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0,
@@ -149,7 +149,7 @@ impl Metrics {
             breaker: Family::default(),
             outage_seconds: Gauge::default(),
             shards_subscribed: Gauge::default(),
-            shards_held: Gauge::default(),
+            shards_active: Gauge::default(),
             broker_up: Gauge::default(),
             broker_blocked: Gauge::default(),
             broker_sessions: Counter::default(),
@@ -197,9 +197,9 @@ impl Metrics {
             self.rejected.clone(),
         );
         registry.register(
-            "returned",
+            "released",
             "Hits given back to the broker unsent",
-            self.returned.clone(),
+            self.released.clone(),
         );
         registry.register(
             "in_flight",
@@ -217,9 +217,9 @@ impl Metrics {
             self.doubtful.clone(),
         );
         registry.register(
-            "unroutable",
+            "refused_publishes",
             "Publishes that the broker refused or could not route; the hit was kept",
-            self.unroutable.clone(),
+            self.refused_publishes.clone(),
         );
         registry.register(
             "near_limit",
@@ -265,9 +265,9 @@ impl Metrics {
             self.shards_subscribed.clone(),
         );
         registry.register(
-            "shards_held",
+            "shards_active",
             "Shards that gave this worker a hit in the last minute",
-            self.shards_held.clone(),
+            self.shards_active.clone(),
         );
         registry.register("broker_up", "1 while connected to the broker", self.broker_up.clone());
         registry.register(
@@ -305,7 +305,7 @@ impl Metrics {
 
     /// A counter that is not there until it first counts hides its first increment from every rate.
     fn zero(&self, steps: usize) {
-        for how in [Delivered::Stored, Delivered::Queued, Delivered::Before] {
+        for how in [Delivered::Stored, Delivered::Queued, Delivered::Duplicate] {
             drop(self.delivered.get_or_create(&delivered_labels(how)));
         }
         for reason in Reason::ALL {
@@ -372,7 +372,7 @@ impl Metrics {
                 .rejected
                 .get_or_create(&labels([("rule", plan.cause(violations).code())]))
                 .inc(),
-            Settlement::Return => self.returned.inc(),
+            Settlement::Release => self.released.inc(),
         };
     }
 
@@ -385,21 +385,23 @@ impl Metrics {
 
     /// A request was answered. Tells whether its hits go again although Matomo may have stored
     /// them.
-    pub fn answered(&self, reading: &Reading, hits: usize, took: Duration) -> bool {
+    pub fn answered(&self, interpretation: &Interpretation, hits: usize, took: Duration) -> bool {
         self.bulk_hits.observe(count(hits));
-        let outcome = match reading {
-            Reading::Stored { .. } => "stored",
-            Reading::Refused { .. } => "refused",
-            Reading::Suspect(_) => "suspect",
-            Reading::Down(_) | Reading::DownInDoubt(_) => "down",
-            Reading::Doubt(_) => "doubt",
+        let outcome = match interpretation {
+            Interpretation::Stored { .. } => "stored",
+            Interpretation::Refused { .. } => "refused",
+            Interpretation::Suspect(_) => "suspect",
+            Interpretation::Down(_) | Interpretation::DownAmbiguous(_) => "down",
+            Interpretation::Ambiguous(_) => "ambiguous",
         };
         self.request_seconds
             .get_or_create(&labels([("outcome", outcome)]))
             .observe(took.as_secs_f64());
-        let (reason, doubtful) = match reading {
-            Reading::DownInDoubt(failure) | Reading::Doubt(failure) => (failure.reason, hits),
-            Reading::Refused { places: None, .. } => (Reason::Refused, hits),
+        let (reason, doubtful) = match interpretation {
+            Interpretation::DownAmbiguous(failure) | Interpretation::Ambiguous(failure) => {
+                (failure.reason, hits)
+            }
+            Interpretation::Refused { places: None, .. } => (Reason::Refused, hits),
             _ => return false,
         };
         self.doubtful.get_or_create(&labels([("reason", reason.code())])).inc_by(doubtful as u64);
@@ -437,8 +439,8 @@ impl Metrics {
     }
 
     /// A publish was refused or returned.
-    pub fn unroutable(&self) {
-        self.unroutable.inc();
+    pub fn publish_refused(&self) {
+        self.refused_publishes.inc();
     }
 
     /// The breaker's state.
@@ -455,7 +457,7 @@ impl Metrics {
 pub const MAIN: &str = "main";
 
 /// `outcome` of request_seconds.
-const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "doubt"];
+const OUTCOMES: [&str; 5] = ["stored", "refused", "suspect", "down", "ambiguous"];
 
 /// Whether hits of this reason may be in Matomo already.
 const fn doubt(reason: Reason) -> bool {
@@ -477,7 +479,7 @@ fn delivered_labels(how: Delivered) -> Labels {
     let how = match how {
         Delivered::Stored => "stored",
         Delivered::Queued => "queued",
-        Delivered::Before => "before",
+        Delivered::Duplicate => "duplicate",
     };
     labels([("how", how)])
 }

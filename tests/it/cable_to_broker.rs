@@ -63,7 +63,7 @@ async fn drill(
     let recalled = worker
         .metrics()
         .await?
-        .get("dnma_relay_delivered_total{how=\"before\"}")
+        .get("dnma_relay_delivered_total{how=\"duplicate\"}")
         .copied()
         .unwrap_or(0.0);
     println!("{recalled} redelivered hits were acked unsent");

@@ -153,7 +153,7 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
     let books: Books = serde_json::from_str(
         &reqwest::get(format!("http://{address}/books.json")).await?.text().await?,
     )?;
-    let returned: u64 = books.accounts.iter().map(|account| account.figures.returned).sum();
+    let released: u64 = books.accounts.iter().map(|account| account.figures.released).sum();
     let total = Record::new(books.at, vec![books], None).balance(None).total;
     let row = Row {
         entered: count as i64 + 1,
@@ -162,8 +162,8 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
         ..Row::default()
     };
     ensure!(
-        returned > 200 && total.closes() && total == row,
-        "{returned} were given back: {total:?}"
+        released > 200 && total.closes() && total == row,
+        "{released} were given back: {total:?}"
     );
     stop.cancel();
     running.await?

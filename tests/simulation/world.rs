@@ -256,12 +256,18 @@ impl World {
         else {
             return;
         };
-        let reading = answer::read(Api::Bulk, &answer, piece.len());
+        let interpretation = answer::interpret(Api::Bulk, &answer, piece.len());
         let attempts: Vec<u32> = piece.iter().map(|hit| self.hits[*hit].attempts).collect();
-        let decision =
-            settle::decide(&reading, &attempts, Terms { steps: self.history.delays.len(), probe });
-        let signal =
-            if decision == Decision::Halve { Signal::Nothing } else { Signal::from(&reading) };
+        let decision = settle::decide(
+            &interpretation,
+            &attempts,
+            Terms { steps: self.history.delays.len(), probe },
+        );
+        let signal = if decision == Decision::Halve {
+            Signal::Nothing
+        } else {
+            Signal::from(&interpretation)
+        };
         let retry_after = match &answer {
             Answer::Response { retry_after, .. } => *retry_after,
             _ => None,
@@ -312,7 +318,7 @@ impl World {
                 (hit.attempts, hit.fate) = (attempts, Fate::Parked);
                 hit.doubts += u32::from(stored);
             }
-            Settlement::Reject { .. } | Settlement::Return => {
+            Settlement::Reject { .. } | Settlement::Release => {
                 panic!("no answer rejects or returns a hit")
             }
         }

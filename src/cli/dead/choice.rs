@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 
 use crate::domain::answer::Reason;
 use crate::domain::dead::filter::Filter;
-use crate::domain::dead::{DELIVERY_LIMIT, Grave, UNKNOWN};
+use crate::domain::dead::{DELIVERY_LIMIT, DeadQueue, UNKNOWN};
 use crate::domain::envelope::REASON_PLAN;
 use crate::domain::rule::Rule;
 
@@ -78,11 +78,11 @@ impl Choice {
     }
 
     /// The queues, in the order in which they are looked at.
-    pub(super) fn graves(&self) -> &'static [Grave] {
+    pub(super) fn dead_queues(&self) -> &'static [DeadQueue] {
         match self.queue {
-            Queue::Parked => &[Grave::Parked],
-            Queue::Rejected => &[Grave::Rejected],
-            Queue::All => &[Grave::Parked, Grave::Rejected],
+            Queue::Parked => &[DeadQueue::Parked],
+            Queue::Rejected => &[DeadQueue::Rejected],
+            Queue::All => &[DeadQueue::Parked, DeadQueue::Rejected],
         }
     }
 

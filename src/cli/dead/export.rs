@@ -38,33 +38,35 @@ pub struct Options {
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let filter = options.choice.filter();
-    let letters = reading::open(&settings, &options.choice).await?;
+    let client = reading::open(&settings, &options.choice).await?;
     let mut file = Export::create(&options.file)?;
     let mut choice = options.choice.clone();
     choice.prints_rows = file.part.is_none();
     let failed = || format!("{} cannot be written", options.file.display());
     let mut digests = Vec::new();
-    let seen = reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
-        let digest = Digest::of(letter.body());
-        digests.push(digest);
-        let headers = letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
-        let line = exported::Line {
-            version: exported::VERSION,
-            queue: dead.grave.code().into(),
-            id: digest.hex().into(),
-            routing_key: letter.key().into(),
-            content_type: letter.content_type().map(Into::into),
-            timestamp: letter.timestamp(),
-            headers,
-            body: exported::Body::of(letter.body()),
-        };
-        let written = serde_json::to_writer(&mut file.out, &line)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(file.out));
-        written.with_context(failed)
-    })
-    .await?;
-    letters.close().await;
+    let seen =
+        reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
+            let digest = Digest::of(dead_letter.body());
+            digests.push(digest);
+            let headers =
+                dead_letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
+            let line = exported::Line {
+                version: exported::VERSION,
+                queue: dead.dead_queue.code().into(),
+                id: digest.hex().into(),
+                routing_key: dead_letter.key().into(),
+                content_type: dead_letter.content_type().map(Into::into),
+                timestamp: dead_letter.timestamp(),
+                headers,
+                body: exported::Body::of(dead_letter.body()),
+            };
+            let written = serde_json::to_writer(&mut file.out, &line)
+                .map_err(std::io::Error::from)
+                .and_then(|()| writeln!(file.out));
+            written.with_context(failed)
+        })
+        .await?;
+    client.close().await;
     if seen.chosen == 0 {
         eprintln!("no hit is chosen, of {}: no file was written", seen.read);
         return Ok(ExitCode::FAILURE);

@@ -15,7 +15,7 @@ use super::reading::{self, Seen};
 use crate::cli::columns::in_columns;
 use crate::cli::stop;
 use crate::domain::dead::group::{Groups, Key};
-use crate::service::config::Judge;
+use crate::service::config::ReplaySettings;
 
 /// Options of `dead group`.
 #[derive(Debug, Args)]
@@ -41,18 +41,23 @@ fn keys() -> impl TypedValueParser<Value = Key> {
 /// # Errors
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let settings = Judge::from_env()?;
+    let settings = ReplaySettings::from_env()?;
     let plan = settings.rules.plan()?;
     let filter = options.choice.filter();
-    let letters = reading::open(&settings.broker, &options.choice).await?;
+    let client = reading::open(&settings.broker, &options.choice).await?;
     let mut groups = Groups::new(options.by.clone());
-    let seen =
-        reading::look(&letters, &options.choice, &filter, &stop::on_signal()?, |letter, dead| {
-            groups.add(&plan, dead, || Digest::of(letter.body()).short());
+    let seen = reading::look(
+        &client,
+        &options.choice,
+        &filter,
+        &stop::on_signal()?,
+        |dead_letter, dead| {
+            groups.add(&plan, dead, || Digest::of(dead_letter.body()).short());
             Ok(())
-        })
-        .await?;
-    letters.close().await;
+        },
+    )
+    .await?;
+    client.close().await;
     if options.json { json(&groups, seen) } else { table(&groups, seen) }?;
     Ok(ExitCode::SUCCESS)
 }

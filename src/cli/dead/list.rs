@@ -14,7 +14,7 @@ use crate::cli::stop;
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
 use crate::domain::plan::FieldRole;
-use crate::service::broker::Letter;
+use crate::service::broker::DeadLetter;
 use crate::service::config::Broker;
 
 /// Options of `dead list`.
@@ -60,15 +60,15 @@ struct Cause {
 }
 
 impl Row {
-    pub(super) fn of(letter: &Letter, dead: &Dead<'_>, reveal: bool) -> Self {
+    pub(super) fn of(dead_letter: &DeadLetter, dead: &Dead<'_>, reveal: bool) -> Self {
         let value = |role: FieldRole| dead.value(role).map(shown);
         let cause = |cause: &crate::domain::dead::Cause| Cause {
             code: shown(&cause.code),
             field: cause.field.as_deref().map(shown),
         };
         Self {
-            queue: dead.grave.code(),
-            id: Digest::of(letter.body()).hex(),
+            queue: dead.dead_queue.code(),
+            id: Digest::of(dead_letter.body()).hex(),
             reasons: dead.causes.iter().map(cause).collect(),
             status: dead.status,
             attempts: dead.attempts,
@@ -148,23 +148,24 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let choice = options.choice.for_rows(options.choice.max);
     let filter = options.choice.filter();
-    let letters = reading::open(&settings, &options.choice).await?;
+    let client = reading::open(&settings, &options.choice).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if !options.json {
         writeln!(out, "{}", Row::head(options.reveal))?;
     }
-    let seen = reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
-        let row = Row::of(letter, dead, options.reveal);
-        if options.json {
-            serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            writeln!(out, "{}", row.line())?;
-        }
-        Ok(())
-    })
-    .await?;
-    letters.close().await;
+    let seen =
+        reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
+            let row = Row::of(dead_letter, dead, options.reveal);
+            if options.json {
+                serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", row.line())?;
+            }
+            Ok(())
+        })
+        .await?;
+    client.close().await;
     if !options.json {
         writeln!(out, "{} of {} hits", seen.chosen, seen.read)?;
     }

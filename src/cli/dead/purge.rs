@@ -13,10 +13,10 @@ use super::digest::Digest;
 use super::reading;
 use super::receipt::Receipt;
 use crate::cli::stop;
-use crate::domain::dead::Grave;
+use crate::domain::dead::DeadQueue;
 use crate::domain::dead::filter::Filter;
 use crate::domain::prose::hits;
-use crate::service::broker::DeadLetters;
+use crate::service::broker::DeadLetterClient;
 use crate::service::config::Broker;
 
 /// Options of `dead purge`.
@@ -42,7 +42,7 @@ pub struct Options {
 const DELETED: &str = "deleted";
 
 /// How often each message was counted: what has come since is not deleted.
-type Counted = HashMap<(Grave, Digest), u64>;
+type Counted = HashMap<(DeadQueue, Digest), u64>;
 
 /// Deletes.
 ///
@@ -62,21 +62,21 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let settings = Broker::from_env()?;
-    let letters = reading::open(&settings, &options.choice).await?;
+    let client = reading::open(&settings, &options.choice).await?;
     let stop = stop::on_signal()?;
     let mut counted = Counted::new();
-    let seen = reading::look(&letters, &options.choice, &filter, &stop, |letter, dead| {
-        *counted.entry((dead.grave, Digest::of(letter.body()))).or_default() += 1;
+    let seen = reading::look(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
+        *counted.entry((dead.dead_queue, Digest::of(dead_letter.body()))).or_default() += 1;
         Ok(())
     })
     .await?;
     if seen.chosen == 0 {
-        letters.close().await;
+        client.close().await;
         eprintln!("no hit is chosen, of {}: nothing was deleted", seen.read);
         return Ok(ExitCode::FAILURE);
     }
     if !options.yes && !confirmed(seen.chosen, seen.read)? {
-        letters.close().await;
+        client.close().await;
         eprintln!("Nothing was deleted.");
         return Ok(ExitCode::FAILURE);
     }
@@ -86,10 +86,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         &options.choice,
         &filter,
         &settings,
-        &letters,
+        &client,
     )?;
     receipt.count("chosen", seen.chosen);
-    let outcome = delete(&letters, &options.choice, &filter, counted, &mut receipt, &stop).await;
+    let outcome = delete(&client, &options.choice, &filter, counted, &mut receipt, &stop).await;
     let missed = seen.chosen - receipt.counted(DELETED);
     let stopped = match &outcome {
         Ok(()) if stop.is_cancelled() => Some("stopped by a signal".to_owned()),
@@ -100,7 +100,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) => Some(format!("{error:#}")),
     };
     receipt.close(stopped.clone())?;
-    letters.close().await;
+    client.close().await;
     if !receipt.is_printed {
         let reason =
             stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
@@ -135,44 +135,45 @@ fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
 }
 
 async fn delete(
-    letters: &DeadLetters,
+    client: &DeadLetterClient,
     choice: &Choice,
     filter: &Filter,
     mut counted: Counted,
     receipt: &mut Receipt,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    for grave in choice.graves() {
+    for dead_queue in choice.dead_queues() {
         if stop.is_cancelled() {
             break;
         }
-        let mut hold = letters.hold(*grave).await?;
+        let mut browser = client.browse(*dead_queue).await?;
         let progress =
-            reading::bar(hold.ready, format!("deleting from {}", letters.queue(*grave)))?;
+            reading::bar(browser.ready, format!("deleting from {}", client.queue(*dead_queue)))?;
         let mut chosen = Vec::new();
-        while let Some(letter) = hold.next().await? {
+        while let Some(dead_letter) = browser.next().await? {
             progress.inc(1);
-            if stop.is_cancelled() || !filter.admits(&letter.read()) {
+            if stop.is_cancelled() || !filter.admits(&dead_letter.read()) {
                 continue;
             }
-            let digest = Digest::of(letter.body());
-            let Some(left) = counted.get_mut(&(*grave, digest)).filter(|left| **left > 0) else {
+            let digest = Digest::of(dead_letter.body());
+            let Some(left) = counted.get_mut(&(*dead_queue, digest)).filter(|left| **left > 0)
+            else {
                 continue;
             };
             *left -= 1;
-            chosen.push((letter.grip(), digest));
+            chosen.push((dead_letter.ack_handle(), digest));
         }
-        for (grip, digest) in chosen {
+        for (ack_handle, digest) in chosen {
             if stop.is_cancelled() {
                 break;
             }
-            hold.remove(&grip).await?;
+            browser.remove(&ack_handle).await?;
             receipt.done_to(digest);
             receipt.count(DELETED, 1);
             receipt.keep_up()?;
         }
         progress.finish_and_clear();
-        hold.finish().await?;
+        browser.finish().await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice::Choice;
 use crate::domain::dead::Dead;
 use crate::domain::dead::filter::Filter;
-use crate::service::broker::{DeadLetters, Letter};
+use crate::service::broker::{DeadLetter, DeadLetterClient};
 use crate::service::config::Broker;
 
 /// What was looked at.
@@ -23,34 +23,34 @@ pub(super) struct Seen {
 }
 
 /// Connects, and makes sure that looking at the chosen queues costs none of their hits.
-pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<DeadLetters> {
-    let letters = DeadLetters::open(settings).await?;
-    for grave in choice.graves().iter().filter(|_| !choice.trust_limit) {
-        letters.make_sure(*grave).await?;
+pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<DeadLetterClient> {
+    let client = DeadLetterClient::open(settings).await?;
+    for dead_queue in choice.dead_queues().iter().filter(|_| !choice.trust_limit) {
+        client.make_sure(*dead_queue).await?;
     }
-    Ok(letters)
+    Ok(client)
 }
 
 /// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, and when somebody
 /// stops it, all hits are back in their queues, in their order, afterwards.
 pub(super) async fn look(
-    letters: &DeadLetters,
+    client: &DeadLetterClient,
     choice: &Choice,
     filter: &Filter,
     stop: &CancellationToken,
-    mut each: impl FnMut(&Letter, &Dead<'_>) -> anyhow::Result<()>,
+    mut each: impl FnMut(&DeadLetter, &Dead<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
     // A bar would wipe rows out on a terminal that shows both.
     let prints_rows = choice.prints_rows && std::io::stdout().is_terminal();
     let mut seen = Seen::default();
-    for grave in choice.graves() {
-        let mut hold = letters.hold(*grave).await?;
-        let progress = bar(hold.ready, format!("reading {}", letters.queue(*grave)))?;
+    for dead_queue in choice.dead_queues() {
+        let mut browser = client.browse(*dead_queue).await?;
+        let progress = bar(browser.ready, format!("reading {}", client.queue(*dead_queue)))?;
         if prints_rows {
             progress.set_draw_target(ProgressDrawTarget::hidden());
         }
         let (mut of_queue, mut outcome) = (0, Ok(()));
-        while let Some(letter) = hold.next().await? {
+        while let Some(dead_letter) = browser.next().await? {
             seen.read += 1;
             progress.inc(1);
             // Reading goes on to the end, or the order would change.
@@ -60,14 +60,14 @@ pub(super) async fn look(
             {
                 continue;
             }
-            let dead = letter.read();
+            let dead = dead_letter.read();
             if filter.admits(&dead) {
                 of_queue += 1;
-                outcome = each(&letter, &dead);
+                outcome = each(&dead_letter, &dead);
             }
         }
         progress.finish_and_clear();
-        hold.finish().await.context("the hits are in their queue")?;
+        browser.finish().await.context("the hits are in their queue")?;
         seen.chosen += of_queue;
         outcome?;
         anyhow::ensure!(

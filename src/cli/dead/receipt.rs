@@ -15,7 +15,7 @@ use super::choice::Choice;
 use super::digest::{self, Digest};
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::Fix;
-use crate::service::broker::DeadLetters;
+use crate::service::broker::DeadLetterClient;
 use crate::service::config::Broker;
 
 /// How old a receipt on disk is at most, while something is done.
@@ -77,7 +77,7 @@ impl Receipt {
         choice: &Choice,
         filter: &Filter,
         settings: &Broker,
-        letters: &DeadLetters,
+        client: &DeadLetterClient,
     ) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
         let id = format!("{}-{:04x}", started_at.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u16>());
@@ -105,10 +105,10 @@ impl Receipt {
             receipt: what,
             id,
             version: env!("CARGO_PKG_VERSION"),
-            who: Who { user: variable(&["USER", "LOGNAME"]), host, amqp_user: letters.user() },
-            broker: letters.address().to_owned(),
+            who: Who { user: variable(&["USER", "LOGNAME"]), host, amqp_user: client.user() },
+            broker: client.address().to_owned(),
             queue_prefix: settings.prefix.clone(),
-            queues: choice.graves().iter().map(|grave| grave.code()).collect(),
+            queues: choice.dead_queues().iter().map(|dead_queue| dead_queue.code()).collect(),
             filter: filter.clone(),
             max: choice.max,
             fixes: Vec::new(),

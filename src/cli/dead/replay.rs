@@ -26,12 +26,14 @@ use crate::cli::stop;
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::{self, Fix};
 use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency, outlook};
-use crate::domain::dead::{Dead, Grave};
+use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::prose::hits;
-use crate::service::broker::{DeadLetters, Forwarder, Hold, Letter, Living, Verdict};
-use crate::service::config::Judge;
+use crate::service::broker::{
+    DeadLetter, DeadLetterClient, Forwarder, Living, QueueBrowser, Verdict,
+};
+use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
-use crate::service::rules::source::Book;
+use crate::service::rules::source::RuleSet;
 
 mod forecast;
 mod pace;
@@ -91,7 +93,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 struct Bench<'b> {
     terms: Terms<'b>,
     rules: &'b Rules,
-    book: &'b Book,
+    rule_set: &'b RuleSet,
     filter: &'b Filter,
     unchecked: bool,
 }
@@ -99,7 +101,7 @@ struct Bench<'b> {
 /// A replay under way.
 struct Replay<'r> {
     bench: Bench<'r>,
-    letters: &'r DeadLetters,
+    client: &'r DeadLetterClient,
     pace: Pace,
     receipt: &'r mut Receipt,
     stop: CancellationToken,
@@ -114,7 +116,7 @@ struct Replay<'r> {
 struct Chosen {
     /// And its place in the queue.
     order: (Urgency, u64),
-    letter: Letter,
+    dead_letter: DeadLetter,
     tenant: Option<String>,
     mended: Option<Vec<u8>>,
 }
@@ -125,31 +127,36 @@ struct Chosen {
 /// A configuration mistake, a receipt that cannot be written, or a broker that goes away: what was
 /// confirmed is on its way, and everything else is in its queue.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let settings = Judge::from_env()?;
+    let settings = ReplaySettings::from_env()?;
     let rules = Rules::load(settings.rules.clone())?;
-    let book = rules.book();
+    let rule_set = rules.current();
     for fix in &options.fix {
-        if let Err(error) = fix.check(&book.plan) {
+        if let Err(error) = fix.check(&rule_set.plan) {
             eprintln!("dnma-relay: --fix: {error}");
             return Ok(ExitCode::from(2));
         }
     }
     let filter = options.choice.filter();
-    let letters = reading::open(&settings.broker, &options.choice).await?;
+    let client = reading::open(&settings.broker, &options.choice).await?;
     let stop = stop::on_signal()?;
-    let terms = settings.terms(&book.plan, &options.fix);
-    let bench =
-        Bench { terms, rules: &rules, book: &book, filter: &filter, unchecked: options.unchecked };
+    let terms = settings.terms(&rule_set.plan, &options.fix);
+    let bench = Bench {
+        terms,
+        rules: &rules,
+        rule_set: &rule_set,
+        filter: &filter,
+        unchecked: options.unchecked,
+    };
     let mut forecast = Forecast::new(options.rate);
-    reading::look(&letters, &options.choice, &filter, &stop, |letter, dead| {
-        let (outlook, going) = bench.judge(letter, dead);
+    reading::look(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
+        let (outlook, going) = bench.judge(dead_letter, dead);
         forecast.add(&bench.terms, dead, &outlook, going.as_ref());
         Ok(())
     })
     .await?;
     forecast.add_up(bench.terms.now);
     if options.dry_run || forecast.goes() == 0 {
-        letters.close().await;
+        client.close().await;
         forecast.print(options.json)?;
         return Ok(if forecast.chosen() > 0 && forecast.stays() == 0 {
             ExitCode::SUCCESS
@@ -160,7 +167,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Before anything moves: nothing is done that cannot be written down.
     let file = (options.receipt.as_ref(), options.json);
     let mut receipt =
-        Receipt::begin("replay", file, &options.choice, &filter, &settings.broker, &letters)?;
+        Receipt::begin("replay", file, &options.choice, &filter, &settings.broker, &client)?;
     receipt.mending(&options.fix, options.rate);
     receipt.count("chosen", forecast.chosen());
     for (reason, hits) in forecast.left() {
@@ -175,7 +182,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let pace = Pace::new(options.rate, living, progress.clone());
     let mut replay = Replay {
         bench,
-        letters: &letters,
+        client: &client,
         pace,
         receipt: &mut receipt,
         stop,
@@ -195,7 +202,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) => Some(format!("{error:#}")),
     };
     receipt.close(stopped.clone())?;
-    letters.close().await;
+    client.close().await;
     if !receipt.is_printed {
         let _told = tell(&receipt, stopped.as_deref());
     }
@@ -219,10 +226,10 @@ impl Replay<'_> {
             vec![None]
         };
         for within in rounds {
-            for (grave, left) in &mut sets {
+            for (dead_queue, left) in &mut sets {
                 loop {
                     self.refused = 0;
-                    let sent = self.sweep(*grave, *left, within).await?;
+                    let sent = self.sweep(*dead_queue, *left, within).await?;
                     *left -= sent;
                     self.receipt.save()?;
                     if self.stop.is_cancelled() {
@@ -254,17 +261,22 @@ impl Replay<'_> {
 
     /// One reading of a queue, and the most urgent of the first `set` hits that are chosen; only
     /// those that must be sent `within` so many seconds, if any. Tells how many were sent.
-    async fn sweep(&mut self, grave: Grave, set: u64, within: Option<i64>) -> anyhow::Result<u64> {
-        let mark = format!("{}/{}", grave.code(), self.receipt.id());
+    async fn sweep(
+        &mut self,
+        dead_queue: DeadQueue,
+        set: u64,
+        within: Option<i64>,
+    ) -> anyhow::Result<u64> {
+        let mark = format!("{}/{}", dead_queue.code(), self.receipt.id());
         self.bench.terms.now = Timestamp::now();
-        let mut hold = self.letters.hold(grave).await?;
-        let chosen = self.choose(&mut hold, set, within, &mark).await?;
+        let mut browser = self.client.browse(dead_queue).await?;
+        let chosen = self.choose(&mut browser, set, within, &mark).await?;
         let before = self.receipt.counted(REPLAYED);
         // Those of the sweep before have arrived: its goodbye was answered.
         self.acked.clear();
-        let outcome = self.send(&mut hold, chosen, &mark).await;
+        let outcome = self.send(&mut browser, chosen, &mark).await;
         let sent = self.receipt.counted(REPLAYED) - before;
-        if let Err(error) = hold.finish().await {
+        if let Err(error) = browser.finish().await {
             self.receipt.count(IN_DOUBT, self.acked.len() as u64);
             outcome?;
             return Err(error.into());
@@ -275,7 +287,7 @@ impl Replay<'_> {
     /// Reads to the end, and keeps those that go first.
     async fn choose(
         &self,
-        hold: &mut Hold<'_>,
+        browser: &mut QueueBrowser<'_>,
         set: u64,
         within: Option<i64>,
         mark: &str,
@@ -283,30 +295,31 @@ impl Replay<'_> {
         let most = self.pace.within(SWEEP / 2).clamp(1, MOST_HELD);
         let (mut chosen, mut bytes) = (BinaryHeap::new(), 0);
         let (mut seen, mut number) = (0, 0);
-        while let Some(letter) = hold.next().await? {
+        while let Some(dead_letter) = browser.next().await? {
             number += 1;
             if seen == set || self.stop.is_cancelled() {
                 continue;
             }
-            let dead = letter.read();
+            let dead = dead_letter.read();
             // Those of this replay that have died again are not of the set.
             if dead.replay.as_deref() == Some(mark) || !self.bench.filter.admits(&dead) {
                 continue;
             }
             seen += 1;
-            let (_, going) = self.bench.judge(&letter, &dead);
-            let tenant = self.bench.tenant(&letter, &dead).map(str::to_owned);
+            let (_, going) = self.bench.judge(&dead_letter, &dead);
+            let tenant = self.bench.tenant(&dead_letter, &dead).map(str::to_owned);
             drop(dead);
             let Some(Going { mended, urgency }) = going else { continue };
             if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now))
             {
                 continue;
             }
-            bytes += letter.body().len();
-            chosen.push(Chosen { order: (urgency, number), letter, tenant, mended });
+            bytes += dead_letter.body().len();
+            chosen.push(Chosen { order: (urgency, number), dead_letter, tenant, mended });
             while chosen.len() > most || bytes > MOST_BYTES {
-                bytes -=
-                    chosen.pop().map_or(bytes, |least_urgent| least_urgent.letter.body().len());
+                bytes -= chosen
+                    .pop()
+                    .map_or(bytes, |least_urgent| least_urgent.dead_letter.body().len());
             }
         }
         Ok(chosen.into_sorted_vec())
@@ -315,21 +328,22 @@ impl Replay<'_> {
     /// Batch after batch, at the pace that leaves room.
     async fn send(
         &mut self,
-        hold: &mut Hold<'_>,
+        browser: &mut QueueBrowser<'_>,
         chosen: Vec<Chosen>,
         mark: &str,
     ) -> anyhow::Result<()> {
         let until = Instant::now() + SWEEP;
-        let forwarder = self.letters.forwarder().await?;
+        let forwarder = self.client.forwarder().await?;
         let mut chosen = chosen.into_iter().peekable();
         while chosen.peek().is_some() {
-            let letters = self.letters;
-            let Some(count) = letters.or_lost(self.pace.turn(&self.stop, until)).await? else {
+            let client = self.client;
+            let Some(count) = client.or_lost(self.pace.turn(&self.stop, until)).await? else {
                 return Ok(());
             };
             let batch: Vec<Chosen> = chosen.by_ref().take(count).collect();
             let (before, refused) = (self.receipt.counted(REPLAYED), self.refused);
-            if let Err(error) = letters.or_lost(self.batch(hold, &forwarder, &batch, mark)).await {
+            if let Err(error) = client.or_lost(self.batch(browser, &forwarder, &batch, mark)).await
+            {
                 // What was published and not removed is in its queue, and may be on its way too.
                 let settled = self.receipt.counted(REPLAYED) - before + self.refused - refused;
                 self.receipt.count(IN_DOUBT, (batch.len() as u64).saturating_sub(settled));
@@ -343,15 +357,16 @@ impl Replay<'_> {
     /// Publishes, awaits the confirms, and only then takes each out of its queue.
     async fn batch(
         &mut self,
-        hold: &mut Hold<'_>,
+        browser: &mut QueueBrowser<'_>,
         forwarder: &Forwarder,
         batch: &[Chosen],
         mark: &str,
     ) -> anyhow::Result<()> {
         let mut confirms = Vec::with_capacity(batch.len());
-        for Chosen { letter, tenant, mended, .. } in batch {
-            confirms
-                .push(forwarder.forward(letter, tenant.as_deref(), mended.as_deref(), mark).await?);
+        for Chosen { dead_letter, tenant, mended, .. } in batch {
+            confirms.push(
+                forwarder.forward(dead_letter, tenant.as_deref(), mended.as_deref(), mark).await?,
+            );
         }
         let mut verdicts = Vec::with_capacity(batch.len());
         for confirm in confirms {
@@ -366,14 +381,14 @@ impl Replay<'_> {
             );
         }
         self.acked.retain(|at| at.elapsed() < ACKED_AFTER);
-        for (Chosen { letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
+        for (Chosen { dead_letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
             if verdict == Verdict::Refused {
                 self.refused += 1;
                 continue;
             }
-            hold.remove(&letter.grip()).await?;
+            browser.remove(&dead_letter.ack_handle()).await?;
             self.acked.push(Instant::now());
-            self.receipt.done_to(Digest::of(letter.body()));
+            self.receipt.done_to(Digest::of(dead_letter.body()));
             self.receipt.count(REPLAYED, 1);
             self.receipt.count(MENDED, u64::from(mended.is_some()));
             self.progress.inc(1);
@@ -384,13 +399,13 @@ impl Replay<'_> {
 
 impl Bench<'_> {
     /// Who sent the hit, as far as the broker or a relay has verified.
-    fn tenant<'l>(&self, letter: &'l Letter, dead: &'l Dead<'_>) -> Option<&'l str> {
-        self.rules.verified(letter.user(), dead.tenant.as_deref())
+    fn tenant<'l>(&self, dead_letter: &'l DeadLetter, dead: &'l Dead<'_>) -> Option<&'l str> {
+        self.rules.verified(dead_letter.user(), dead.tenant.as_deref())
     }
 
     /// What would become of a hit, and how it goes, if it does.
-    fn judge(&self, letter: &Letter, dead: &Dead<'_>) -> (Outlook, Option<Going>) {
-        let sender = self.book.sender(self.tenant(letter, dead));
+    fn judge(&self, dead_letter: &DeadLetter, dead: &Dead<'_>) -> (Outlook, Option<Going>) {
+        let sender = self.rule_set.sender(self.tenant(dead_letter, dead));
         let outlook = outlook(&self.terms, dead, sender);
         let going = match &outlook {
             Outlook::Goes(going) => Some(going.clone()),

@@ -20,8 +20,8 @@ use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Language;
 use crate::domain::validate::{Report, Violation};
-use crate::service::broker::Letter;
-use crate::service::config::Judge;
+use crate::service::broker::DeadLetter;
+use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
 
 /// Options of `dead show`.
@@ -74,18 +74,18 @@ struct Now {
 /// # Errors
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let settings = Judge::from_env()?;
+    let settings = ReplaySettings::from_env()?;
     // Who names a hit means that one, however far behind it lies.
     let max = options.choice.max.filter(|_| options.id.is_empty());
     let choice = options.choice.for_rows(max);
     let rules = Rules::load(settings.rules.clone())?;
-    let book = rules.book();
+    let rule_set = rules.current();
     let filter = options.choice.filter();
-    let letters = reading::open(&settings.broker, &options.choice).await?;
-    let terms = settings.terms(&book.plan, &[]);
+    let client = reading::open(&settings.broker, &options.choice).await?;
+    let terms = settings.terms(&rule_set.plan, &[]);
     let (mut out, mut found) = (std::io::BufWriter::new(std::io::stdout()), 0);
-    reading::look(&letters, &choice, &filter, &stop::on_signal()?, |letter, dead| {
-        let id = Digest::of(letter.body()).hex();
+    reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
+        let id = Digest::of(dead_letter.body()).hex();
         let asked_for = if options.id.is_empty() {
             found < MOST
         } else {
@@ -96,8 +96,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         found += 1;
         let tenant = dead.tenant.as_deref();
-        let now = outlook(&terms, dead, book.sender(rules.verified(letter.user(), tenant)));
-        let whole = Whole::of(letter, dead, &book.plan, now, options);
+        let now =
+            outlook(&terms, dead, rule_set.sender(rules.verified(dead_letter.user(), tenant)));
+        let whole = Whole::of(dead_letter, dead, &rule_set.plan, now, options);
         if options.json {
             serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
             writeln!(out)?;
@@ -110,7 +111,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(())
     })
     .await?;
-    letters.close().await;
+    client.close().await;
     out.flush()?;
     if found == 0 {
         eprintln!("no such hit");
@@ -119,7 +120,13 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 impl Whole {
-    fn of(letter: &Letter, dead: &Dead<'_>, plan: &Plan, now: Outlook, options: &Options) -> Self {
+    fn of(
+        dead_letter: &DeadLetter,
+        dead: &Dead<'_>,
+        plan: &Plan,
+        now: Outlook,
+        options: &Options,
+    ) -> Self {
         let language = Language::from(options.lang);
         let told = |name: &str, value: &str| {
             let value = if options.reveal { value.into() } else { masked(plan, name, value) };
@@ -134,7 +141,7 @@ impl Whole {
             (if plan.index(name).is_some() { name.to_owned() } else { shown(name) }, value)
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
-            let text = String::from_utf8_lossy(letter.body());
+            let text = String::from_utf8_lossy(dead_letter.body());
             let text: String = text
                 .chars()
                 .take(MOST_SHOWN)
@@ -143,18 +150,18 @@ impl Whole {
             if options.reveal {
                 format!("{error}: {text}")
             } else {
-                format!("{error}, {} bytes", letter.body().len())
+                format!("{error}, {} bytes", dead_letter.body().len())
             }
         });
         // Only what relays and brokers write: an ENT's own headers may say anything.
         let is_told = |name: &str| {
             options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-")
         };
-        let headers = letter.headers().filter(|(name, _)| is_told(name));
+        let headers = dead_letter.headers().filter(|(name, _)| is_told(name));
         Self {
-            row: Row::of(letter, dead, options.reveal),
+            row: Row::of(dead_letter, dead, options.reveal),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
-            routing_key: told("uid", letter.key()),
+            routing_key: told("uid", dead_letter.key()),
             fields: fields.collect(),
             unreadable,
             now: Now::of(now, plan, language),

@@ -290,7 +290,7 @@ impl Row {
     /// it enters.
     fn of(figures: &Figures) -> Self {
         let retrying = signed(figures.retried) - signed(figures.came_back);
-        let given_back = signed(figures.returned) - signed(figures.redelivered)
+        let given_back = signed(figures.released) - signed(figures.redelivered)
             + signed(figures.delivered_before);
         let replayed = signed(figures.replayed_parked) + signed(figures.replayed_rejected);
         let first = signed(figures.received)

@@ -133,7 +133,7 @@ impl Group {
 fn name(key: Key, plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> String {
     let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
     match key {
-        Key::Queue => dead.grave.code().to_owned(),
+        Key::Queue => dead.dead_queue.code().to_owned(),
         Key::Reason => shown(&cause.code),
         Key::Field => value(cause.field.as_deref()),
         Key::Value => value(dead.listed(plan, cause.field.as_deref())),
@@ -196,7 +196,7 @@ mod tests {
         };
         let body = br#"{"uid":"u","dimension8":"CAHIER_DE_TEXTES"}"#;
         let message = crate::domain::dead::Message {
-            grave: crate::domain::dead::Grave::Rejected,
+            dead_queue: crate::domain::dead::DeadQueue::Rejected,
             body,
             content_type: None,
             sent_at: None,

@@ -3,7 +3,7 @@
 //!
 //! AMQP has no way to look at a queue: whoever reads is given the messages, and gives them back
 //! unacked by closing its channel. What is given back goes to the end of what was given back before
-//! and has not been read again, so a reader who stops half-way would change the order. A [`Hold`]
+//! and has not been read again, so a reader who stops half-way would change the order. A [`QueueBrowser`]
 //! therefore reads to the end and holds everything until it is finished; should its process
 //! die, the broker takes everything back by itself.
 
@@ -18,16 +18,16 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 
 use super::{BrokerError, CLOSE_TIMEOUT, Confirm, SET_UP_TIMEOUT, close, connect_any, tls};
-use crate::domain::dead::Grave;
+use crate::domain::dead::DeadQueue;
 use crate::domain::envelope::{self, Header};
 use crate::service::config::Broker;
-use crate::service::lost::Over;
+use crate::service::session_end::SessionClosed;
 use crate::service::settler::properties;
 use crate::service::topology::{Depth, NO_DELIVERY_LIMIT, Topology, TopologyError};
 
-mod letter;
+mod dead_letter;
 
-pub use letter::{Grip, Letter};
+pub use dead_letter::{AckHandle, DeadLetter};
 
 /// What one consumer holds; when it is full, another goes on. (Without any limit, a quorum queue
 /// gives 2,000.) It bounds what waits here to be read. A reader that is killed with several windows
@@ -44,7 +44,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection for whoever looks after dead hits.
 #[derive(Debug)]
-pub struct DeadLetters {
+pub struct DeadLetterClient {
     connection: Connection,
     topology: Topology,
     shown: String,
@@ -52,21 +52,21 @@ pub struct DeadLetters {
 
 /// Everything that lies in one queue, held until it is given back.
 #[derive(Debug)]
-pub struct Hold<'d> {
-    letters: &'d DeadLetters,
-    grave: Grave,
+pub struct QueueBrowser<'d> {
+    client: &'d DeadLetterClient,
+    dead_queue: DeadQueue,
     queue: String,
     /// How many there were at the beginning.
     pub ready: u64,
     taken: u64,
     /// Channels that hold as much as they can, in the order of the queue.
-    full: Vec<Reader>,
-    reader: Reader,
+    full: Vec<Consuming>,
+    reader: Consuming,
 }
 
 /// One consumer on a channel of its own.
 #[derive(Debug)]
-struct Reader {
+struct Consuming {
     channel: Channel,
     consumer: Consumer,
     room: u16,
@@ -82,7 +82,7 @@ pub struct Forwarder {
     user: ShortString,
 }
 
-impl DeadLetters {
+impl DeadLetterClient {
     /// Connects.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl DeadLetters {
             while self.connection.status().connected() {
                 tokio::time::sleep(PAUSE).await;
             }
-            BrokerError::from(Over("the connection to RabbitMQ was lost".to_owned()))
+            BrokerError::from(SessionClosed("the connection to RabbitMQ was lost".to_owned()))
         };
         tokio::select! {
             biased;
@@ -128,10 +128,10 @@ impl DeadLetters {
     }
 
     /// The queue's name on the broker.
-    pub fn queue(&self, grave: Grave) -> String {
-        match grave {
-            Grave::Parked => self.topology.parked(),
-            Grave::Rejected => self.topology.rejected(),
+    pub fn queue(&self, dead_queue: DeadQueue) -> String {
+        match dead_queue {
+            DeadQueue::Parked => self.topology.parked(),
+            DeadQueue::Rejected => self.topology.rejected(),
         }
     }
 
@@ -139,8 +139,8 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`BrokerError::Limited`], [`BrokerError::LimitUnknown`], [`BrokerError::NoQueue`].
-    pub async fn make_sure(&self, grave: Grave) -> Result<(), BrokerError> {
-        let queue = self.queue(grave);
+    pub async fn make_sure(&self, dead_queue: DeadQueue) -> Result<(), BrokerError> {
+        let queue = self.queue(dead_queue);
         self.depth(&queue).await?;
         let limit = NO_DELIVERY_LIMIT;
         match self
@@ -177,7 +177,10 @@ impl DeadLetters {
                 tokio::time::timeout(SET_UP_TIMEOUT, self.topology.depth(&self.connection, queue))
                     .await;
             Ok(asked.map_err(|_| {
-                Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs()))
+                SessionClosed(format!(
+                    "the broker did not answer within {} s",
+                    SET_UP_TIMEOUT.as_secs()
+                ))
             })??)
         };
         let depth: Option<Depth> = self.or_lost::<_, BrokerError>(asking).await?;
@@ -188,8 +191,8 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`BrokerError::Busy`] while somebody else does; or what the broker refuses.
-    pub async fn hold(&self, grave: Grave) -> Result<Hold<'_>, BrokerError> {
-        let queue = self.queue(grave);
+    pub async fn browse(&self, dead_queue: DeadQueue) -> Result<QueueBrowser<'_>, BrokerError> {
+        let queue = self.queue(dead_queue);
         let deadline = tokio::time::Instant::now() + REST;
         let ready = loop {
             let depth = self.depth(&queue).await?;
@@ -203,15 +206,23 @@ impl DeadLetters {
             tokio::time::sleep(PAUSE).await;
         };
         let reader = self.reader(&queue).await?;
-        let hold = Hold { letters: self, grave, ready, taken: 0, full: Vec::new(), reader, queue };
+        let browser = QueueBrowser {
+            client: self,
+            dead_queue,
+            ready,
+            taken: 0,
+            full: Vec::new(),
+            reader,
+            queue,
+        };
         // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both see
         // the other, and neither goes on.
-        if self.depth(&hold.queue).await?.consumers > 1 {
-            let queue = hold.queue.clone();
-            hold.finish().await?;
+        if self.depth(&browser.queue).await?.consumers > 1 {
+            let queue = browser.queue.clone();
+            browser.finish().await?;
             return Err(BrokerError::Busy(queue));
         }
-        Ok(hold)
+        Ok(browser)
     }
 
     /// Waits until so many hits are in the queue, or for as long as a goodbye may take: they come
@@ -226,7 +237,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    async fn reader(&self, queue: &str) -> Result<Reader, BrokerError> {
+    async fn reader(&self, queue: &str) -> Result<Consuming, BrokerError> {
         let opening = async {
             let channel = self.connection.create_channel().await?;
             channel.basic_qos(WINDOW, BasicQosOptions { global: false }).await?;
@@ -238,7 +249,7 @@ impl DeadLetters {
                     FieldTable::default(),
                 )
                 .await?;
-            Ok(Reader { channel, consumer, room: WINDOW, kept: 0 })
+            Ok(Consuming { channel, consumer, room: WINDOW, kept: 0 })
         };
         self.or_lost(opening).await
     }
@@ -269,41 +280,40 @@ impl DeadLetters {
     }
 }
 
-impl Hold<'_> {
+impl QueueBrowser<'_> {
     /// The next hit, in the order of the queue; none when all that were there at the beginning have
     /// been seen.
     ///
     /// # Errors
     /// When the connection is lost, or the broker does not give what it announced: everything is in
     /// its queue then.
-    pub async fn next(&mut self) -> Result<Option<Letter>, BrokerError> {
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
         if self.taken == self.ready {
             return Ok(None);
         }
         if self.reader.room == 0 {
-            let next = self.letters.reader(&self.queue).await?;
+            let next = self.client.reader(&self.queue).await?;
             self.full.push(std::mem::replace(&mut self.reader, next));
         }
         let (taken, ready, queue) = (self.taken, self.ready, &self.queue);
         let giving = async {
             let given = tokio::time::timeout(PATIENCE, self.reader.consumer.next()).await;
             given.map_err(|_| {
-                Over(format!(
+                SessionClosed(format!(
                     "{queue} gave {taken} of its {ready} hits, and then none for {} s",
                     PATIENCE.as_secs()
                 ))
                 .into()
             })
         };
-        let delivery = self
-            .letters
-            .or_lost::<_, BrokerError>(giving)
-            .await?
-            .ok_or_else(|| Over(format!("the broker ended the reading of {}", self.queue)))??;
+        let delivery =
+            self.client.or_lost::<_, BrokerError>(giving).await?.ok_or_else(|| {
+                SessionClosed(format!("the broker ended the reading of {}", self.queue))
+            })??;
         self.reader.room -= 1;
         self.reader.kept += 1;
         self.taken += 1;
-        Ok(Some(Letter { delivery, grave: self.grave, reader: self.full.len() }))
+        Ok(Some(DeadLetter { delivery, dead_queue: self.dead_queue, reader: self.full.len() }))
     }
 
     /// Takes a hit out of its queue for good. Only when everything has been read: a reader that has
@@ -311,15 +321,15 @@ impl Hold<'_> {
     ///
     /// # Errors
     /// When the connection is lost: the hit is still there then.
-    pub async fn remove(&mut self, grip: &Grip) -> Result<(), BrokerError> {
+    pub async fn remove(&mut self, ack_handle: &AckHandle) -> Result<(), BrokerError> {
         let acking =
-            async { Ok::<_, BrokerError>(grip.acker.ack(BasicAckOptions::default()).await?) };
-        if self.letters.or_lost(acking).await? {
-            let reader = self.full.get_mut(grip.reader).unwrap_or(&mut self.reader);
+            async { Ok::<_, BrokerError>(ack_handle.acker.ack(BasicAckOptions::default()).await?) };
+        if self.client.or_lost(acking).await? {
+            let reader = self.full.get_mut(ack_handle.reader).unwrap_or(&mut self.reader);
             reader.kept = reader.kept.saturating_sub(1);
             return Ok(());
         }
-        Err(Over(format!("the broker ended the reading of {}", self.queue)).into())
+        Err(SessionClosed(format!("the broker ended the reading of {}", self.queue)).into())
     }
 
     /// Gives everything that was not removed back, in its order, and waits until it is there again.
@@ -327,32 +337,34 @@ impl Hold<'_> {
     /// # Errors
     /// When the connection is lost; the broker gives it back by itself then.
     pub async fn finish(self) -> Result<(), BrokerError> {
-        let Self { letters, queue, full, reader, .. } = self;
-        let readers: Vec<Reader> = full.into_iter().chain([reader]).collect();
+        let Self { client, queue, full, reader, .. } = self;
+        let readers: Vec<Consuming> = full.into_iter().chain([reader]).collect();
         let closing = async {
             // Everybody stops first, or the last reader would be given what the first one gives
             // back. And of a busy quorum queue the broker stashes acks that it has
             // read, and forgets them with their channel: it answers a cancel after all of them.
-            for Reader { channel, consumer, .. } in &readers {
+            for Consuming { channel, consumer, .. } in &readers {
                 channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             }
             let mut back = 0;
-            for Reader { channel, kept, .. } in &readers {
+            for Consuming { channel, kept, .. } in &readers {
                 channel.close(200, "looked".into()).await?;
                 back += kept;
                 // What a closed channel held is back a moment later: before the next one's, and
                 // before anybody else looks.
-                letters.returned(&queue, back).await?;
+                client.returned(&queue, back).await?;
             }
             Ok::<(), BrokerError>(())
         };
         let closing = async {
             let closed = tokio::time::timeout(SET_UP_TIMEOUT, closing).await;
             closed.map_err(|_| {
-                Over("the broker did not take hits back in time: it does so by itself".to_owned())
+                SessionClosed(
+                    "the broker did not take hits back in time: it does so by itself".to_owned(),
+                )
             })?
         };
-        letters.or_lost(closing).await
+        client.or_lost(closing).await
     }
 }
 
@@ -366,19 +378,19 @@ impl Forwarder {
     /// When the connection is lost.
     pub async fn forward(
         &self,
-        letter: &Letter,
+        dead_letter: &DeadLetter,
         tenant: Option<&str>,
         mended: Option<&[u8]>,
         replay: &str,
     ) -> Result<Confirm, BrokerError> {
         let mut label = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
         label.extend(
-            letter
+            dead_letter
                 .header(envelope::FIRST_FAILED_AT)
                 .map(|first| (envelope::FIRST_FAILED_AT, first)),
         );
         label.extend(tenant.map(|tenant| (envelope::TENANT, Header::Text(tenant.to_owned()))));
-        let mut properties = properties(&letter.delivery.properties, label);
+        let mut properties = properties(&dead_letter.delivery.properties, label);
         // A relay believes the tenant's name if it was written by one whose name the broker
         // verified.
         if tenant.is_some() {
@@ -388,8 +400,8 @@ impl Forwarder {
             properties = properties.with_content_type("application/json".into());
         }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let key = letter.delivery.routing_key.clone();
-        let body = mended.unwrap_or(letter.body());
+        let key = dead_letter.delivery.routing_key.clone();
+        let body = mended.unwrap_or(dead_letter.body());
         let sent = self
             .channel
             .basic_publish(self.exchange.as_str().into(), key, options, body, properties)

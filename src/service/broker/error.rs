@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::service::lost::Over;
+use crate::service::session_end::SessionClosed;
 use crate::service::topology::TopologyError;
 
 /// Why there is no session, or why the broker did not do as asked.
@@ -94,7 +94,7 @@ pub enum BrokerError {
     },
     /// The session ended before the broker answered.
     #[error(transparent)]
-    Over(#[from] Over),
+    SessionClosed(#[from] SessionClosed),
     /// The broker refused a step, or the connection broke.
     #[error("the broker did not do as asked: {0}")]
     Lib(lapin::Error),

@@ -4,7 +4,7 @@ use lapin::Connection;
 
 use super::{BrokerError, CLOSE_TIMEOUT, close, connect_any, tls};
 use crate::service::config::Broker;
-use crate::service::lost::Over;
+use crate::service::session_end::SessionClosed;
 use crate::service::topology::Topology;
 
 /// The shards, as somebody sees them who makes room for the hits of now. It has a connection of its
@@ -47,8 +47,9 @@ impl Living {
             let asked =
                 tokio::time::timeout(CLOSE_TIMEOUT, self.topology.depth(&self.connection, name))
                     .await;
-            let depth = asked
-                .map_err(|_| Over("the broker did not tell how many hits wait".to_owned()))??;
+            let depth = asked.map_err(|_| {
+                SessionClosed("the broker did not tell how many hits wait".to_owned())
+            })??;
             hits += depth.map_or(0, |depth| u64::from(depth.ready));
             is_read |= depth.is_some_and(|depth| depth.consumers > 0);
         }

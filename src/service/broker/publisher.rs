@@ -5,7 +5,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 
 use super::{BrokerError, SET_UP_TIMEOUT, close, connect_any, tls};
 use crate::service::config::Broker;
-use crate::service::lost::Over;
+use crate::service::session_end::SessionClosed;
 use crate::service::topology::Topology;
 
 /// Publishes hits as an ENT does: persistent, mandatory, confirmed. For `dnma-relay publish`.
@@ -116,8 +116,9 @@ impl Confirm {
     /// When the connection is lost: nobody knows then.
     pub async fn verdict(self) -> Result<Verdict, BrokerError> {
         let confirmed = tokio::time::timeout(SET_UP_TIMEOUT, self.0).await;
-        let confirmation = confirmed
-            .map_err(|_| Over("no confirm: is the broker blocked by an alarm?".to_owned()))??;
+        let confirmation = confirmed.map_err(|_| {
+            SessionClosed("no confirm: is the broker blocked by an alarm?".to_owned())
+        })??;
         Ok(match confirmation {
             Confirmation::Ack(None) => Verdict::Taken,
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Verdict::Returned,

@@ -5,7 +5,7 @@ use lapin::Connection;
 use super::{BrokerError, SET_UP_TIMEOUT, close, connect_any, tls};
 use crate::domain::books::Queues;
 use crate::service::config::Broker;
-use crate::service::lost::Over;
+use crate::service::session_end::SessionClosed;
 use crate::service::topology::{Depth, Topology, TopologyError};
 
 /// Asks how many messages are ready in each queue.
@@ -36,7 +36,10 @@ impl Sounder {
     pub async fn look(&self) -> Result<Queues, BrokerError> {
         let looked = tokio::time::timeout(SET_UP_TIMEOUT, self.sums()).await;
         Ok(looked.map_err(|_| {
-            Over(format!("the broker did not answer within {} s", SET_UP_TIMEOUT.as_secs()))
+            SessionClosed(format!(
+                "the broker did not answer within {} s",
+                SET_UP_TIMEOUT.as_secs()
+            ))
         })??)
     }
 

@@ -8,7 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::{Broker, BrokerUrl, ConfigError, Judge, Log, LogFormat, Matomo, Settings, Topology};
+use super::{
+    Broker, BrokerUrl, ConfigError, Log, LogFormat, Matomo, ReplaySettings, Settings, Topology,
+};
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -64,12 +66,12 @@ pub(super) fn broker(
     check.finish(broker)
 }
 
-pub(super) fn judge(
+pub(super) fn replay_settings(
     vars: impl IntoIterator<Item = (String, String)>,
-) -> Result<Judge, ConfigError> {
+) -> Result<ReplaySettings, ConfigError> {
     let mut check = Check::default();
-    let judge = check.judge(raw(vars)?);
-    check.finish(judge)
+    let settings = check.replay_settings(raw(vars)?);
+    check.finish(settings)
 }
 
 pub(super) fn http_listen(
@@ -142,7 +144,7 @@ impl Check {
         })
     }
 
-    fn judge(&mut self, raw: Raw) -> Option<Judge> {
+    fn replay_settings(&mut self, raw: Raw) -> Option<ReplaySettings> {
         let plaintext = self.plaintext(&raw);
         let broker = self.broker(&raw, plaintext);
         let validation = self.validation(raw.validation);
@@ -151,7 +153,7 @@ impl Check {
             .secret("MATOMO_TOKEN_AUTH", raw.matomo_token_auth, raw.matomo_token_auth_file)
             .is_some();
         let rules = self.rules(raw.reference_lists, raw.tenants, broker.as_ref());
-        Some(Judge { broker: broker?, rules, validation: validation?, site_id, has_token })
+        Some(ReplaySettings { broker: broker?, rules, validation: validation?, site_id, has_token })
     }
 
     fn validation(&mut self, value: Option<String>) -> Option<Validation> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Finding;
-use crate::domain::answer::{self, Reading};
+use crate::domain::answer::{self, Interpretation};
 use crate::domain::cdt::NEEDS_TOKEN_AFTER;
 use crate::domain::request::Api;
 use crate::service::config;
@@ -52,7 +52,9 @@ pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -
             let site = site.to_string();
             let stored = send(&matomo, settings.api, &hit(&site, Timestamp::now()), false).await;
             findings.push(storing(&stored, &refused, &site));
-            if settings.token.is_some() && matches!(stored, Reading::Stored { queued: false }) {
+            if settings.token.is_some()
+                && matches!(stored, Interpretation::Stored { queued: false })
+            {
                 let a_day_ago =
                     Timestamp::now() - jiff::SignedDuration::from_secs(NEEDS_TOKEN_AFTER + 3_600);
                 let old = send(&matomo, settings.api, &hit(&site, a_day_ago), true).await;
@@ -107,23 +109,23 @@ fn clock(greeting: &Greeting) -> Option<Finding> {
 }
 
 /// A hit for the site 0, which no Matomo has, must be refused.
-fn judgement(refused: &Reading, api: Api) -> Finding {
+fn judgement(refused: &Interpretation, api: Api) -> Finding {
     let subject = "matomo.judges";
     match refused {
-        Reading::Refused { .. } => {
+        Interpretation::Refused { .. } => {
             Finding::fine(subject, "a hit for a site that does not exist is refused")
         }
-        Reading::Suspect(_) if api == Api::Single => {
+        Interpretation::Suspect(_) if api == Api::Single => {
             Finding::fine(subject, "a hit for a site that does not exist is refused")
         }
-        Reading::Stored { queued: true } => Finding::note(
+        Interpretation::Stored { queued: true } => Finding::note(
             subject,
             "the QueuedTracking plugin answers: it takes everything, and what becomes of it \
              nobody is told",
             "hits count as delivered{how=\"queued\"}; watch the plugin's queue and its worker in \
              Matomo",
         ),
-        Reading::Stored { queued: false } => Finding::wrong(
+        Interpretation::Stored { queued: false } => Finding::wrong(
             subject,
             "a hit for a site that does not exist is taken as stored",
             "something between here and Matomo answers in its place: ask who runs the gateway",
@@ -132,23 +134,25 @@ fn judgement(refused: &Reading, api: Api) -> Finding {
     }
 }
 
-fn storing(stored: &Reading, refused: &Reading, site: &str) -> Finding {
+fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Finding {
     let subject = "matomo.stores";
     match (stored, refused) {
-        (Reading::Stored { queued: false }, Reading::Stored { .. }) => Finding::wrong(
-            subject,
-            "a valid and an invalid hit get the same answer",
-            "something between here and Matomo swallows hits: ask who runs the gateway",
-        ),
-        (Reading::Stored { queued: false }, _) => {
+        (Interpretation::Stored { queued: false }, Interpretation::Stored { .. }) => {
+            Finding::wrong(
+                subject,
+                "a valid and an invalid hit get the same answer",
+                "something between here and Matomo swallows hits: ask who runs the gateway",
+            )
+        }
+        (Interpretation::Stored { queued: false }, _) => {
             Finding::fine(subject, format!("a hit for site {site} is stored"))
         }
-        (Reading::Stored { queued: true }, _) => Finding::note(
+        (Interpretation::Stored { queued: true }, _) => Finding::note(
             subject,
             format!("a hit for site {site} is queued"),
             "see in Matomo whether it arrives",
         ),
-        (Reading::Refused { .. }, _) => Finding::wrong(
+        (Interpretation::Refused { .. }, _) => Finding::wrong(
             subject,
             format!("a hit for site {site} is refused"),
             "does this site exist in Matomo?",
@@ -157,10 +161,10 @@ fn storing(stored: &Reading, refused: &Reading, site: &str) -> Finding {
     }
 }
 
-fn token(old: &Reading) -> Finding {
+fn token(old: &Interpretation) -> Finding {
     let subject = "matomo.token";
     match old {
-        Reading::Stored { .. } => {
+        Interpretation::Stored { .. } => {
             Finding::fine(subject, "MATOMO_TOKEN_AUTH is good: a hit of yesterday is stored")
         }
         _ => Finding::wrong(
@@ -172,7 +176,7 @@ fn token(old: &Reading) -> Finding {
     }
 }
 
-fn failed(subject: &'static str, reading: &Reading) -> Finding {
+fn failed(subject: &'static str, reading: &Interpretation) -> Finding {
     let failure = reading.failure();
     let status = failure
         .and_then(|failure| failure.status)
@@ -194,7 +198,7 @@ fn hit(site: &str, at: Timestamp) -> Value {
     })
 }
 
-async fn send(matomo: &Matomo, api: Api, hit: &Value, with_token: bool) -> Reading {
+async fn send(matomo: &Matomo, api: Api, hit: &Value, with_token: bool) -> Interpretation {
     let encoded = match api {
         // Complete but for `rand`, which the client adds.
         Api::Bulk => hit.to_string().trim_end_matches('}').to_owned(),
@@ -207,5 +211,5 @@ async fn send(matomo: &Matomo, api: Api, hit: &Value, with_token: bool) -> Readi
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
         }
     };
-    answer::read(api, &matomo.send(&[encoded.as_bytes()], with_token).await, 1)
+    answer::interpret(api, &matomo.send(&[encoded.as_bytes()], with_token).await, 1)
 }

@@ -10,14 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::domain::rule::Language;
-use crate::service::status::{Lookout, page};
+use crate::service::status::{StatusCollector, page};
 
 /// Own files only, no frame around it, and no form.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src \
                       'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The routes; any method but GET and HEAD is refused.
-pub(super) fn routes(lookout: Arc<Lookout>) -> Router {
+pub(super) fn routes(status_collector: Arc<StatusCollector>) -> Router {
     Router::new()
         .route("/", get(show))
         .route("/status.json", get(json))
@@ -29,16 +29,16 @@ pub(super) fn routes(lookout: Arc<Lookout>) -> Router {
             "/status.js",
             get(async || guarded("text/javascript; charset=utf-8", page::SCRIPT.to_owned())),
         )
-        .with_state(lookout)
+        .with_state(status_collector)
 }
 
 async fn show(
-    State(lookout): State<Arc<Lookout>>,
+    State(status_collector): State<Arc<StatusCollector>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let language = language(query.as_deref(), &headers);
-    match page::render(&lookout.status(language), language) {
+    match page::render(&status_collector.status(language), language) {
         Ok(page) => guarded("text/html; charset=utf-8", page),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be written: {error}\n"))
@@ -48,11 +48,13 @@ async fn show(
 }
 
 async fn json(
-    State(lookout): State<Arc<Lookout>>,
+    State(status_collector): State<Arc<StatusCollector>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match serde_json::to_string_pretty(&lookout.status(language(query.as_deref(), &headers))) {
+    match serde_json::to_string_pretty(
+        &status_collector.status(language(query.as_deref(), &headers)),
+    ) {
         Ok(text) => guarded("application/json", text),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("the status cannot be written: {error}\n"))

@@ -28,7 +28,7 @@ pub struct Source {
 
 /// The rules of one moment.
 #[derive(Debug)]
-pub struct Book {
+pub struct RuleSet {
     /// The plan, reference lists included.
     pub plan: Plan,
     /// Who may send for whom; none: nobody checks.
@@ -93,10 +93,10 @@ impl Source {
     ///
     /// # Errors
     /// [`RulesError`] for the first file that is wrong.
-    pub fn read(&self) -> Result<Book, RulesError> {
+    pub fn read(&self) -> Result<RuleSet, RulesError> {
         let plan = self.plan()?;
         let tenants = self.tenants(&plan)?;
-        Ok(Book { plan, tenants })
+        Ok(RuleSet { plan, tenants })
     }
 
     /// The plan with the reference lists, without the tenants.
@@ -194,7 +194,7 @@ fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
     Ok(bytes)
 }
 
-impl Book {
+impl RuleSet {
     /// The value of a field, if it is one of the field's list: what an account may be named after,
     /// and a metric labelled with.
     pub fn listed<'v>(&self, role: FieldRole, value: Option<&'v str>) -> Option<&'v str> {

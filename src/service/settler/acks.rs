@@ -27,8 +27,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Office;
-use crate::service::lost::Lost;
+use super::WorkerContext;
+use crate::service::session_end::SessionEnd;
 
 /// A settled hit waits no longer than this for those behind it.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -43,7 +43,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// The acks of all shards of a stretch.
 #[derive(Debug)]
 pub struct Acks {
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     windows: Vec<Arc<Window>>,
     settled: Arc<Notify>,
 }
@@ -88,7 +88,7 @@ struct Due {
 
 impl Acks {
     /// Of no shard yet.
-    pub fn new(office: Arc<Office>) -> Self {
+    pub fn new(office: Arc<WorkerContext>) -> Self {
         Self { office, windows: Vec::new(), settled: Arc::default() }
     }
 
@@ -101,7 +101,7 @@ impl Acks {
     }
 
     /// Sends acks until nothing more will be settled, and then all that are left.
-    pub async fn write(self, lost: Lost, over: CancellationToken) {
+    pub async fn write(self, lost: SessionEnd, over: CancellationToken) {
         loop {
             let first = self.windows.iter().filter_map(|window| window.unacked().deadline()).min();
             let long_enough = async {
@@ -118,7 +118,7 @@ impl Acks {
         }
     }
 
-    async fn send(&self, lost: &Lost, all: bool) {
+    async fn send(&self, lost: &SessionEnd, all: bool) {
         let mut acks = Vec::new();
         for window in &self.windows {
             let due = window.unacked().due(Instant::now(), all);

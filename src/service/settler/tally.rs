@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Office;
+use super::WorkerContext;
 use crate::domain::books::Arrival;
 use crate::domain::settle::Settlement;
 use crate::service::books::Account;
@@ -14,7 +14,7 @@ use crate::service::books::Account;
 /// so.
 #[derive(Debug)]
 pub(super) struct Tally {
-    office: Arc<Office>,
+    office: Arc<WorkerContext>,
     /// Whose hit it is, once somebody has looked.
     account: Option<Arc<Account>>,
     of_shard: Arc<AtomicUsize>,
@@ -23,13 +23,13 @@ pub(super) struct Tally {
 
 impl Tally {
     /// A hit came in.
-    pub(super) fn new(office: Arc<Office>, of_shard: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(office: Arc<WorkerContext>, of_shard: Arc<AtomicUsize>) -> Self {
         office.metrics.received();
         of_shard.fetch_add(1, Ordering::Relaxed);
         Self { office, account: None, of_shard, settled: false }
     }
 
-    pub(super) fn office(&self) -> &Office {
+    pub(super) fn office(&self) -> &WorkerContext {
         &self.office
     }
 
@@ -45,10 +45,10 @@ impl Tally {
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) {
-        let book = self.office.rules.book();
-        self.office.metrics.settled(&book.plan, settlement);
+        let rule_set = self.office.rules.current();
+        self.office.metrics.settled(&rule_set.plan, settlement);
         if let Some(account) = &self.account {
-            account.settled(&book.plan, settlement);
+            account.settled(&rule_set.plan, settlement);
         }
         self.settled = true;
     }
@@ -57,7 +57,7 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         if !self.settled {
-            self.settle(&Settlement::Return);
+            self.settle(&Settlement::Release);
         }
         self.of_shard.fetch_sub(1, Ordering::Relaxed);
         self.office.metrics.no_longer_in_flight();

@@ -15,7 +15,7 @@ pub struct Counts {
     /// In Matomo, in whichever way.
     pub delivered: u64,
     /// Given back unsent.
-    pub returned: u64,
+    pub released: u64,
     /// Sent to a retry queue, by [`Reason::ALL`].
     pub retried: Vec<u64>,
     /// Parked, by [`Reason::ALL`].
@@ -29,7 +29,7 @@ impl Counts {
     pub fn settled(&self) -> u64 {
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
         self.delivered
-            + self.returned
+            + self.released
             + sum(&self.retried)
             + sum(&self.parked)
             + sum(&self.rejected)
@@ -39,7 +39,7 @@ impl Counts {
 impl Metrics {
     /// As they stand.
     pub fn counts(&self) -> Counts {
-        let delivered = [Delivered::Stored, Delivered::Queued, Delivered::Before];
+        let delivered = [Delivered::Stored, Delivered::Queued, Delivered::Duplicate];
         let retried = |reason: &Reason| {
             (0..=self.steps)
                 .map(|attempt| self.retried.get_or_create(&retried_labels(attempt, *reason)).get())
@@ -56,7 +56,7 @@ impl Metrics {
                 .into_iter()
                 .map(|how| self.delivered.get_or_create(&delivered_labels(how)).get())
                 .sum(),
-            returned: self.returned.get(),
+            released: self.released.get(),
             retried: Reason::ALL.iter().map(retried).collect(),
             parked: Reason::ALL.iter().map(parked).collect(),
             rejected: Rule::ALL.iter().map(rejected).collect(),

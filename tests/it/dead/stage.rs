@@ -19,7 +19,7 @@ pub(super) type Lying = Vec<(String, Vec<u8>, String)>;
 
 /// A message in a grave, as a relay leaves it.
 pub(super) struct Dead {
-    pub(super) grave: &'static str,
+    pub(super) dead_queue: &'static str,
     pub(super) key: String,
     pub(super) body: Vec<u8>,
     pub(super) headers: Vec<(&'static str, AMQPValue)>,
@@ -37,7 +37,7 @@ pub(super) fn parked(number: usize, reason: &str, status: i64) -> Dead {
         ("x-dnma-status", AMQPValue::LongLongInt(status)),
         ("x-dnma-attempt", AMQPValue::LongLongInt(3)),
     ];
-    Dead { grave: "parked", key: visitor, body, headers }
+    Dead { dead_queue: "parked", key: visitor, body, headers }
 }
 
 /// Rejected for a service that is none.
@@ -54,7 +54,7 @@ pub(super) fn rejected(number: usize, service: &str) -> Dead {
         ("x-dnma-violations", text(&violations)),
         ("x-dnma-attempt", AMQPValue::LongLongInt(0)),
     ];
-    Dead { grave: "rejected", key: visitor, body: hit.to_string().into_bytes(), headers }
+    Dead { dead_queue: "rejected", key: visitor, body: hit.to_string().into_bytes(), headers }
 }
 
 /// Puts messages into their graves.
@@ -64,7 +64,7 @@ pub(super) async fn bury(
 ) -> anyhow::Result<()> {
     let now = Timestamp::now().to_string();
     let mut confirms = Vec::new();
-    for Dead { grave, key, body, headers } in dead {
+    for Dead { dead_queue, key, body, headers } in dead {
         let mut table = FieldTable::default();
         for name in ["x-dnma-first-failed-at", "x-dnma-failed-at"] {
             table.insert(name.into(), text(&now));
@@ -73,7 +73,7 @@ pub(super) async fn bury(
             table.insert(name.into(), value);
         }
         let properties = BasicProperties::default().with_delivery_mode(2).with_headers(table);
-        let exchange = format!("{}.{grave}", scene.prefix);
+        let exchange = format!("{}.{dead_queue}", scene.prefix);
         confirms.push(
             scene
                 .queues

@@ -149,7 +149,7 @@ impl Worker {
                 "retried_total",
                 "parked_total",
                 "rejected_total",
-                "returned_total",
+                "released_total",
             ];
             Ok::<_, anyhow::Error>((
                 total(&samples, "received_total"),

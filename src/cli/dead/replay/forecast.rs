@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::domain::dead::mask::masked;
 use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency};
-use crate::domain::dead::{Dead, Grave};
+use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::hit;
 use crate::domain::validate::Violation;
 
@@ -19,7 +19,7 @@ const MOST_EXAMPLES: usize = 10;
 #[derive(Debug, Serialize)]
 pub(super) struct Forecast {
     #[serde(skip)]
-    sets: BTreeMap<Grave, u64>,
+    sets: BTreeMap<DeadQueue, u64>,
     chosen: u64,
     /// Would be delivered.
     replayed: u64,
@@ -65,7 +65,7 @@ impl Forecast {
         going: Option<&Going>,
     ) {
         self.chosen += 1;
-        *self.sets.entry(dead.grave).or_default() += 1;
+        *self.sets.entry(dead.dead_queue).or_default() += 1;
         match outlook {
             Outlook::Goes(_) => {}
             Outlook::Rejected(violations) => {
@@ -113,8 +113,8 @@ impl Forecast {
     }
 
     /// How many are chosen in each queue.
-    pub(super) fn sets(&self) -> Vec<(Grave, u64)> {
-        self.sets.iter().map(|(grave, chosen)| (*grave, *chosen)).collect()
+    pub(super) fn sets(&self) -> Vec<(DeadQueue, u64)> {
+        self.sets.iter().map(|(dead_queue, chosen)| (*dead_queue, *chosen)).collect()
     }
 
     pub(super) fn chosen(&self) -> u64 {

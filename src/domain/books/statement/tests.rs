@@ -230,7 +230,7 @@ fn hits_of_a_worker_that_is_gone_enter_here() {
     assert_eq!(Row::of(&again), Row { entered: 1, delivered: 1, ..Row::default() });
     // Given back, and taken again.
     let again =
-        Figures { received: 2, redelivered: 1, delivered: 1, returned: 1, ..Figures::default() };
+        Figures { received: 2, redelivered: 1, delivered: 1, released: 1, ..Figures::default() };
     assert_eq!(Row::of(&again), Row { entered: 1, delivered: 1, ..Row::default() });
 }
 

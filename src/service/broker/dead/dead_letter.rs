@@ -5,30 +5,30 @@ use lapin::Acker;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 
-use crate::domain::dead::{Dead, Grave, Message};
+use crate::domain::dead::{Dead, DeadQueue, Message};
 use crate::domain::envelope::Header;
 use crate::service::settler::{as_number, as_text};
 
 /// One dead hit, still in its queue.
 #[derive(Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub(super) delivery: Delivery,
-    pub(super) grave: Grave,
+    pub(super) dead_queue: DeadQueue,
     pub(super) reader: usize,
 }
 
 /// What it takes to remove a hit, without the hit.
 #[derive(Debug)]
-pub struct Grip {
+pub struct AckHandle {
     pub(super) acker: Acker,
     /// Which of the readers holds it.
     pub(super) reader: usize,
 }
 
-impl Letter {
+impl DeadLetter {
     /// To remove it later.
-    pub fn grip(&self) -> Grip {
-        Grip { acker: self.delivery.acker.clone(), reader: self.reader }
+    pub fn ack_handle(&self) -> AckHandle {
+        AckHandle { acker: self.delivery.acker.clone(), reader: self.reader }
     }
 
     /// Byte for byte as the ENT wrote it.
@@ -37,8 +37,8 @@ impl Letter {
     }
 
     /// Where it lies.
-    pub fn grave(&self) -> Grave {
-        self.grave
+    pub fn dead_queue(&self) -> DeadQueue {
+        self.dead_queue
     }
 
     /// The routing key: its visitor.
@@ -84,7 +84,7 @@ impl Letter {
             .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
         let header = |name: &str| self.header(name);
         Dead::read(&Message {
-            grave: self.grave,
+            dead_queue: self.dead_queue,
             body: self.body(),
             content_type: self.content_type(),
             sent_at,

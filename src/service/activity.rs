@@ -14,11 +14,11 @@ const OURS: Duration = Duration::from_secs(60);
 
 /// By shard.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<FxHashMap<u16, Last>>);
+pub struct ShardActivity(Mutex<FxHashMap<u16, LastHit>>);
 
 /// The hit that a shard gave last.
 #[derive(Debug, Clone)]
-pub struct Last {
+pub struct LastHit {
     /// When it came.
     pub at: Instant,
     /// Its own time (`cdt`); of one that has none, when it came.
@@ -26,7 +26,7 @@ pub struct Last {
     in_flight: Arc<AtomicUsize>,
 }
 
-impl Last {
+impl LastHit {
     /// Whether the shard is this worker's, as far as that can be known.
     pub fn is_ours(&self) -> bool {
         self.at.elapsed() < OURS
@@ -38,7 +38,7 @@ impl Last {
     }
 }
 
-impl Heard {
+impl ShardActivity {
     /// A hit came. `in_flight` counts those of its shard.
     pub fn note(&self, shard: u16, cdt: Timestamp, in_flight: &Arc<AtomicUsize>) {
         let now = Instant::now();
@@ -47,12 +47,12 @@ impl Heard {
             Some(last) if Arc::ptr_eq(&last.in_flight, in_flight) => {
                 (last.at, last.cdt) = (now, cdt)
             }
-            _ => drop(lasts.insert(shard, Last { at: now, cdt, in_flight: in_flight.clone() })),
+            _ => drop(lasts.insert(shard, LastHit { at: now, cdt, in_flight: in_flight.clone() })),
         }
     }
 
     /// The last one of a shard.
-    pub fn last(&self, shard: u16) -> Option<Last> {
+    pub fn last(&self, shard: u16) -> Option<LastHit> {
         self.lasts().get(&shard).cloned()
     }
 
@@ -62,7 +62,7 @@ impl Heard {
         i64::try_from(ours).unwrap_or_default()
     }
 
-    fn lasts(&self) -> MutexGuard<'_, FxHashMap<u16, Last>> {
+    fn lasts(&self) -> MutexGuard<'_, FxHashMap<u16, LastHit>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

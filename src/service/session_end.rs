@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 /// The session ended before the broker answered.
 #[derive(Debug, Error)]
 #[error("the session ended: {0}")]
-pub struct Over(pub String);
+pub struct SessionClosed(pub String);
 
 /// Tells everybody in a session that it is over, and why, once.
 #[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<(CancellationToken, OnceLock<String>)>);
+pub struct SessionEnd(Arc<(CancellationToken, OnceLock<String>)>);
 
-impl Lost {
+impl SessionEnd {
     /// The session is over. The first reason counts.
     pub fn because(&self, reason: String) {
         let first = self.0.1.set(reason).is_ok();
@@ -33,12 +33,12 @@ impl Lost {
     /// connection open for good.
     ///
     /// # Errors
-    /// [`Over`] when the session ended first.
-    pub async fn or<T>(&self, answer: impl Future<Output = T>) -> Result<T, Over> {
+    /// [`SessionClosed`] when the session ended first.
+    pub async fn or<T>(&self, answer: impl Future<Output = T>) -> Result<T, SessionClosed> {
         tokio::select! {
             biased;
             answer = answer => Ok(answer),
-            () = self.wait() => Err(Over(self.reason().unwrap_or_default().to_owned())),
+            () = self.wait() => Err(SessionClosed(self.reason().unwrap_or_default().to_owned())),
         }
     }
 

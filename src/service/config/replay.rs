@@ -11,7 +11,7 @@ use crate::service::rules::source::Source;
 
 /// What a relay would judge a hit by, and the broker: for commands that look after dead hits.
 #[derive(Debug, Clone)]
-pub struct Judge {
+pub struct ReplaySettings {
     /// Broker and topology.
     pub broker: Broker,
     /// Reference lists and tenants.
@@ -24,13 +24,13 @@ pub struct Judge {
     pub has_token: bool,
 }
 
-impl Judge {
+impl ReplaySettings {
     /// Reads the process environment; where Matomo is does not matter.
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake of these.
     pub fn from_env() -> Result<Self, ConfigError> {
-        read::judge(process_environment())
+        read::replay_settings(process_environment())
     }
 
     /// How a dead hit is judged now, mended by these fixes.

@@ -12,7 +12,7 @@ const TREND: usize = 24;
 
 /// The latest reading.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct DepthSample {
     pub(super) at: Instant,
     pub(super) depths: Depths,
     spans: HashMap<u16, Span>,
@@ -28,11 +28,11 @@ pub(super) struct Span {
     pub(super) unread: Option<Instant>,
 }
 
-impl Reading {
+impl DepthSample {
     /// The next one.
     pub(super) fn after(earlier: Option<Self>, at: Instant, depths: Depths) -> Self {
         let (mut spans, mut trend) =
-            earlier.map(|reading| (reading.spans, reading.trend)).unwrap_or_default();
+            earlier.map(|sample| (sample.spans, sample.trend)).unwrap_or_default();
         for (shard, depth) in &depths.shards {
             let span = spans.entry(*shard).or_default();
             let (has_hits, is_read) =
@@ -79,19 +79,19 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let read = |earlier, seconds, ready, consumers| {
             let shards = vec![(0, Some(Depth { ready, consumers }))];
-            Some(Reading::after(earlier, at(seconds), Depths { shards, others: Vec::new() }))
+            Some(DepthSample::after(earlier, at(seconds), Depths { shards, others: Vec::new() }))
         };
-        let mut reading = read(None, 0, 0, 0);
-        assert!(reading.as_ref().expect("one").span(0).filled.is_none());
+        let mut sample = read(None, 0, 0, 0);
+        assert!(sample.as_ref().expect("one").span(0).filled.is_none());
         for (seconds, ready, consumers) in [(5, 90, 0), (10, 80, 0), (15, 70, 1), (20, 60, 1)] {
-            reading = read(reading, seconds, ready, consumers);
+            sample = read(sample, seconds, ready, consumers);
         }
-        let latest = reading.as_ref().expect("one");
+        let latest = sample.as_ref().expect("one");
         assert_eq!((latest.span(0).filled, latest.span(0).unread), (Some(at(5)), None));
         for turn in 0..30 {
-            reading = read(reading, 25 + 5 * turn, 1_000 - u32::try_from(turn).expect("small"), 0);
+            sample = read(sample, 25 + 5 * turn, 1_000 - u32::try_from(turn).expect("small"), 0);
         }
-        let latest = reading.expect("one");
+        let latest = sample.expect("one");
         assert_eq!(latest.span(0).unread, Some(at(25)));
         assert_eq!(latest.earlier(), Some(Earlier { waiting: 994, seconds: 115 }));
     }
