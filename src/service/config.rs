@@ -1,205 +1,48 @@
 //! Environment → [`Settings`]: every mistake in one message, secrets masked.
 //!
-//! Strings come in through one seam (any iterator of pairs), so a test never touches the process
-//! environment.
+//! Each variable is one entry of the table in `config/table.rs`, which fills one field of a struct
+//! in `config/settings.rs`. Strings come in through one seam (any iterator of pairs), so a test
+//! never touches the process environment.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-use url::Url;
-
-use super::rules::source::Source;
-use crate::domain::request::Api;
-use crate::domain::validate::Validation;
-
+mod address;
+mod draft;
+mod error;
+mod misspelt;
+mod parse;
 mod read;
 mod replay;
-mod variables;
+mod settings;
+mod show;
+mod table;
+mod together;
+mod variable;
 
+pub use address::BrokerUrl;
+pub use error::ConfigError;
 pub use replay::ReplaySettings;
-pub use variables::{VARIABLES, Variable};
+pub use settings::{Broker, Log, LogFormat, Matomo, Settings, Topology};
+pub use table::VARIABLES;
+pub use variable::{Fallback, Variable};
 
-/// What the operator asked for, complete and consistent.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Broker, topology, schedule.
-    pub broker: Broker,
-    /// Where hits go, and how.
-    pub matomo: Matomo,
-    /// Which violations reject a hit.
-    pub validation: Validation,
-    /// Reference lists and tenants.
-    pub rules: Source,
-    /// Plaintext connections may leave this machine.
-    pub allow_plaintext: bool,
-    /// Health, metrics and status.
-    pub http_listen: SocketAddr,
-    /// How log lines look.
-    pub log: Log,
-}
-
-/// The AMQP side.
-#[derive(Debug, Clone)]
-pub struct Broker {
-    /// Tried in turn.
-    pub urls: Vec<BrokerUrl>,
-    /// PEM of a private CA.
-    pub ca_file: Option<PathBuf>,
-    /// PEM of the client's certificate chain and key, for mutual TLS.
-    pub client_identity: Option<(PathBuf, PathBuf)>,
-    /// Prefix of every exchange and queue.
-    pub prefix: String,
-    /// Number of shards: most replicas that can work at once.
-    pub shards: u16,
-    /// Unacked hits per worker.
-    pub prefetch: u16,
-    /// Declare what is missing, or only verify.
-    pub topology: Topology,
-    /// The dead-letter schedule.
-    pub retry_delays: Vec<Duration>,
-}
-
-/// One broker address.
-#[derive(Clone)]
-pub struct BrokerUrl {
-    url: SecretString,
-    shown: String,
-    user: String,
-}
-
-/// What the relay may do to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topology {
-    /// Declare exchanges and queues.
-    Declare,
-    /// Touch nothing; list what is missing.
-    Verify,
-}
-
-/// The Matomo side.
-#[derive(Debug, Clone)]
-pub struct Matomo {
-    /// Full address of the tracking endpoint.
-    pub url: Url,
-    /// `idsite` of hits that carry none.
-    pub site_id: Option<String>,
-    /// For hits older than 24 h.
-    pub token: Option<SecretString>,
-    /// Bulk or single.
-    pub api: Api,
-    /// Lanes, which is requests in flight.
-    pub concurrency: u16,
-    /// Most hits per request.
-    pub bulk_size: u16,
-    /// One request, connect included.
-    pub timeout: Duration,
-    /// Most hits per second.
-    pub max_rate: Option<u32>,
-    /// How long prefetched hits wait in memory for Matomo to come back, before they are given back
-    /// to the broker. No variable: it must stay well inside the broker's consumer timeout of
-    /// 30 min.
-    pub hold: Duration,
-}
-
-/// Log output.
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// JSON, text, or by terminal.
-    pub format: Option<LogFormat>,
-    /// `RUST_LOG`.
-    pub filter: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// Everything that is wrong with the environment.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ConfigError(Vec<(&'static str, String)>);
-
-impl ConfigError {
-    /// The variables at fault, in the order of the table.
-    pub fn variables(&self) -> Vec<&'static str> {
-        self.0.iter().map(|(name, _)| *name).collect()
-    }
-
-    fn in_order(mut self) -> Self {
-        self.0
-            .sort_by_key(|(name, _)| VARIABLES.iter().position(|variable| variable.name == *name));
-        self
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let count = self.0.len();
-        write!(f, "the configuration has {count} mistake{}:", if count == 1 { "" } else { "s" })?;
-        self.0.iter().try_for_each(|(name, problem)| write!(f, "\n  {name}: {problem}"))
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl BrokerUrl {
-    /// The address with its password, for the client library alone.
-    pub fn expose(&self) -> &str {
-        self.url.expose_secret()
-    }
-
-    /// The user that the relay signs in as.
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-}
-
-/// Scheme, host, port and vhost: no user, no password.
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
-impl fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
+use read::{complete, read};
+use variable::Part;
 
 impl Settings {
     /// Reads the process environment.
     ///
     /// # Errors
-    /// [`ConfigError`] with every mistake.
+    /// [`ConfigError`] with every mistake, and with names that may be misspelt ones of the relay's.
     pub fn from_env() -> Result<Self, ConfigError> {
-        read::settings(process_environment()).map_err(|mut error| {
-            for (name, meant) in Self::misspelt_in_env() {
-                error.0.push((
-                    meant,
-                    format!(
-                        "is {name}, which is set, meant for it? The relay does not read that one"
-                    ),
-                ));
-            }
-            error.in_order()
+        Self::from_vars(process_environment()).map_err(|error| {
+            error.and(Self::misspelt_in_env().into_iter().map(|(name, meant)| {
+                let hint = format!(
+                    "is {name}, which is set, meant for it? The relay does not read that one"
+                );
+                (meant, hint)
+            }))
         })
-    }
-
-    /// Where a relay with this environment answers. Nothing else is read: a relay works on with a
-    /// file that has been broken since it started, and must not be taken for dead.
-    ///
-    /// # Errors
-    /// [`ConfigError`] when `HTTP_LISTEN` is no address.
-    pub fn http_listen_from_env() -> Result<SocketAddr, ConfigError> {
-        read::http_listen(process_environment())
     }
 
     /// Reads any set of variables.
@@ -209,73 +52,42 @@ impl Settings {
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        read::settings(vars)
+        complete(read(vars, Part::ALL)?.settings.complete())
+    }
+
+    /// Reads from the process environment where a relay with this environment answers. Nothing else
+    /// is read: a relay works on with a file that has been broken since it started, and must not be
+    /// taken for dead.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `HTTP_LISTEN` is no address.
+    pub fn http_listen_from_env() -> Result<SocketAddr, ConfigError> {
+        complete(read(process_environment(), &[Part::Http])?.settings.http_listen)
     }
 
     /// Variables of the process environment that are none of the relay's, but look like one: each
-    /// with the one that was probably meant. An environment is full of others' names, so this
-    /// is a hint and no error.
+    /// with the one that was probably meant. An environment is full of other programs' names, so
+    /// this is a hint and no error.
     pub fn misspelt_in_env() -> Vec<(String, &'static str)> {
         process_environment()
-            .filter_map(|(name, _)| variables::meant(&name).map(|meant| (name, meant)))
+            .filter_map(|(name, _)| misspelt::meant(&name).map(|meant| (name, meant)))
             .collect()
     }
 
-    /// What is in force, by variable, secrets masked.
+    /// What is in force, by variable, with secrets masked.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { broker, matomo, validation, rules, allow_plaintext, http_listen, log } = self;
-        let path =
-            |path: Option<&PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
-        let duration = |duration: &Duration| {
-            humantime::format_duration(*duration).to_string().replace(' ', "")
-        };
-        let join = |items: Vec<String>| items.join(",");
-        let identity = broker.client_identity.as_ref();
-        vec![
-            ("AMQP_URL", join(broker.urls.iter().map(ToString::to_string).collect())),
-            ("AMQP_CA_FILE", path(broker.ca_file.as_ref())),
-            ("AMQP_CLIENT_CERT_FILE", path(identity.map(|(certificate, _)| certificate))),
-            ("AMQP_CLIENT_KEY_FILE", path(identity.map(|(_, key)| key))),
-            ("ALLOW_PLAINTEXT", allow_plaintext.to_string()),
-            ("QUEUE_PREFIX", broker.prefix.clone()),
-            ("QUEUE_SHARDS", broker.shards.to_string()),
-            ("QUEUE_PREFETCH", broker.prefetch.to_string()),
-            (
-                "TOPOLOGY",
-                if broker.topology == Topology::Declare { "declare" } else { "verify" }.to_owned(),
-            ),
-            ("MATOMO_URL", matomo.url.to_string()),
-            ("MATOMO_SITE_ID", matomo.site_id.clone().unwrap_or_default()),
-            (
-                "MATOMO_TOKEN_AUTH",
-                matomo.token.as_ref().map(|_| "********".to_owned()).unwrap_or_default(),
-            ),
-            ("MATOMO_API", if matomo.api == Api::Bulk { "bulk" } else { "single" }.to_owned()),
-            ("MATOMO_CONCURRENCY", matomo.concurrency.to_string()),
-            ("MATOMO_BULK_SIZE", matomo.bulk_size.to_string()),
-            ("MATOMO_TIMEOUT", duration(&matomo.timeout)),
-            ("MATOMO_MAX_RATE", matomo.max_rate.map(|rate| rate.to_string()).unwrap_or_default()),
-            ("RETRY_DELAYS", join(broker.retry_delays.iter().map(duration).collect())),
-            ("VALIDATION", format!("{validation:?}").to_lowercase()),
-            ("REFERENCE_LISTS", path(rules.lists.as_ref())),
-            ("TENANTS", path(rules.tenants.as_ref())),
-            ("HTTP_LISTEN", http_listen.to_string()),
-            (
-                "LOG_FORMAT",
-                log.format.map(|format| format!("{format:?}").to_lowercase()).unwrap_or_default(),
-            ),
-            ("RUST_LOG", log.filter.clone()),
-        ]
+        VARIABLES.iter().map(|variable| (variable.name, (variable.show)(self))).collect()
     }
 }
 
 impl Broker {
-    /// The AMQP side alone, for commands that never talk to Matomo.
+    /// Reads the AMQP side alone from the process environment, for commands that never talk to
+    /// Matomo.
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake on this side.
     pub fn from_env() -> Result<Self, ConfigError> {
-        read::broker(process_environment())
+        complete(read(process_environment(), &[Part::Broker])?.settings.broker.complete())
     }
 }
 
@@ -286,6 +98,10 @@ fn process_environment() -> impl Iterator<Item = (String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn read(vars: &[(&str, &str)]) -> Result<Settings, ConfigError> {

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Broker, ConfigError, process_environment, read};
+use super::read::{complete, read};
+use super::settings::SettingsDraft;
+use super::variable::Part;
+use super::{Broker, ConfigError, process_environment};
 use crate::domain::dead::fix::Fix;
 use crate::domain::dead::outlook::Terms;
 use crate::domain::plan::Plan;
@@ -12,28 +15,40 @@ use crate::service::rules::source::Source;
 /// What a relay would judge a hit by, and the broker: for commands that look after dead hits.
 #[derive(Debug, Clone)]
 pub struct ReplaySettings {
-    /// Broker and topology.
+    /// The broker, its topology and the dead-letter schedule.
     pub broker: Broker,
-    /// Reference lists and tenants.
+    /// The files of the reference lists and of the tenants.
     pub rules: Source,
-    /// Which violations reject a hit.
+    /// Which violations of the plan reject a hit.
     pub validation: Validation,
-    /// `idsite` of hits that carry none.
+    /// The `idsite` of hits that carry none.
     pub site_id: Option<String>,
-    /// Hits over 24 h old can be delivered.
+    /// Whether there is a token, so that hits over 24 h old can be delivered.
     pub has_token: bool,
 }
 
 impl ReplaySettings {
-    /// Reads the process environment; where Matomo is does not matter.
+    /// Reads the process environment. Where Matomo is does not matter.
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake of these.
     pub fn from_env() -> Result<Self, ConfigError> {
-        read::replay_settings(process_environment())
+        let parts = [Part::Broker, Part::Judgement];
+        let SettingsDraft { broker, matomo, rules, validation, .. } =
+            read(process_environment(), &parts)?.settings;
+        let settings = || {
+            Some(Self {
+                broker: broker.complete()?,
+                rules: rules?,
+                validation: validation?,
+                site_id: matomo.site_id?,
+                has_token: matomo.token?.is_some(),
+            })
+        };
+        complete(settings())
     }
 
-    /// How a dead hit is judged now, mended by these fixes.
+    /// The terms on which a dead hit is judged now, with these fixes applied.
     pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> Terms<'j> {
         Terms {
             plan,
