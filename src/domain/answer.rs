@@ -160,6 +160,20 @@ impl Interpretation {
             Self::Stored { .. } | Self::Refused { .. } => None,
         }
     }
+
+    /// Why the hits of the request, which go to Matomo again, may be stored there already; `None`
+    /// where it is known what was stored. Of a request with refused hits that Matomo does not name,
+    /// the others are stored, and all go again.
+    pub fn doubt(&self) -> Option<Reason> {
+        match self {
+            Self::DownAmbiguous(failure) | Self::Ambiguous(failure) => Some(failure.reason),
+            Self::Refused { places: None, .. } => Some(Reason::Refused),
+            Self::Refused { places: Some(_), .. }
+            | Self::Stored { .. }
+            | Self::Suspect(_)
+            | Self::Down(_) => None,
+        }
+    }
 }
 
 /// Reads the answer to a request of `sent` hits.
@@ -303,6 +317,28 @@ mod tests {
             )),
             Some(Reason::NotMatomo)
         );
+    }
+
+    #[test]
+    fn hits_are_in_doubt_where_nobody_knows_what_was_stored() {
+        let bulk = |answer: &Answer| interpret(Api::Bulk, answer, 3).doubt();
+        assert_eq!(bulk(&Answer::TimedOut), Some(Reason::Timeout));
+        assert_eq!(bulk(&Answer::Broken), Some(Reason::ConnectionLost));
+        assert_eq!(bulk(&response(504, "text/html", "")), Some(Reason::GatewayTimeout));
+        for (counts, expected) in [
+            (r#"{"status":"success","tracked":3,"invalid":0}"#, None),
+            (r#"{"status":"success","tracked":2,"invalid":0}"#, Some(Reason::CountMismatch)),
+            (r#"{"status":"success","tracked":2,"invalid":1}"#, Some(Reason::Refused)),
+            (r#"{"status":"success","tracked":2,"invalid":1,"invalid_indices":[1]}"#, None),
+            (r#"{"status":"success","tracked":0,"invalid":3}"#, None),
+            (r#"{"status":"success","tracked":0,"invalid":0}"#, None),
+        ] {
+            assert_eq!(bulk(&json(counts)), expected, "{counts}");
+        }
+        assert_eq!(bulk(&Answer::Unreachable), None);
+        for status in [302, 400, 429, 500, 502, 503] {
+            assert_eq!(bulk(&response(status, "text/html", "")), None, "{status}");
+        }
     }
 
     #[test]
