@@ -20,6 +20,7 @@ pub mod gate;
 pub mod http;
 pub mod intake;
 pub mod lane;
+pub mod logging;
 pub mod matomo;
 pub mod relay;
 pub mod rules;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
 use crate::service::config::Settings;
-use crate::service::telemetry;
+use crate::service::logging;
 
 /// Settings, logs, sockets, work, drain.
 ///
@@ -16,7 +16,7 @@ use crate::service::telemetry;
 /// A configuration mistake, a port that is taken, or a drain that took too long.
 pub async fn run() -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env()?;
-    telemetry::start_logging(&settings.log);
+    logging::start_logging(&settings.log);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         broker = settings.broker.urls.first().map(ToString::to_string),

@@ -1,10 +1,9 @@
-//! Log set-up, and every metric: name, help and labels in one place, label sets closed and
+//! Every metric: name, help and labels in one place, label sets closed and
 //! initialised to zero.
 //!
 //! Nothing here may carry personal data: labels are codes from closed sets, and log lines name hits
 //! by nothing.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -16,9 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
 
-use super::config::{Log, LogFormat};
 use crate::domain::answer::{Interpretation, Reason};
 use crate::domain::books::OTHER;
 use crate::domain::breaker::State;
@@ -26,44 +23,6 @@ use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::Violation;
-
-/// Log lines go to stderr: JSON for machines, text with colours on a terminal that wants them.
-pub fn start_logging(log: &Log) {
-    let terminal = std::io::stderr().is_terminal();
-    let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    // The filter was checked with the configuration; a default beats a crash all the same.
-    // The client library calls every closed channel an error, a question whether a queue exists
-    // included; the relay tells by itself what is lost.
-    let quiet = if log.filter.contains("lapin") {
-        log.filter.clone()
-    } else {
-        format!("{},lapin=off", log.filter)
-    };
-    // There it logs whole messages.
-    let quiet = format!("{quiet},lapin::returned_messages=off");
-    let filter = EnvFilter::try_new(quiet).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    // It would tell of a log line that cannot be written by another one, and panic when that cannot
-    // be written either.
-    let subscriber = subscriber.log_internal_errors(false);
-    let started = match format {
-        LogFormat::Json => subscriber
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-        LogFormat::Text => {
-            subscriber.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init()
-        }
-    };
-    if started.is_err() {
-        tracing::debug!("logging was set up before");
-    }
-}
 
 mod counts;
 
