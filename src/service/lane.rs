@@ -241,7 +241,8 @@ impl Dispatcher {
         let started = Instant::now();
         let answer = self.matomo.send(&bodies, token.is_some()).await;
         let interpretation = answer::interpret(self.api, &answer, piece.len());
-        if self.office.metrics.answered(&interpretation, piece.len(), started.elapsed()) {
+        self.office.metrics.answered(&interpretation, piece.len(), started.elapsed());
+        if interpretation.doubt().is_some() {
             piece.iter().for_each(|ready| ready.held.doubted());
         }
         tracing::debug!(hits = piece.len(), ?interpretation, "answered");

@@ -14,7 +14,7 @@ use super::broker::Session;
 use super::config::Settings;
 use super::relay::Relay;
 use super::settler::WorkerContext;
-use super::telemetry::{Counts, MAIN};
+use super::telemetry::{CounterSnapshot as Counts, MAIN};
 use super::topology::Depth;
 use crate::domain::answer::Reason;
 use crate::domain::rule::{Language, Rule};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::domain::status::Hour;
-use crate::service::telemetry::Counts;
+use crate::service::telemetry::CounterSnapshot as Counts;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
