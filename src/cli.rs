@@ -123,6 +123,7 @@ pub enum Command {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> ExitCode {
+    crate::service::install_tls_provider();
     let outcome = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run().await,
         Command::Check(options) => check::run(&options).await,

@@ -12,6 +12,7 @@ pub mod cdt;
 mod code;
 pub mod data;
 pub mod dead;
+pub mod dispatch;
 pub mod envelope;
 pub mod hit;
 pub mod plan;

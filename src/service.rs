@@ -10,51 +10,53 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub mod activity;
+pub mod amqp;
 pub mod backoff;
 pub mod books;
-pub mod broker;
 pub mod config;
 pub mod examine;
-pub mod gate;
-pub mod http;
-pub mod intake;
-pub mod lane;
-pub mod logging;
-pub mod matomo;
-pub mod relay;
+pub mod ops;
 pub mod rules;
-pub mod session_end;
-pub mod settler;
-pub mod status;
 pub mod telemetry;
-pub mod topology;
+pub mod worker;
 
+use amqp::BrokerError;
+use amqp::session::Session;
+use amqp::topology::Topology;
 use books::Ledger;
-use broker::Session;
 use config::Settings;
-use http::Health;
-use relay::Relay;
+use ops::http::{self, Health};
+use ops::status::StatusCollector;
 use rules::Rules;
-use settler::{Stored, WorkerContext};
-use status::StatusCollector;
 use telemetry::Metrics;
-use topology::Topology;
+use worker::Worker;
+use worker::context::WorkerContext;
+use worker::stored::Stored;
 
-/// Beyond one request that is in flight: confirms, acks and goodbyes.
+/// What draining may take beyond one request that is in flight: confirms, acks and closing.
 const DRAIN_MARGIN: Duration = Duration::from_secs(10);
 
-/// For answers on the HTTP address that are under way.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long answers on the HTTP address that are under way may take at the end.
+const HTTP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A worker, ready to run.
+/// Makes one implementation of TLS that of the whole process, for the broker and for Matomo. To be
+/// called once, before any connection.
+pub fn install_tls_provider() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("this process had a TLS implementation already");
+    }
+}
+
+/// A relay that is ready to run.
 #[derive(Debug)]
 pub struct Service {
     settings: Settings,
-    office: Arc<WorkerContext>,
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    worker: Arc<Worker>,
+    /// What the probes of `HTTP_LISTEN` ask.
     health: Arc<Health>,
     status_collector: Arc<StatusCollector>,
+    /// Bound to `HTTP_LISTEN`.
     listener: TcpListener,
 }
 
@@ -64,28 +66,25 @@ impl Service {
     /// # Errors
     /// When `HTTP_LISTEN` is taken, or certificates cannot be loaded.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
-        // A second installation (two services in one process) is refused, and the first one serves
-        // both.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let topology = Topology::new(&settings.broker);
-        let (metrics, worker) = (Metrics::new(topology.steps()), worker_name());
-        let office = Arc::new(WorkerContext {
-            ledger: Arc::new(Ledger::new(worker.clone(), metrics.clone())),
+        let (metrics, name) = (Metrics::new(topology.steps()), worker_name());
+        let context = Arc::new(WorkerContext {
+            ledger: Arc::new(Ledger::new(name.clone(), metrics.clone())),
             metrics,
             topology,
             rules: Arc::new(Rules::load(settings.rules.clone())?),
-            worker,
+            worker: name,
             stored: Stored::new(settings.broker.prefetch.into()),
         });
-        office.rules.tell(&office.metrics);
-        let relay = Arc::new(Relay::new(&settings, office.clone())?);
+        context.rules.log(&context.metrics);
+        let worker = Arc::new(Worker::new(&settings, context.clone())?);
         let status_collector =
-            Arc::new(StatusCollector::new(&settings, office.clone(), relay.clone()));
+            Arc::new(StatusCollector::new(&settings, context.clone(), worker.clone()));
         let address = settings.http_listen;
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
-        Ok(Self { settings, office, relay, health: Arc::default(), status_collector, listener })
+        Ok(Self { settings, context, worker, health: Arc::default(), status_collector, listener })
     }
 
     /// Where `/metrics` is, once built: the port may have been 0.
@@ -104,10 +103,10 @@ impl Service {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let app = http::router(
             self.health.clone(),
-            self.office.metrics.clone(),
+            self.context.metrics.clone(),
             self.status_collector.clone(),
         );
-        let app = app.merge(http::books(self.office.ledger.clone()));
+        let app = app.merge(http::books(self.context.ledger.clone()));
         let http_stop = shutdown.clone();
         // The probes are answered until the drain is over, so that nobody restarts a worker that is
         // draining.
@@ -123,12 +122,12 @@ impl Service {
             served
         });
         // Ends with this future: following files needs no goodbye.
-        let followed = self.office.rules.clone().follow(self.office.metrics.clone());
+        let followed = self.context.rules.clone().follow(self.context.metrics.clone());
         let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
         let sessions = supervise(
             &self.settings,
-            &self.office,
-            &self.relay,
+            &self.context,
+            &self.worker,
             &self.health,
             &self.status_collector,
             &shutdown,
@@ -140,22 +139,25 @@ impl Service {
         let outcome = tokio::select! {
             () = sessions => Ok(()),
             () = followed => Ok(()),
-            () = deadline => Err(anyhow::anyhow!("draining took longer than {} s: hits in flight come back and may be stored twice", limit.as_secs())),
+            () = deadline => Err(anyhow::anyhow!(
+                "draining took longer than {} s: hits in flight come back and may be stored twice",
+                limit.as_secs()
+            )),
         };
         drained.cancel();
         // A client that is in no hurry does not hold up the end.
-        if let Ok(served) = tokio::time::timeout(GOODBYE, http).await {
+        if let Ok(served) = tokio::time::timeout(HTTP_CLOSE_TIMEOUT, http).await {
             served.context("the HTTP server")?.context("the HTTP server failed")?;
         }
         outcome
     }
 }
 
-/// Session after session, with a pause that grows while the broker is away.
+/// Goes through session after session, with a pause that grows while the broker is away.
 async fn supervise(
     settings: &Settings,
-    office: &Arc<WorkerContext>,
-    relay: &Arc<Relay>,
+    context: &Arc<WorkerContext>,
+    worker: &Arc<Worker>,
     health: &Arc<Health>,
     status_collector: &StatusCollector,
     shutdown: &CancellationToken,
@@ -168,17 +170,17 @@ async fn supervise(
         }
     };
     let working = async {
-        let (mut failures, mut told) = (0, String::new());
+        let (mut failures, mut logged) = (0, String::new());
         while !shutdown.is_cancelled() {
             let opened = tokio::select! {
                 () = shutdown.cancelled() => return,
-                opened = Session::open(&settings.broker, office.clone()) => opened,
+                opened = open_session(settings, context) => opened,
             };
             match opened {
                 Ok(session) => {
                     let began = std::time::Instant::now();
-                    told.clear();
-                    serve(session, office, relay, health, status_collector, shutdown).await;
+                    logged.clear();
+                    serve(session, context, worker, health, status_collector, shutdown).await;
                     // A session that fell over at once is a failure like any other.
                     failures =
                         if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
@@ -186,7 +188,7 @@ async fn supervise(
                 Err(error) => {
                     failures += 1;
                     let text = error.to_string();
-                    if text == told {
+                    if text == logged {
                         tracing::warn!(
                             attempt = failures,
                             "still no session with RabbitMQ, for the same reason: trying again"
@@ -196,7 +198,7 @@ async fn supervise(
                             attempt = failures,
                             "no session with RabbitMQ: {text}: trying again"
                         );
-                        told = text;
+                        logged = text;
                     }
                 }
             }
@@ -214,35 +216,44 @@ async fn supervise(
     }
 }
 
+async fn open_session(
+    settings: &Settings,
+    context: &WorkerContext,
+) -> Result<Session, BrokerError> {
+    let WorkerContext { topology, worker, metrics, .. } = context;
+    Session::open(&settings.broker, topology, worker, metrics).await
+}
+
 async fn serve(
     session: Session,
-    office: &WorkerContext,
-    relay: &Arc<Relay>,
+    context: &WorkerContext,
+    worker: &Arc<Worker>,
     health: &Health,
     status_collector: &StatusCollector,
     shutdown: &CancellationToken,
 ) {
-    office.metrics.broker_up.set(1);
-    office.metrics.broker_sessions.inc();
+    context.metrics.broker_up.set(1);
+    context.metrics.broker_sessions.inc();
     health.latch_ready();
     let session = Arc::new(session);
     tokio::select! {
-        () = relay.serve(&session, shutdown) => {}
+        () = worker.serve(&session, shutdown) => {}
         never = status_collector.watch(&session) => match never {},
     }
-    if let Some(reason) = session.lost.reason() {
+    if let Some(reason) = session.end.reason() {
         tracing::warn!(
             "lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, \
              connecting again"
         );
     }
-    // Every task of the session has ended, so this is the last reference.
+    // The tasks of a round have ended, and each gave its reference up: this is the last one. Should
+    // one be left after all, the connections close with it.
     if let Some(session) = Arc::into_inner(session) {
         session.close().await;
     }
 }
 
-/// Unique among replicas, and the same for the life of the process.
+/// A name that is unique among replicas, and the same for the life of the process.
 fn worker_name() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()

@@ -1,6 +1,6 @@
-//! The pure core under thousands of random histories with virtual time: a worker's lanes, retry
-//! queues and breaker around the real [`answer::interpret`], [`settle::decide`] and [`Breaker`], against
-//! a Matomo whose weather changes.
+//! The pure core under thousands of random histories with virtual time: the lanes, site memory and
+//! breaker that the service drives, with retry queues around them, against a Matomo whose weather
+//! changes.
 //!
 //! What a test with real processes shows in half a minute for one history, this shows in
 //! milliseconds. A failing history is shrunk and printed.

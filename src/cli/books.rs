@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use super::workers::{self, Workers};
 use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
-use crate::service::broker::{BrokerError, Sounder};
+use crate::service::amqp::BrokerError;
+use crate::service::amqp::depths::QueueDepths;
 use crate::service::config::Broker;
 
 mod print;
@@ -58,13 +59,13 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         None
     };
-    let sounder = match &broker {
-        Some(broker) => Some(Sounder::open(broker).await),
+    let depths = match &broker {
+        Some(broker) => Some(QueueDepths::open(broker, "dnma-relay books").await),
         None => None,
     };
     let mut looks = 1;
     let (record, statement) = loop {
-        let (record, statement) = look(&options.workers, sounder.as_ref(), former.as_ref()).await?;
+        let (record, statement) = look(&options.workers, depths.as_ref(), former.as_ref()).await?;
         // What is certain already does not change.
         if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty()
         {
@@ -73,8 +74,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         looks += 1;
         tokio::time::sleep(PAUSE).await;
     };
-    if let Some(Ok(sounder)) = sounder {
-        sounder.close().await;
+    if let Some(Ok(depths)) = depths {
+        depths.close().await;
     }
     if options.json {
         print::json(&record, &statement)?;
@@ -89,11 +90,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// One look at everything.
 async fn look(
     workers: &Workers,
-    sounder: Option<&Result<Sounder, BrokerError>>,
+    depths: Option<&Result<QueueDepths, BrokerError>>,
     former: Option<&Record>,
 ) -> anyhow::Result<(Record, Statement)> {
     let (mut books, mut gaps) = (Vec::new(), Vec::new());
-    let before = queues(sounder, &mut gaps).await;
+    let before = queues(depths, &mut gaps).await;
     for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
         let read = |body: Vec<u8>| {
             serde_json::from_slice::<Books>(&body)
@@ -104,7 +105,7 @@ async fn look(
             Err(reason) => gaps.push(Gap::Silent { address, reason }),
         }
     }
-    let after = if before.is_some() { queues(sounder, &mut gaps).await } else { None };
+    let after = if before.is_some() { queues(depths, &mut gaps).await } else { None };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
     let record =
         Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
@@ -114,11 +115,11 @@ async fn look(
 }
 
 async fn queues(
-    sounder: Option<&Result<Sounder, BrokerError>>,
+    depths: Option<&Result<QueueDepths, BrokerError>>,
     gaps: &mut Vec<Gap>,
 ) -> Option<Queues> {
-    let reason = match sounder? {
-        Ok(sounder) => match sounder.look().await {
+    let reason = match depths? {
+        Ok(depths) => match depths.totals().await {
             Ok(queues) => return Some(queues),
             Err(error) => error.to_string(),
         },

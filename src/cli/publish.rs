@@ -13,7 +13,7 @@ use super::input::{Input, Record};
 use super::stop;
 use crate::domain::hit;
 use crate::domain::prose::hits;
-use crate::service::broker::{Confirm, Publisher};
+use crate::service::amqp::publisher::{Confirm, Publisher};
 use crate::service::config::Broker;
 
 /// Options of `publish`.

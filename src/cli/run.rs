@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
 use crate::service::config::Settings;
-use crate::service::logging;
+use crate::service::ops::logging;
 
 /// Settings, logs, sockets, work, drain.
 ///

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::service::amqp::topology::Topology;
 use crate::service::config::Broker;
-use crate::service::topology::Topology;
 
 /// Options of `topology`.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use reqwest::{Client, Response, redirect};
 use url::{Host, Url};
 
 use crate::service::config::Settings;
-use crate::service::matomo::cause;
+use crate::service::worker::matomo::cause;
 
 /// A worker answers from memory; one that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,8 +45,6 @@ pub struct Answer {
 /// # Errors
 /// A configuration mistake, when no address was given and `HTTP_LISTEN` is none.
 pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> {
-    // A second installation in one process is refused, and the first one serves both.
-    let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let urls = if workers.urls.is_empty() { vec![here()?] } else { workers.urls.clone() };
     let answers = urls.into_iter().map(|url| async move {
         match resolve(&url).await {

@@ -32,6 +32,16 @@ pub enum Answer {
     Broken,
 }
 
+impl Answer {
+    /// How long a proxy asks to wait, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Response { retry_after, .. } => *retry_after,
+            Self::Unreachable | Self::TimedOut | Self::Broken => None,
+        }
+    }
+}
+
 /// The body of a response, as far as it matters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {

@@ -1,5 +1,6 @@
-//! Reading of an answer + attempts + schedule → [`Settlement`]: the only place where a fate is
-//! decided.
+//! The fate of each hit: a [`Settlement`]. Every fate is decided in this file: before a request is
+//! sent, and by the [`Interpretation`] of its answer, the attempts that the hit has spent, and the
+//! schedule.
 
 use super::answer::{Failure, Interpretation, Reason};
 use super::validate::Violation;
@@ -15,9 +16,11 @@ pub enum Delivered {
     Duplicate,
 }
 
-/// What becomes of a hit. Consumed by whoever carries it out: a hit without one does not compile.
+/// What becomes of a hit. Whoever carries it out consumes it, so that no hit has two fates. A hit
+/// that is dropped without one (a task that failed) counts as released, since its channel gives it
+/// back to the broker.
 #[derive(Debug, PartialEq)]
-#[must_use = "a hit without its settlement is a lost hit"]
+#[must_use = "a settlement that nobody carries out leaves its hit unacked"]
 pub enum Settlement {
     /// In Matomo: ack.
     Delivered(Delivered),
@@ -59,18 +62,43 @@ pub enum Decision {
     Singly,
 }
 
-/// What is known of a request beside its answer.
+/// What the decision needs to know of a request beside its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct RequestFacts {
     /// Number of `RETRY_DELAYS`.
     pub steps: usize,
     /// The request was a probe of a Matomo that was known to be away.
     pub probe: bool,
 }
 
+/// The fate of a hit that Matomo stored before: only its ack was lost, with its connection.
+pub const fn duplicate() -> Settlement {
+    Settlement::Delivered(Delivered::Duplicate)
+}
+
+/// The fate of a hit that breaks the plan.
+pub const fn rejected(violations: Vec<Violation>) -> Settlement {
+    Settlement::Reject { violations }
+}
+
+/// The fate of a hit that was not sent, when its round ends.
+pub const fn unsent() -> Settlement {
+    Settlement::Release
+}
+
+/// The fate of a hit that is over 24 h old where there is no token: no retry could deliver it.
+pub const fn too_old(attempts: u32) -> Settlement {
+    Settlement::Park { attempts, failure: Failure { reason: Reason::TooOld, status: None } }
+}
+
+/// The fate of a hit that needs the token while the token rests.
+pub fn token_refused(attempts: u32, steps: usize) -> Settlement {
+    failed(Failure { reason: Reason::TokenRefused, status: None }, attempts, steps)
+}
+
 /// Decides for the hits of one request. `attempts` has one entry per hit: how many it had spent
 /// before this request.
-pub fn decide(interpretation: &Interpretation, attempts: &[u32], terms: Terms) -> Decision {
+pub fn decide(interpretation: &Interpretation, attempts: &[u32], facts: RequestFacts) -> Decision {
     let each =
         |fate: &dyn Fn(u32) -> Settlement| attempts.iter().map(|spent| fate(*spent)).collect();
     Decision::Settle(match interpretation {
@@ -83,7 +111,7 @@ pub fn decide(interpretation: &Interpretation, attempts: &[u32], terms: Terms) -
             let failure = Failure { reason: Reason::Refused, status: Some(*status) };
             let fate = |(place, spent): (usize, &u32)| {
                 if places.contains(&place) {
-                    failed(failure, *spent, terms.steps)
+                    failed(failure, *spent, facts.steps)
                 } else {
                     Settlement::Delivered(Delivered::Stored)
                 }
@@ -91,19 +119,19 @@ pub fn decide(interpretation: &Interpretation, attempts: &[u32], terms: Terms) -
             attempts.iter().enumerate().map(fate).collect()
         }
         Interpretation::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
-        Interpretation::Suspect(failure) | Interpretation::Down(failure) if terms.probe => {
+        Interpretation::Suspect(failure) | Interpretation::Down(failure) if facts.probe => {
             each(&|spent| postponed(*failure, spent))
         }
         Interpretation::Suspect(failure)
         | Interpretation::Down(failure)
         | Interpretation::DownAmbiguous(failure)
-        | Interpretation::Ambiguous(failure) => each(&|spent| failed(*failure, spent, terms.steps)),
+        | Interpretation::Ambiguous(failure) => each(&|spent| failed(*failure, spent, facts.steps)),
     })
 }
 
 /// The dead-letter side: the next step of the schedule, or *parked* when the schedule is spent
 /// (RFTI §4.2). `spent` is how many attempts the hit had spent before the one that failed.
-pub fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
+fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
     let attempts = spent.saturating_add(1);
     match usize::try_from(spent) {
         Ok(step) if step < steps => Settlement::Retry { step, attempts, failure },
@@ -121,13 +149,13 @@ fn postponed(failure: Failure, spent: u32) -> Settlement {
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms { steps: 2, probe: false };
+    const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false };
 
     #[test]
     fn fates_follow_the_schedule() {
         let failure = Failure { reason: Reason::Timeout, status: None };
         let Decision::Settle(fates) =
-            decide(&Interpretation::DownAmbiguous(failure), &[0, 1, 2, u32::MAX], TERMS)
+            decide(&Interpretation::DownAmbiguous(failure), &[0, 1, 2, u32::MAX], FACTS)
         else {
             panic!("settled")
         };
@@ -145,7 +173,7 @@ mod tests {
     #[test]
     fn a_failed_probe_costs_no_retry_unless_matomo_names_the_hit_or_may_have_stored_it() {
         let failure = Failure { reason: Reason::Unavailable, status: Some(503) };
-        let probe = Terms { probe: true, ..TERMS };
+        let probe = RequestFacts { probe: true, ..FACTS };
         for interpretation in [Interpretation::Suspect(failure), Interpretation::Down(failure)] {
             assert_eq!(
                 decide(&interpretation, &[2], probe),
@@ -169,14 +197,14 @@ mod tests {
     #[test]
     fn a_500_is_halved_until_one_hit_stands_alone() {
         let failure = Failure { reason: Reason::ServerError, status: Some(500) };
-        assert_eq!(decide(&Interpretation::Suspect(failure), &[0, 0], TERMS), Decision::Halve);
+        assert_eq!(decide(&Interpretation::Suspect(failure), &[0, 0], FACTS), Decision::Halve);
         let alone = Settlement::Retry { step: 0, attempts: 1, failure };
         assert_eq!(
-            decide(&Interpretation::Suspect(failure), &[0], TERMS),
+            decide(&Interpretation::Suspect(failure), &[0], FACTS),
             Decision::Settle(vec![alone])
         );
         assert_eq!(
-            decide(&Interpretation::Refused { places: None, status: 200 }, &[0, 0], TERMS),
+            decide(&Interpretation::Refused { places: None, status: 200 }, &[0, 0], FACTS),
             Decision::Singly
         );
     }

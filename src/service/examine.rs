@@ -58,8 +58,6 @@ impl Finding {
 /// Asks the broker and Matomo. With `test_site` two hits for that site are stored in Matomo: the
 /// second, a day old, only where there is a token.
 pub async fn examine(settings: &Settings, test_site: Option<u32>) -> Vec<Finding> {
-    // A second installation in one process is refused, and the first one serves both.
-    let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let (mut findings, matomo) = tokio::join!(
         broker::examine(&settings.broker),
         matomo::examine(&settings.matomo, test_site)

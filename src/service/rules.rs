@@ -13,7 +13,7 @@ use source::{RuleSet, RulesError, Source, Stamp};
 
 /// How often the files are looked at. A change counts when it has stood for as long, so that half a
 /// copy is not taken.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The rules in force, shared by everybody who applies them.
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl Rules {
     }
 
     /// Says what is in force, and what is not checked.
-    pub fn tell(&self, metrics: &Metrics) {
-        tell(&self.current(), metrics, "in force");
+    pub fn log(&self, metrics: &Metrics) {
+        log(&self.current(), metrics, "in force");
     }
 
     /// Reads the files again whenever they change; for as long as it is polled.
     pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
+        let mut tick = tokio::time::interval(LOOK_INTERVAL);
         let (mut taken, mut seen) = (self.loaded.clone(), Stamp::new());
         loop {
             tick.tick().await;
@@ -79,7 +79,7 @@ impl Rules {
             match read {
                 Ok(rule_set) => {
                     let rule_set = Arc::new(rule_set);
-                    tell(&rule_set, &metrics, "read again and in force");
+                    log(&rule_set, &metrics, "read again and in force");
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = rule_set;
                     metrics.rules_valid.set(1);
                 }
@@ -103,7 +103,7 @@ impl Rules {
     }
 }
 
-fn tell(rule_set: &RuleSet, metrics: &Metrics, what: &str) {
+fn log(rule_set: &RuleSet, metrics: &Metrics, what: &str) {
     let mut missing = Vec::new();
     for list in rule_set.plan.lists() {
         metrics.list_values(&list.name, list.values().len());

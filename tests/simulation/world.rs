@@ -1,13 +1,17 @@
-//! One worker in virtual time. The loop of its lanes is the one of `service/lane.rs`, without
-//! sockets and tasks.
+//! One worker in virtual time: its lanes, site memory and breaker are the ones that the service
+//! drives, without the service's sockets and tasks.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use dnma_relay::domain::answer::{self, Answer};
-use dnma_relay::domain::breaker::{Breaker, Permission, Signal};
+use dnma_relay::domain::answer::{self, Interpretation};
+use dnma_relay::domain::breaker::{Breaker, Permission};
+use dnma_relay::domain::dispatch::sites::SiteMemory;
+use dnma_relay::domain::dispatch::{Lane, Outgoing};
 use dnma_relay::domain::request::Api;
-use dnma_relay::domain::settle::{self, Decision, Settlement, Terms};
+use dnma_relay::domain::settle::{RequestFacts, Settlement};
+
+use jiff::Timestamp;
 
 use super::matomo::{self, Nature, Outcome, Spell, Weather};
 
@@ -70,18 +74,21 @@ enum Event {
     Crashes,
 }
 
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<usize>,
-    pieces: VecDeque<Vec<usize>>,
-    sent: Option<(Vec<usize>, Outcome, bool)>,
+/// A lane and what the simulation knows of it.
+struct WorldLane {
+    lane: Lane<usize>,
+    /// How many hits it holds, those of its request included.
+    held: usize,
+    /// The request under way, its outcome, and whether it is a probe.
+    sent: Option<(Vec<Outgoing<usize>>, Outcome, bool)>,
 }
 
 pub struct World {
     history: History,
     hits: Vec<Hit>,
     queue: VecDeque<usize>,
-    lanes: Vec<Lane>,
+    lanes: Vec<WorldLane>,
+    sites: SiteMemory,
     breaker: Breaker,
     /// Ordered by time, then by when they were planned.
     events: BTreeMap<(Duration, u64), Event>,
@@ -115,6 +122,7 @@ impl World {
             hits: history.hits.iter().map(hit).collect(),
             queue: VecDeque::new(),
             lanes: Vec::new(),
+            sites: SiteMemory::default(),
             breaker: Breaker::new(pause),
             events: BTreeMap::new(),
             planned: 0,
@@ -131,7 +139,7 @@ impl World {
         for at in world.history.crashes.clone() {
             world.plan(at, Event::Crashes);
         }
-        world.lanes.resize_with(world.history.lanes, Lane::default);
+        world.open_lanes();
         world
     }
 
@@ -167,36 +175,43 @@ impl World {
         End { hits: self.hits, at: self.now, overlaps: self.overlaps }
     }
 
-    /// Shard to lane, as far as the prefetch allows.
+    fn open_lanes(&mut self) {
+        let bulk = self.history.bulk;
+        let open = || WorldLane { lane: Lane::new(bulk, true), held: 0, sent: None };
+        self.lanes.resize_with(self.history.lanes, open);
+    }
+
+    /// The wall clock, which no history lets run for the 24 h after which hits need the token.
+    fn clock(&self) -> Timestamp {
+        Timestamp::from_second(1_732_500_000).expect("in range") + self.now
+    }
+
+    /// Moves hits from the shard to the lanes, as far as the prefetch allows.
     fn feed(&mut self) {
         let prefetch = self.history.lanes * self.history.bulk * 2;
-        let held = |lane: &Lane| {
-            lane.waiting.len()
-                + lane.pieces.iter().map(Vec::len).sum::<usize>()
-                + lane.sent.as_ref().map_or(0, |(hits, ..)| hits.len())
-        };
-        let mut free = prefetch.saturating_sub(self.lanes.iter().map(held).sum());
-        while free > 0
-            && let Some(hit) = self.queue.pop_front()
-        {
+        let held: usize = self.lanes.iter().map(|lane| lane.held).sum();
+        for _ in held..prefetch {
+            let Some(hit) = self.queue.pop_front() else { return };
             let lane = usize::from(self.hits[hit].visitor) % self.lanes.len();
-            self.lanes[lane].waiting.push_back(hit);
-            free -= 1;
+            let outgoing = Outgoing {
+                cdt: self.clock(),
+                idsite: "1".to_owned(),
+                attempts: self.hits[hit].attempts,
+                load: hit,
+            };
+            self.lanes[lane].lane.push(outgoing);
+            self.lanes[lane].held += 1;
         }
     }
 
     fn try_to_send(&mut self, index: usize) {
-        let bulk = self.history.bulk;
-        let lane = &mut self.lanes[index];
+        let (clock, lane) = (self.clock(), &mut self.lanes[index]);
         if lane.sent.is_some() {
             return;
         }
-        if lane.pieces.is_empty() {
-            if lane.waiting.is_empty() {
-                return;
-            }
-            let most = bulk.min(lane.waiting.len());
-            lane.pieces.push_back(lane.waiting.drain(..most).collect());
+        assert!(lane.lane.cut(clock, &self.sites).is_empty(), "nothing is too old");
+        if lane.lane.next_request(clock).is_none() {
+            return;
         }
         let probe = match self.breaker.ask(self.epoch + self.now) {
             Permission::Go => false,
@@ -204,12 +219,10 @@ impl World {
             Permission::WaitUntil(time) => return self.wake_at(time - self.epoch),
             Permission::WaitForAnswer => return,
         };
-        let mut piece = self.lanes[index].pieces.pop_front().expect("a piece");
-        if probe && piece.len() > 1 {
-            self.lanes[index].pieces.push_front(piece.split_off(1));
-        }
-        let visitors =
-            |hits: &[usize]| hits.iter().map(|hit| self.hits[*hit].visitor).collect::<HashSet<_>>();
+        let request = self.lanes[index].lane.take(probe).expect("a request");
+        let visitors = |hits: &[Outgoing<usize>]| {
+            hits.iter().map(|hit| self.hits[hit.load].visitor).collect::<HashSet<_>>()
+        };
         let under_way = self
             .lanes
             .iter()
@@ -217,18 +230,18 @@ impl World {
             .flat_map(|(hits, ..)| visitors(hits))
             .collect::<HashSet<_>>();
         self.overlaps +=
-            u32::try_from(visitors(&piece).intersection(&under_way).count()).expect("few");
-        let natures: Vec<Nature> = piece.iter().map(|hit| self.nature(*hit)).collect();
+            u32::try_from(visitors(&request).intersection(&under_way).count()).expect("few");
+        let natures: Vec<Nature> = request.iter().map(|hit| self.nature(hit.load)).collect();
         let outcome = matomo::answer(self.weather(), &natures, self.history.superuser);
-        for (hit, stored) in piece.iter().zip(&outcome.stored) {
+        for (hit, stored) in request.iter().zip(&outcome.stored) {
             if *stored {
-                let hit = &mut self.hits[*hit];
+                let hit = &mut self.hits[hit.load];
                 hit.stored += 1;
                 hit.first_stored.get_or_insert(self.now);
             }
         }
         self.plan(self.now + outcome.takes, Event::Answered { lane: index, life: self.life });
-        self.lanes[index].sent = Some((piece, outcome, probe));
+        self.lanes[index].sent = Some((request, outcome, probe));
     }
 
     fn nature(&self, hit: usize) -> Nature {
@@ -251,56 +264,26 @@ impl World {
         Weather::Fine
     }
 
-    fn answered(&mut self, lane: usize) {
-        let Some((piece, Outcome { answer, stored, .. }, probe)) = self.lanes[lane].sent.take()
+    fn answered(&mut self, index: usize) {
+        let Some((request, Outcome { answer, stored, .. }, probe)) = self.lanes[index].sent.take()
         else {
             return;
         };
-        let interpretation = answer::interpret(Api::Bulk, &answer, piece.len());
-        let attempts: Vec<u32> = piece.iter().map(|hit| self.hits[*hit].attempts).collect();
-        let decision = settle::decide(
-            &interpretation,
-            &attempts,
-            Terms { steps: self.history.delays.len(), probe },
-        );
-        let signal = if decision == Decision::Halve {
-            Signal::Nothing
-        } else {
-            Signal::from(&interpretation)
-        };
-        let retry_after = match &answer {
-            Answer::Response { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        self.breaker.record(signal, probe, retry_after, self.epoch + self.now);
-        match decision {
-            Decision::Settle(fates) => {
-                for ((hit, fate), stored) in piece.into_iter().zip(fates).zip(stored) {
-                    self.settle(hit, fate, stored);
-                }
-            }
-            Decision::Halve => {
-                let mut first = piece;
-                let second = first.split_off(first.len() / 2);
-                self.again(lane, [first, second]);
-            }
-            Decision::Singly => {
-                for (hit, stored) in piece.iter().zip(&stored) {
-                    self.hits[*hit].doubts += u32::from(*stored);
-                    self.hits[*hit].singled += 1;
-                }
-                self.again(lane, piece.into_iter().map(|hit| vec![hit]));
+        let interpretation = answer::interpret(Api::Bulk, &answer, request.len());
+        if matches!(interpretation, Interpretation::Refused { places: None, .. }) {
+            for (hit, stored) in request.iter().zip(&stored) {
+                self.hits[hit.load].doubts += u32::from(*stored);
+                self.hits[hit.load].singled += 1;
             }
         }
-    }
-
-    fn again(
-        &mut self,
-        lane: usize,
-        pieces: impl IntoIterator<Item = Vec<usize>, IntoIter: DoubleEndedIterator>,
-    ) {
-        for piece in pieces.into_iter().rev() {
-            self.lanes[lane].pieces.push_front(piece);
+        self.sites.learn(&interpretation, request.iter().map(|hit| hit.idsite.as_str()));
+        let facts = RequestFacts { steps: self.history.delays.len(), probe };
+        let answered = self.lanes[index].lane.answered(request, &interpretation, facts);
+        let now = self.epoch + self.now;
+        self.breaker.record(answered.signal, probe, answer.retry_after(), now);
+        self.lanes[index].held -= answered.settled.len();
+        for ((hit, fate), stored) in answered.settled.into_iter().zip(stored) {
+            self.settle(hit.load, fate, stored);
         }
     }
 
@@ -329,16 +312,17 @@ impl World {
     fn crash(&mut self) {
         self.life += 1;
         self.breaker = Breaker::new(pause);
-        for lane in std::mem::take(&mut self.lanes) {
-            if let Some((piece, outcome, _)) = lane.sent {
-                for (hit, stored) in piece.iter().zip(outcome.stored) {
-                    self.hits[*hit].crashes += 1;
-                    self.hits[*hit].doubts += u32::from(stored);
+        for WorldLane { lane, sent, .. } in std::mem::take(&mut self.lanes) {
+            if let Some((request, outcome, _)) = sent {
+                for (hit, stored) in request.iter().zip(outcome.stored) {
+                    self.hits[hit.load].crashes += 1;
+                    self.hits[hit.load].doubts += u32::from(stored);
                 }
-                self.queue.extend(piece);
+                self.queue.extend(request.iter().map(|hit| hit.load));
             }
-            self.queue.extend(lane.pieces.into_iter().flatten().chain(lane.waiting));
+            self.queue.extend(lane.into_unsent().map(|hit| hit.load));
         }
-        self.lanes.resize_with(self.history.lanes, Lane::default);
+        self.sites = SiteMemory::default();
+        self.open_lanes();
     }
 }

@@ -46,19 +46,22 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut digests = Vec::new();
     let seen =
         reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
-            let digest = Digest::of(dead_letter.body());
+            let digest = Digest::of(dead_letter.message.body());
             digests.push(digest);
-            let headers =
-                dead_letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
+            let headers = dead_letter
+                .message
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
             let line = exported::Line {
                 version: exported::VERSION,
                 queue: dead.dead_queue.code().into(),
                 id: digest.hex().into(),
-                routing_key: dead_letter.key().into(),
-                content_type: dead_letter.content_type().map(Into::into),
-                timestamp: dead_letter.timestamp(),
+                routing_key: dead_letter.message.routing_key().into(),
+                content_type: dead_letter.message.content_type().map(Into::into),
+                timestamp: dead_letter.message.timestamp(),
                 headers,
-                body: exported::Body::of(dead_letter.body()),
+                body: exported::Body::of(dead_letter.message.body()),
             };
             let written = serde_json::to_writer(&mut file.out, &line)
                 .map_err(std::io::Error::from)

@@ -52,7 +52,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         &filter,
         &stop::on_signal()?,
         |dead_letter, dead| {
-            groups.add(&plan, dead, || Digest::of(dead_letter.body()).short());
+            groups.add(&plan, dead, || Digest::of(dead_letter.message.body()).short());
             Ok(())
         },
     )

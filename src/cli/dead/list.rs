@@ -14,7 +14,7 @@ use crate::cli::stop;
 use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
 use crate::domain::plan::FieldRole;
-use crate::service::broker::DeadLetter;
+use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::Broker;
 
 /// Options of `dead list`.
@@ -68,7 +68,7 @@ impl Row {
         };
         Self {
             queue: dead.dead_queue.code(),
-            id: Digest::of(dead_letter.body()).hex(),
+            id: Digest::of(dead_letter.message.body()).hex(),
             reasons: dead.causes.iter().map(cause).collect(),
             status: dead.status,
             attempts: dead.attempts,

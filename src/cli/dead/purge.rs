@@ -16,7 +16,7 @@ use crate::cli::stop;
 use crate::domain::dead::DeadQueue;
 use crate::domain::dead::filter::Filter;
 use crate::domain::prose::hits;
-use crate::service::broker::DeadLetterClient;
+use crate::service::amqp::dead_letter::DeadLetterClient;
 use crate::service::config::Broker;
 
 /// Options of `dead purge`.
@@ -66,7 +66,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let stop = stop::on_signal()?;
     let mut counted = Counted::new();
     let seen = reading::look(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
-        *counted.entry((dead.dead_queue, Digest::of(dead_letter.body()))).or_default() += 1;
+        *counted.entry((dead.dead_queue, Digest::of(dead_letter.message.body()))).or_default() += 1;
         Ok(())
     })
     .await?;
@@ -155,7 +155,7 @@ async fn delete(
             if stop.is_cancelled() || !filter.admits(&dead_letter.read()) {
                 continue;
             }
-            let digest = Digest::of(dead_letter.body());
+            let digest = Digest::of(dead_letter.message.body());
             let Some(left) = counted.get_mut(&(*dead_queue, digest)).filter(|left| **left > 0)
             else {
                 continue;

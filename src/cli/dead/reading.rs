@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice::Choice;
 use crate::domain::dead::Dead;
 use crate::domain::dead::filter::Filter;
-use crate::service::broker::{DeadLetter, DeadLetterClient};
+use crate::service::amqp::dead_letter::{DeadLetter, DeadLetterClient};
 use crate::service::config::Broker;
 
 /// What was looked at.

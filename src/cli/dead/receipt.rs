@@ -15,7 +15,7 @@ use super::choice::Choice;
 use super::digest::{self, Digest};
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::Fix;
-use crate::service::broker::DeadLetterClient;
+use crate::service::amqp::dead_letter::DeadLetterClient;
 use crate::service::config::Broker;
 
 /// How old a receipt on disk is at most, while something is done.

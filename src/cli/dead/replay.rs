@@ -28,9 +28,10 @@ use crate::domain::dead::fix::{self, Fix};
 use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency, outlook};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::prose::hits;
-use crate::service::broker::{
-    DeadLetter, DeadLetterClient, Forwarder, Living, QueueBrowser, Verdict,
-};
+use crate::service::amqp::browser::QueueBrowser;
+use crate::service::amqp::dead_letter::{DeadLetter, DeadLetterClient, Replayer};
+use crate::service::amqp::depths::QueueDepths;
+use crate::service::amqp::publisher::PublishOutcome;
 use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
 use crate::service::rules::source::RuleSet;
@@ -178,8 +179,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let _told = forecast.print(false);
     }
     let progress = reading::bar(forecast.goes(), SENDING.to_owned())?;
-    let living = Living::open(&settings.broker).await?;
-    let pace = Pace::new(options.rate, living, progress.clone());
+    let depths = QueueDepths::open(&settings.broker, "dnma-relay dead, looking").await?;
+    let pace = Pace::new(options.rate, depths, progress.clone());
     let mut replay = Replay {
         bench,
         client: &client,
@@ -314,12 +315,12 @@ impl Replay<'_> {
             {
                 continue;
             }
-            bytes += dead_letter.body().len();
+            bytes += dead_letter.message.body().len();
             chosen.push(Chosen { order: (urgency, number), dead_letter, tenant, mended });
             while chosen.len() > most || bytes > MOST_BYTES {
                 bytes -= chosen
                     .pop()
-                    .map_or(bytes, |least_urgent| least_urgent.dead_letter.body().len());
+                    .map_or(bytes, |least_urgent| least_urgent.dead_letter.message.body().len());
             }
         }
         Ok(chosen.into_sorted_vec())
@@ -333,7 +334,7 @@ impl Replay<'_> {
         mark: &str,
     ) -> anyhow::Result<()> {
         let until = Instant::now() + SWEEP;
-        let forwarder = self.client.forwarder().await?;
+        let replayer = self.client.replayer().await?;
         let mut chosen = chosen.into_iter().peekable();
         while chosen.peek().is_some() {
             let client = self.client;
@@ -342,8 +343,7 @@ impl Replay<'_> {
             };
             let batch: Vec<Chosen> = chosen.by_ref().take(count).collect();
             let (before, refused) = (self.receipt.counted(REPLAYED), self.refused);
-            if let Err(error) = client.or_lost(self.batch(browser, &forwarder, &batch, mark)).await
-            {
+            if let Err(error) = client.or_lost(self.batch(browser, &replayer, &batch, mark)).await {
                 // What was published and not removed is in its queue, and may be on its way too.
                 let settled = self.receipt.counted(REPLAYED) - before + self.refused - refused;
                 self.receipt.count(IN_DOUBT, (batch.len() as u64).saturating_sub(settled));
@@ -358,23 +358,23 @@ impl Replay<'_> {
     async fn batch(
         &mut self,
         browser: &mut QueueBrowser<'_>,
-        forwarder: &Forwarder,
+        replayer: &Replayer,
         batch: &[Chosen],
         mark: &str,
     ) -> anyhow::Result<()> {
         let mut confirms = Vec::with_capacity(batch.len());
         for Chosen { dead_letter, tenant, mended, .. } in batch {
             confirms.push(
-                forwarder.forward(dead_letter, tenant.as_deref(), mended.as_deref(), mark).await?,
+                replayer.replay(dead_letter, tenant.as_deref(), mended.as_deref(), mark).await?,
             );
         }
         let mut verdicts = Vec::with_capacity(batch.len());
         for confirm in confirms {
-            verdicts.push(confirm.verdict().await?);
+            verdicts.push(confirm.outcome().await?);
         }
         // The client library may pin a return on a neighbour: then none of the batch is known to be
         // taken.
-        if verdicts.contains(&Verdict::Returned) {
+        if verdicts.contains(&PublishOutcome::Returned) {
             anyhow::bail!(
                 "no shard is bound to the exchange: start a relay, or load what `dnma-relay \
                  topology` prints"
@@ -382,13 +382,13 @@ impl Replay<'_> {
         }
         self.acked.retain(|at| at.elapsed() < ACKED_AFTER);
         for (Chosen { dead_letter, mended, .. }, verdict) in batch.iter().zip(verdicts) {
-            if verdict == Verdict::Refused {
+            if verdict == PublishOutcome::Refused {
                 self.refused += 1;
                 continue;
             }
             browser.remove(&dead_letter.ack_handle()).await?;
             self.acked.push(Instant::now());
-            self.receipt.done_to(Digest::of(dead_letter.body()));
+            self.receipt.done_to(Digest::of(dead_letter.message.body()));
             self.receipt.count(REPLAYED, 1);
             self.receipt.count(MENDED, u64::from(mended.is_some()));
             self.progress.inc(1);
@@ -400,7 +400,7 @@ impl Replay<'_> {
 impl Bench<'_> {
     /// Who sent the hit, as far as the broker or a relay has verified.
     fn tenant<'l>(&self, dead_letter: &'l DeadLetter, dead: &'l Dead<'_>) -> Option<&'l str> {
-        self.rules.verified(dead_letter.user(), dead.tenant.as_deref())
+        self.rules.verified(dead_letter.message.user(), dead.tenant.as_deref())
     }
 
     /// What would become of a hit, and how it goes, if it does.

@@ -20,7 +20,7 @@ use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Language;
 use crate::domain::validate::{Report, Violation};
-use crate::service::broker::DeadLetter;
+use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
 
@@ -85,7 +85,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let terms = settings.terms(&rule_set.plan, &[]);
     let (mut out, mut found) = (std::io::BufWriter::new(std::io::stdout()), 0);
     reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
-        let id = Digest::of(dead_letter.body()).hex();
+        let id = Digest::of(dead_letter.message.body()).hex();
         let asked_for = if options.id.is_empty() {
             found < MOST
         } else {
@@ -96,8 +96,11 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         found += 1;
         let tenant = dead.tenant.as_deref();
-        let now =
-            outlook(&terms, dead, rule_set.sender(rules.verified(dead_letter.user(), tenant)));
+        let now = outlook(
+            &terms,
+            dead,
+            rule_set.sender(rules.verified(dead_letter.message.user(), tenant)),
+        );
         let whole = Whole::of(dead_letter, dead, &rule_set.plan, now, options);
         if options.json {
             serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
@@ -141,7 +144,7 @@ impl Whole {
             (if plan.index(name).is_some() { name.to_owned() } else { shown(name) }, value)
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
-            let text = String::from_utf8_lossy(dead_letter.body());
+            let text = String::from_utf8_lossy(dead_letter.message.body());
             let text: String = text
                 .chars()
                 .take(MOST_SHOWN)
@@ -150,18 +153,18 @@ impl Whole {
             if options.reveal {
                 format!("{error}: {text}")
             } else {
-                format!("{error}, {} bytes", dead_letter.body().len())
+                format!("{error}, {} bytes", dead_letter.message.body().len())
             }
         });
         // Only what relays and brokers write: an ENT's own headers may say anything.
         let is_told = |name: &str| {
             options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-")
         };
-        let headers = dead_letter.headers().filter(|(name, _)| is_told(name));
+        let headers = dead_letter.message.headers().filter(|(name, _)| is_told(name));
         Self {
             row: Row::of(dead_letter, dead, options.reveal),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
-            routing_key: told("uid", dead_letter.key()),
+            routing_key: told("uid", dead_letter.message.routing_key()),
             fields: fields.collect(),
             unreadable,
             now: Now::of(now, plan, language),

@@ -1,37 +1,28 @@
 //! RabbitMQ: reachable, version, rights, topology and how it differs.
 
-use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions};
-use lapin::{BasicProperties, Connection};
-
 use super::{Finding, version};
-use crate::service::broker::{close, connect_any, tls};
+use crate::service::amqp::connect::{close, connect};
+use crate::service::amqp::topology::Topology;
+use crate::service::amqp::version::server_version;
+use crate::service::amqp::{BrokerError, Connection, rights};
 use crate::service::config::{self, Topology as Mode};
-use crate::service::topology::Topology;
 
 pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
-    let tls = match tls(settings).await {
-        Ok(tls) => tls,
+    let (connection, shown) = match connect(settings, "dnma-relay check", None).await {
+        Ok(connected) => connected,
+        Err(error @ BrokerError::File { .. }) => {
+            let remedy = "see AMQP_CA_FILE, AMQP_CLIENT_CERT_FILE, AMQP_CLIENT_KEY_FILE";
+            return vec![Finding::wrong("broker", error.to_string(), remedy)];
+        }
         Err(error) => {
-            return vec![Finding::wrong(
-                "broker",
-                error.to_string(),
-                "see AMQP_CA_FILE, AMQP_CLIENT_CERT_FILE, AMQP_CLIENT_KEY_FILE",
-            )];
+            let remedy = "see AMQP_URL: host, port, user, password and virtual host; and that \
+                              nothing between here and there blocks the port";
+            return vec![Finding::wrong("broker", error.to_string(), remedy)];
         }
     };
-    let (connection, shown) =
-        match connect_any(&settings.urls, &tls, "dnma-relay check", None).await {
-            Ok(connected) => connected,
-            Err(error) => {
-                let remedy = "see AMQP_URL: host, port, user, password and virtual host; and that \
-                              nothing between here and there blocks the port";
-                return vec![Finding::wrong("broker", error.to_string(), remedy)];
-            }
-        };
     let mut findings = vec![Finding::fine("broker", format!("RabbitMQ answers at {shown}"))];
-    if let Some(url) = settings.urls.iter().find(|url| url.to_string() == shown) {
-        findings.extend(version::examine(url, &tls).await);
-    }
+    let server = server_version(settings, &shown).await;
+    findings.extend(server.map(|server| version::finding(&server.product, &server.version)));
     let topology = Topology::new(settings);
     let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
     if is_complete {
@@ -96,25 +87,7 @@ async fn compare(
 async fn may_write(topology: &Topology, connection: &Connection) -> Finding {
     let mut refused = Vec::new();
     for exchange in topology.dead_letter_exchanges() {
-        let tried = async {
-            let channel = connection.create_channel().await?;
-            channel.tx_select().await?;
-            let options = BasicPublishOptions::default();
-            drop(
-                channel
-                    .basic_publish(
-                        exchange.as_str().into(),
-                        "check".into(),
-                        options,
-                        b"",
-                        BasicProperties::default(),
-                    )
-                    .await?,
-            );
-            channel.tx_rollback().await?;
-            channel.close(200, "done".into()).await
-        };
-        if tried.await.is_err() {
+        if rights::may_publish(connection, &exchange).await.is_err() {
             refused.push(exchange);
         }
     }
@@ -148,19 +121,7 @@ async fn may_read(topology: &Topology, connection: &Connection, mode: Mode) -> F
                 "see the permissions of the relay's user",
             );
         }
-        let tried = async {
-            let channel = connection.create_channel().await?;
-            if let Some(got) =
-                channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await?
-            {
-                got.delivery
-                    .acker
-                    .nack(BasicNackOptions { requeue: true, ..Default::default() })
-                    .await?;
-            }
-            channel.close(200, "done".into()).await
-        };
-        if tried.await.is_err() {
+        if rights::may_read(connection, &queue).await.is_err() {
             refused.push(queue);
         }
     }

@@ -10,7 +10,7 @@ use crate::domain::answer::{self, Interpretation};
 use crate::domain::cdt::NEEDS_TOKEN_AFTER;
 use crate::domain::request::Api;
 use crate::service::config;
-use crate::service::matomo::{Greeting, Matomo};
+use crate::service::worker::matomo::{Greeting, MatomoClient};
 
 /// A clock that is off by more makes hits of the future, whose time Matomo replaces in silence.
 const MOST_SKEW: i64 = 2;
@@ -18,7 +18,8 @@ const MOST_SKEW: i64 = 2;
 pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -> Vec<Finding> {
     // Whoever checks waits at the terminal.
     let patience = settings.timeout.min(Duration::from_secs(20));
-    let matomo = match Matomo::new(&config::Matomo { timeout: patience, ..settings.clone() }) {
+    let matomo = match MatomoClient::new(&config::Matomo { timeout: patience, ..settings.clone() })
+    {
         Ok(matomo) => matomo,
         Err(error) => {
             return vec![Finding::wrong("matomo", format!("{error:#}"), "see SSL_CERT_FILE")];
@@ -198,7 +199,7 @@ fn hit(site: &str, at: Timestamp) -> Value {
     })
 }
 
-async fn send(matomo: &Matomo, api: Api, hit: &Value, with_token: bool) -> Interpretation {
+async fn send(matomo: &MatomoClient, api: Api, hit: &Value, with_token: bool) -> Interpretation {
     let encoded = match api {
         // Complete but for `rand`, which the client adds.
         Api::Bulk => hit.to_string().trim_end_matches('}').to_owned(),

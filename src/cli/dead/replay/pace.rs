@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::SENDING;
-use crate::service::broker::Living;
+use crate::service::amqp::depths::QueueDepths;
 
 /// Time between two batches; with a rate below ten a second, longer.
 const TURN: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ pub(super) struct Pace {
     credit: f64,
     last: Instant,
     looked: Option<Instant>,
-    living: Living,
+    depths: QueueDepths,
     progress: ProgressBar,
     /// Somebody was told why it takes so long.
     told: bool,
@@ -30,13 +30,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(rate: u32, living: Living, progress: ProgressBar) -> Self {
+    pub(super) fn new(rate: u32, depths: QueueDepths, progress: ProgressBar) -> Self {
         Self {
             rate,
             credit: 0.0,
             last: Instant::now(),
             looked: None,
-            living,
+            depths,
             progress,
             told: false,
             gave_up: false,
@@ -44,7 +44,7 @@ impl Pace {
     }
 
     pub(super) async fn close(self) {
-        self.living.close().await;
+        self.depths.close().await;
     }
 
     /// How many hits go within this time.
@@ -103,7 +103,7 @@ impl Pace {
         let rate = u64::from(self.rate);
         let mut limit = 2 * rate;
         loop {
-            let looked = self.living.waiting().await;
+            let looked = self.depths.waiting().await;
             match &looked {
                 Ok((hits, _)) if *hits <= limit => break,
                 Ok((hits, is_read)) => self.tell(*hits, *is_read),
@@ -111,7 +111,7 @@ impl Pace {
             }
             limit = rate;
             self.gave_up = Instant::now() > until;
-            if self.gave_up || !self.living.is_connected() {
+            if self.gave_up || !self.depths.is_connected() {
                 looked?;
                 return Ok(false);
             }

@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use super::*;
+use crate::domain::answer::{Failure, Reason};
+use crate::domain::cdt::NEEDS_TOKEN_AFTER;
+
+const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false };
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_732_549_300).expect("in range")
+}
+
+fn hit(load: u32) -> Outgoing<u32> {
+    Outgoing { cdt: now(), idsite: "1".to_owned(), attempts: 0, load }
+}
+
+fn aged(load: u32, seconds: i64) -> Outgoing<u32> {
+    let cdt = now().checked_sub(Duration::from_secs(seconds.unsigned_abs())).expect("in range");
+    Outgoing { cdt, ..hit(load) }
+}
+
+fn known_sites() -> SiteMemory {
+    let mut sites = SiteMemory::default();
+    sites.learn(&Interpretation::Stored { queued: false }, ["1"].into_iter());
+    sites
+}
+
+fn lane(bulk_size: usize, hits: impl IntoIterator<Item = Outgoing<u32>>) -> Lane<u32> {
+    let mut lane = Lane::new(bulk_size, true);
+    hits.into_iter().for_each(|hit| lane.push(hit));
+    lane
+}
+
+fn loads(hits: &[Outgoing<u32>]) -> Vec<u32> {
+    hits.iter().map(|hit| hit.load).collect()
+}
+
+/// Cuts and takes one request after the other.
+fn requests(lane: &mut Lane<u32>, sites: &SiteMemory) -> Vec<Vec<u32>> {
+    let mut requests = Vec::new();
+    while !lane.is_empty() {
+        assert!(lane.cut(now(), sites).is_empty());
+        requests.extend(lane.take(false).map(|request| loads(&request)));
+    }
+    requests
+}
+
+#[test]
+fn a_backlog_is_cut_into_full_requests_in_order() {
+    let mut lane = lane(3, (0..7).map(hit));
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+}
+
+#[test]
+fn hits_of_a_site_that_is_not_known_go_alone_and_keep_their_order() {
+    let other = Outgoing { idsite: "2".to_owned(), ..hit(2) };
+    let mut lane = lane(10, [hit(0), hit(1), other, hit(3), hit(4)]);
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0, 1], vec![2], vec![3, 4]]);
+}
+
+#[test]
+fn hits_that_need_the_token_go_together_and_those_about_to_go_alone() {
+    let old = NEEDS_TOKEN_AFTER;
+    let hits = [hit(0), aged(1, old), aged(2, old + 60), aged(3, old - 1), hit(4)];
+    let mut lane = lane(10, hits);
+    let sites = known_sites();
+    let mut seen = Vec::new();
+    while !lane.is_empty() {
+        assert!(lane.cut(now(), &sites).is_empty());
+        let next = lane.next_request(now()).expect("one is cut");
+        let request = lane.take(false).expect("one is cut");
+        assert_eq!(next.hits, request.len());
+        seen.push((loads(&request), next.with_token));
+    }
+    assert_eq!(seen, [(vec![0], false), (vec![1, 2], true), (vec![3], false), (vec![4], false)]);
+}
+
+#[test]
+fn a_hit_that_ages_while_it_waits_needs_the_token_then() {
+    let mut lane = lane(10, [aged(0, NEEDS_TOKEN_AFTER - 1)]);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let without = NextRequest { hits: 1, with_token: false };
+    assert_eq!(lane.next_request(now()), Some(without));
+    let later = now() + Duration::from_secs(1);
+    assert_eq!(lane.next_request(later), Some(NextRequest { with_token: true, ..without }));
+}
+
+#[test]
+fn without_a_token_what_is_too_old_is_parked_and_the_rest_goes_on() {
+    let mut lane = Lane::new(10, false);
+    let old = Outgoing { attempts: 1, ..aged(1, NEEDS_TOKEN_AFTER) };
+    [hit(0), old, hit(2)].into_iter().for_each(|hit| lane.push(hit));
+    let parked = lane.cut(now(), &known_sites());
+    let [(hit, fate)] = &parked[..] else { panic!("{parked:?}") };
+    assert_eq!((hit.load, fate), (1, &settle::too_old(1)));
+    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![0, 2]));
+    assert_eq!(lane.next_request(now()), None);
+}
+
+#[test]
+fn there_is_room_until_the_bulk_is_full_and_none_beside_a_request() {
+    let mut lane = lane(3, [hit(0)]);
+    assert_eq!(lane.room(), 2);
+    lane.push(hit(1));
+    lane.push(hit(2));
+    lane.push(hit(3));
+    assert_eq!(lane.room(), 0);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert_eq!(lane.room(), 0, "one waits beside the request of three");
+    assert_eq!(lane.take(false).map(|request| request.len()), Some(3));
+    assert_eq!(lane.room(), 2);
+}
+
+#[test]
+fn a_probe_takes_one_hit_and_leaves_the_others_in_front() {
+    let mut lane = lane(3, (0..4).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![0]));
+    assert!(lane.cut(now(), &known_sites()).is_empty(), "nothing is cut while a request waits");
+    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![1]));
+    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![2]));
+    assert_eq!(lane.take(false).map(|request| loads(&request)), None);
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![3]]);
+}
+
+#[test]
+fn what_was_cut_is_cut_anew_in_the_same_order() {
+    let mut lane = lane(2, (0..5).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    lane.recut();
+    assert_eq!(lane.next_request(now()), None);
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0, 1], vec![2, 3], vec![4]]);
+}
+
+#[test]
+fn a_request_that_is_halved_goes_before_everything_else_and_tells_nothing() {
+    let mut lane = lane(3, (0..4).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let request = lane.take(false).expect("cut");
+    let failure = Failure { reason: Reason::ServerError, status: Some(500) };
+    let answered = lane.answered(request, &Interpretation::Suspect(failure), FACTS);
+    assert!(answered.settled.is_empty());
+    assert_eq!(answered.signal, Signal::Nothing);
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0], vec![1, 2], vec![3]]);
+}
+
+#[test]
+fn a_refusal_without_names_is_sent_again_one_by_one() {
+    let mut lane = lane(3, (0..4).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let request = lane.take(false).expect("cut");
+    let refused = Interpretation::Refused { places: None, status: 200 };
+    let answered = lane.answered(request, &refused, FACTS);
+    assert!(answered.settled.is_empty());
+    assert_eq!(answered.signal, Signal::Works, "a Matomo that counts is there");
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0], vec![1], vec![2], vec![3]]);
+}
+
+#[test]
+fn each_hit_of_an_answered_request_has_its_own_fate() {
+    let mut lane = lane(3, [hit(0), Outgoing { attempts: 2, ..hit(1) }]);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let request = lane.take(false).expect("cut");
+    let failure = Failure { reason: Reason::GatewayTimeout, status: Some(504) };
+    let interpretation = Interpretation::DownAmbiguous(failure);
+    let answered = lane.answered(request, &interpretation, FACTS);
+    let fates: Vec<_> = answered.settled.iter().map(|(hit, fate)| (hit.load, fate)).collect();
+    let retry = Settlement::Retry { step: 0, attempts: 1, failure };
+    let park = Settlement::Park { attempts: 3, failure };
+    assert_eq!(fates, [(0, &retry), (1, &park)]);
+    assert_eq!(answered.signal, Signal::Down);
+    assert!(lane.is_empty());
+}
+
+#[test]
+fn a_resting_token_costs_its_hits_an_attempt() {
+    let mut lane = lane(3, [aged(0, NEEDS_TOKEN_AFTER), hit(1)]);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let refused = lane.refuse_next(2);
+    let [(hit, fate)] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!((hit.load, fate), (0, &settle::token_refused(0, 2)));
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![1]]);
+}
+
+#[test]
+fn what_was_not_sent_comes_out_in_order() {
+    let mut lane = lane(2, (0..5).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let unsent: Vec<u32> = lane.into_unsent().map(|hit| hit.load).collect();
+    assert_eq!(unsent, [0, 1, 2, 3, 4]);
+}

@@ -1,0 +1,35 @@
+//! RabbitMQ: connections and sessions, exchanges and queues, and messages as bytes with properties.
+//! Nothing here knows what a hit is.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`connect`] | opens and closes one connection |
+//! | [`session`] | two supervised connections of a worker, from connecting to the first loss |
+//! | [`session_end`] | tells every task that the session is over |
+//! | [`subscription`] | one shard that is read, and its acks |
+//! | [`message`], [`properties`] | one message, and what of it goes along to the next queue |
+//! | [`publisher`] | publishes that are mandatory and confirmed |
+//! | [`topology`] | exchanges, queues and bindings: described, declared, verified, compared |
+//! | [`depths`] | how many messages lie in which queue |
+//! | [`dead_letter`], [`browser`] | messages in *parked* and *rejected*, read without being taken |
+//! | [`rights`] | what the AMQP user may do |
+//! | [`version`] | which RabbitMQ answers |
+//! | [`error`] | what can go wrong, in words that name the remedy |
+
+pub mod browser;
+pub mod connect;
+pub mod dead_letter;
+pub mod depths;
+pub mod error;
+pub mod message;
+pub mod properties;
+pub mod publisher;
+pub mod rights;
+pub mod session;
+pub mod session_end;
+pub mod subscription;
+pub mod topology;
+pub mod version;
+
+pub use error::BrokerError;
+pub use lapin::Connection;

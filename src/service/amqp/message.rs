@@ -1,0 +1,138 @@
+//! One message as the broker gave it: bytes, properties and headers.
+
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use lapin::{Acker, BasicProperties};
+
+use crate::domain::envelope::Header;
+
+/// A message that the broker has given to us and that is not acked.
+#[derive(Debug)]
+pub struct Message {
+    delivery: Delivery,
+}
+
+impl Message {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self { delivery }
+    }
+
+    /// The body, byte for byte as the ENT wrote it.
+    pub fn body(&self) -> &[u8] {
+        &self.delivery.data
+    }
+
+    /// The routing key, which is the hit's visitor.
+    pub fn routing_key(&self) -> &str {
+        self.delivery.routing_key.as_str()
+    }
+
+    /// The AMQP property `content_type`.
+    pub fn content_type(&self) -> Option<&str> {
+        self.properties().content_type().as_ref().map(|text| text.as_str())
+    }
+
+    /// The AMQP property `user_id`: the user who published the message here, as the broker has
+    /// verified.
+    pub fn user(&self) -> Option<&str> {
+        self.properties().user_id().as_ref().map(|user| user.as_str())
+    }
+
+    /// The AMQP property `timestamp`, in UNIX seconds.
+    pub fn timestamp(&self) -> Option<u64> {
+        *self.properties().timestamp()
+    }
+
+    /// The AMQP property `timestamp`, if it is a time that can be.
+    pub fn sent_at(&self) -> Option<Timestamp> {
+        Timestamp::from_second(i64::try_from(self.timestamp()?).ok()?).ok()
+    }
+
+    /// Whether the broker gave this message to somebody before.
+    pub fn is_redelivered(&self) -> bool {
+        self.delivery.redelivered
+    }
+
+    /// The number of the delivery on its channel.
+    pub fn tag(&self) -> u64 {
+        self.delivery.delivery_tag
+    }
+
+    /// The header of that name, if it is a text or a number.
+    pub fn header(&self, name: &str) -> Option<Header> {
+        let headers = self.properties().headers().as_ref()?;
+        headers.inner().get(name).and_then(readable)
+    }
+
+    /// The header of that name, if it is a text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match self.header(name)? {
+            Header::Text(text) => Some(text),
+            Header::Number(_) => None,
+        }
+    }
+
+    /// The header of that name, if it is a long text, without a copy.
+    pub fn text_ref(&self, name: &str) -> Option<&str> {
+        match self.properties().headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        }
+    }
+
+    /// The header of that name, if it is a number.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        match self.header(name)? {
+            Header::Number(number) => Some(number),
+            Header::Text(_) => None,
+        }
+    }
+
+    /// Every header that is a text or a number.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
+        let headers = self.properties().headers().iter().flat_map(|table| table.inner());
+        headers.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+    }
+
+    pub(super) fn properties(&self) -> &BasicProperties {
+        &self.delivery.properties
+    }
+
+    pub(super) fn acker(&self) -> Acker {
+        self.delivery.acker.clone()
+    }
+}
+
+/// A header's value, if it is a text or a whole number of any width.
+fn readable(value: &AMQPValue) -> Option<Header> {
+    Some(match value {
+        AMQPValue::ShortShortInt(number) => Header::Number((*number).into()),
+        AMQPValue::ShortShortUInt(number) => Header::Number((*number).into()),
+        AMQPValue::ShortInt(number) => Header::Number((*number).into()),
+        AMQPValue::ShortUInt(number) => Header::Number((*number).into()),
+        AMQPValue::LongInt(number) => Header::Number((*number).into()),
+        AMQPValue::LongUInt(number) => Header::Number((*number).into()),
+        AMQPValue::LongLongInt(number) => Header::Number(*number),
+        AMQPValue::LongString(text) => {
+            Header::Text(str::from_utf8(text.as_bytes()).ok()?.to_owned())
+        }
+        AMQPValue::ShortString(text) => Header::Text(text.as_str().to_owned()),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_numbers_are_readable_and_nothing_else_is() {
+        assert_eq!(readable(&AMQPValue::ShortShortInt(-3)), Some(Header::Number(-3)));
+        assert_eq!(readable(&AMQPValue::LongUInt(7)), Some(Header::Number(7)));
+        assert_eq!(readable(&AMQPValue::LongString("é".into())), Some(Header::Text("é".into())));
+        let latin_1: &[u8] = &[0xe9];
+        assert_eq!(readable(&AMQPValue::LongString(latin_1.into())), None);
+        assert_eq!(readable(&AMQPValue::Boolean(true)), None);
+    }
+}

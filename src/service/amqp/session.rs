@@ -1,0 +1,248 @@
+//! A supervised session with RabbitMQ: two connections, rebuilt from nothing on any loss.
+//!
+//! Consuming and publishing have a connection each: on a memory or disk alarm the broker stops
+//! reading from connections that publish, and acks must not wait behind that.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, Event};
+use tokio::task::JoinSet;
+
+use super::BrokerError;
+use super::connect::{PUBLISH_FRAME, SET_UP_TIMEOUT, close, connect};
+use super::depths::{Depth, Depths};
+use super::publisher::ConfirmChannel;
+use super::session_end::{SessionClosed, SessionEnd};
+use super::subscription::Subscription;
+use super::topology::Topology;
+use crate::service::config::Broker;
+use crate::service::telemetry::Metrics;
+
+/// How often a connection is looked at: some ends of a connection come without an event.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One session: from connecting to the first loss.
+#[derive(Debug)]
+pub struct Session {
+    /// The connection that reads shards, acks, and asks for depths.
+    consume: Connection,
+    /// The connection that moves hits to other queues.
+    publish: Connection,
+    /// The shards beyond `QUEUE_SHARDS`, which are drained and then deleted.
+    pub extra_shards: Vec<u16>,
+    /// Set when the session is over.
+    pub end: SessionEnd,
+    topology: Topology,
+    /// The name of this worker, from which its claims to the shards follow.
+    worker: String,
+    metrics: Arc<Metrics>,
+    /// The tasks that watch the two connections; they end with the session.
+    watchers: JoinSet<()>,
+}
+
+impl Session {
+    /// Connects, ensures the topology, and watches both connections.
+    ///
+    /// # Errors
+    /// [`BrokerError`], whose text names the setting and the remedy.
+    pub async fn open(
+        settings: &Broker,
+        topology: &Topology,
+        worker: &str,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, BrokerError> {
+        let (consume, shown) = connect(settings, &format!("{worker} consume"), None).await?;
+        let name = format!("{worker} publish");
+        let (publish, _) = connect(settings, &name, Some(PUBLISH_FRAME)).await?;
+        let end = SessionEnd::default();
+        let mut watchers = JoinSet::new();
+        for (connection, role) in [(&consume, "consuming"), (&publish, "publishing")] {
+            watch(&mut watchers, connection, role, metrics.clone(), end.clone());
+        }
+        let extra_shards = set_up(settings, topology, worker).await?;
+        let (shards, prefetch) = (settings.shards, settings.prefetch);
+        tracing::info!(broker = shown, shards, prefetch, "connected to RabbitMQ");
+        if shards > 1 {
+            // The client library does not tell the broker's version, so the line holds for both.
+            tracing::info!(
+                "replicas share out the shards: on RabbitMQ 4 at once when one joins or leaves; \
+                 on 3.x one that joins later is a hot standby until another leaves"
+            );
+        }
+        let (topology, worker) = (topology.clone(), worker.to_owned());
+        let metrics = metrics.clone();
+        Ok(Self { consume, publish, extra_shards, end, topology, worker, metrics, watchers })
+    }
+
+    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its
+    /// messages are unacked at a time.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn subscribe(&self, index: u16, prefetch: u16) -> Result<Subscription, BrokerError> {
+        let subscribing = async {
+            let channel = self.consume.create_channel().await?;
+            // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+            let mut arguments = FieldTable::default();
+            let priority = AMQPValue::LongInt(priority(&self.worker, index));
+            arguments.insert("x-priority".into(), priority);
+            let queue = self.topology.shard(index);
+            let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
+            let consumer =
+                channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
+            Ok(Subscription::new(index, prefetch, channel, consumer))
+        };
+        self.end.or(subscribing).await?
+    }
+
+    /// A channel for publishes, one for each task that publishes.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn confirm_channel(&self) -> Result<ConfirmChannel, BrokerError> {
+        self.end.or(ConfirmChannel::open(&self.publish)).await?
+    }
+
+    /// The shards in the order of this worker's claim to them, strongest first.
+    pub fn claims(&self) -> Vec<u16> {
+        let mut shards: Vec<u16> = self.topology.shards().collect();
+        shards.sort_by_key(|index| std::cmp::Reverse(priority(&self.worker, *index)));
+        shards
+    }
+
+    /// The depth of a shard; `None` if there is no such queue.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn depth(&self, index: u16) -> Result<Option<Depth>, BrokerError> {
+        let queue = self.topology.shard(index);
+        Ok(self.end.or(self.topology.depth(&self.consume, &queue)).await??)
+    }
+
+    /// The depth of every queue; `extra` are the shards beyond `QUEUE_SHARDS`.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn depths(&self, extra: &[u16]) -> Result<Depths, BrokerError> {
+        Ok(self.end.or(self.topology.depths(&self.consume, extra)).await??)
+    }
+
+    /// Deletes an extra shard if it is empty and nobody reads it.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn retire(&self, index: u16) -> Result<bool, BrokerError> {
+        Ok(self.end.or(self.topology.retire(&self.consume, index)).await??)
+    }
+
+    /// Ends the session in good order: the broker has read every ack before it answers.
+    pub async fn close(mut self) {
+        self.watchers.shutdown().await;
+        close(&self.publish).await;
+        close(&self.consume).await;
+        self.metrics.broker_up.set(0);
+        self.metrics.broker_blocked.set(0);
+    }
+}
+
+/// Ensures the topology. Returns the shards beyond `QUEUE_SHARDS` that there are.
+async fn set_up(
+    settings: &Broker,
+    topology: &Topology,
+    worker: &str,
+) -> Result<Vec<u16>, BrokerError> {
+    // A question after something that does not exist closes its channel, and the client library is
+    // slow to forget such channels: they get a connection of their own.
+    let (asking, _) = connect(settings, &format!("{worker} setup"), Some(PUBLISH_FRAME)).await?;
+    let ensuring = topology.ensure(&asking, settings.topology);
+    let ensured = tokio::time::timeout(SET_UP_TIMEOUT, ensuring).await;
+    close(&asking).await;
+    let too_slow = |_| {
+        let seconds = SET_UP_TIMEOUT.as_secs();
+        SessionClosed(format!("the broker did not set up the topology within {seconds} s"))
+    };
+    Ok(ensured.map_err(too_slow)??)
+}
+
+/// Starts a task that turns a connection's events into metrics, log lines, and the end of the
+/// session.
+fn watch(
+    watchers: &mut JoinSet<()>,
+    connection: &Connection,
+    role: &'static str,
+    metrics: Arc<Metrics>,
+    end: SessionEnd,
+) {
+    let mut events = Box::pin(connection.events_listener());
+    let status = connection.status().clone();
+    watchers.spawn(async move {
+        loop {
+            let event = tokio::select! {
+                () = end.wait() => return,
+                event = events.next() => event,
+                () = tokio::time::sleep(WATCH_INTERVAL) => {
+                    if status.connected() { continue } else { None }
+                }
+            };
+            match event {
+                Some(Event::ConnectionBlocked(reason)) => {
+                    metrics.broker_blocked.set(1);
+                    tracing::warn!(
+                        reason,
+                        "the broker lets nobody publish (memory or disk alarm): hits for other \
+                         queues wait, delivery goes on"
+                    );
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    metrics.broker_blocked.set(0);
+                    tracing::info!("the broker lets us publish again");
+                }
+                // A channel's own error (a passive check that finds nothing, say) is an answer to
+                // those who use the channel.
+                Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
+                Some(Event::Error(error)) => {
+                    return end.because(format!("the {role} connection broke: {error}"));
+                }
+                None => return end.because(format!("the {role} connection is closed")),
+                Some(_) => {}
+            }
+        }
+    });
+}
+
+/// A worker's priority for a shard (rendezvous hashing): each replica ranks every shard by itself,
+/// and the broker gives a shard to the highest.
+fn priority(worker: &str, shard: u16) -> i32 {
+    let mut hasher = DefaultHasher::new();
+    (worker, shard).hash(&mut hasher);
+    i32::try_from(hasher.finish() % 1_000_000_000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_replicas_share_out_the_shards_and_one_leaving_moves_only_its_own() {
+        let owner = |workers: &[&str], shard| {
+            workers.iter().max_by_key(|w| priority(w, shard)).map(|w| (*w).to_owned())
+        };
+        let all = ["relay-0", "relay-1", "relay-2"];
+        let before: Vec<_> = (0..64).map(|s| owner(&all, s)).collect();
+        for worker in all {
+            let held = before.iter().filter(|o| o.as_deref() == Some(worker)).count();
+            assert!((8..=36).contains(&held), "{worker} holds {held} of 64");
+        }
+        for (shard, owned) in (0..64).zip(&before) {
+            if owned.as_deref() != Some("relay-2") {
+                assert_eq!(&owner(&all[..2], shard), owned, "shard {shard} stays");
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! From the lane to Matomo and back: drives the lanes of [`crate::domain::dispatch`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::context::WorkerContext;
+use super::delivery::Delivery;
+use super::gate::{Gate, Permit, TokenRests};
+use super::matomo::MatomoClient;
+use super::settle::Settler;
+use crate::domain::answer;
+use crate::domain::cdt::WARN_AFTER;
+use crate::domain::dispatch::sites::SiteMemory;
+use crate::domain::dispatch::{Lane, Outgoing};
+use crate::domain::request::Api;
+use crate::domain::settle::{self, RequestFacts, Settlement};
+use crate::service::config;
+
+/// A request that waited for so long is cut anew: its hits aged, and more of them may wait.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// What a lane carries along with each hit.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) delivery: Delivery,
+    /// The hit as it is sent, complete but for `rand`.
+    pub(super) encoded: Vec<u8>,
+}
+
+/// A hit in a lane.
+pub(super) type LaneHit = Outgoing<Load>;
+
+/// Sends for all lanes of a worker.
+#[derive(Debug)]
+pub struct Dispatcher {
+    context: Arc<WorkerContext>,
+    matomo: MatomoClient,
+    /// Lets one request after the other through.
+    pub gate: Gate,
+    /// Whether hits over 24 h old can be delivered.
+    pub has_token: bool,
+    /// The form of a request.
+    api: Api,
+    /// The most hits of one request.
+    bulk_size: usize,
+    /// The sites that Matomo is known to accept.
+    sites: Mutex<SiteMemory>,
+}
+
+impl Dispatcher {
+    /// A dispatcher whose requests have at most `bulk_size` hits.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new(
+        settings: &config::Matomo,
+        bulk_size: u16,
+        context: Arc<WorkerContext>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            gate: Gate::new(settings.max_rate, bulk_size.into(), context.metrics.clone()),
+            matomo: MatomoClient::new(settings)?,
+            context,
+            has_token: settings.token.is_some(),
+            api: settings.api,
+            bulk_size: bulk_size.into(),
+            sites: Mutex::default(),
+        })
+    }
+
+    /// Runs one lane until `stop`. It has one request under way at a time, and so has each of its
+    /// visitors.
+    pub(super) async fn run_lane(
+        self: Arc<Self>,
+        mut hits: mpsc::Receiver<LaneHit>,
+        stop: CancellationToken,
+        mut settler: Settler,
+    ) {
+        let mut lane = Lane::new(self.bulk_size, self.has_token);
+        while !stop.is_cancelled() {
+            if lane.is_empty() {
+                let received = stop.run_until_cancelled(hits.recv()).await.flatten();
+                let Some(first) = received else { break };
+                lane.push(first);
+                // What has been read from the broker already gets in too: each request costs
+                // Matomo more than a hit in it.
+                tokio::task::yield_now().await;
+            }
+            top_up(&mut lane, &mut hits);
+            let too_old = lane.cut(Timestamp::now(), &self.sites());
+            settler.settle(with_fates(too_old)).await;
+            let Some(next) = lane.next_request(Timestamp::now()) else { continue };
+            let asked = Instant::now();
+            let asking = self.gate.permit(next.hits, next.with_token);
+            let permit = match stop.run_until_cancelled(asking).await {
+                Some(Ok(permit)) => permit,
+                Some(Err(TokenRests)) => {
+                    let refused = lane.refuse_next(self.context.topology.steps());
+                    settler.settle(with_fates(refused)).await;
+                    continue;
+                }
+                None => break,
+            };
+            if asked.elapsed() > STALE_AFTER || lane.next_request(Timestamp::now()) != Some(next) {
+                drop(permit);
+                lane.recut();
+                continue;
+            }
+            let Some(request) = lane.take(permit.is_probe()) else { continue };
+            self.deliver(permit, request, &mut lane, &mut settler).await;
+        }
+        // What was not sent goes back with its channel. A feeder may still be putting a hit in, so
+        // this waits for the last.
+        hits.close();
+        let mut unsent: Vec<LaneHit> = lane.into_unsent().collect();
+        while let Some(late) = hits.recv().await {
+            unsent.push(late);
+        }
+        settler.settle(unsent.into_iter().map(|hit| (hit.load.delivery, settle::unsent()))).await;
+    }
+
+    /// Sends one request and settles its hits, but for those that are to be sent again in smaller
+    /// requests: these are in the lane then.
+    async fn deliver(
+        &self,
+        permit: Permit<'_>,
+        request: Vec<LaneHit>,
+        lane: &mut Lane<Load>,
+        settler: &mut Settler,
+    ) {
+        let bodies: Vec<&[u8]> = request.iter().map(|hit| hit.load.encoded.as_slice()).collect();
+        let started = Instant::now();
+        let answer = self.matomo.send(&bodies, permit.with_token()).await;
+        let interpretation = answer::interpret(self.api, &answer, request.len());
+        self.context.metrics.answered(&interpretation, request.len(), started.elapsed());
+        if interpretation.doubt().is_some() {
+            request.iter().for_each(|hit| hit.load.delivery.count_doubt());
+        }
+        tracing::debug!(hits = request.len(), ?interpretation, "answered");
+        self.sites().learn(&interpretation, request.iter().map(|hit| hit.idsite.as_str()));
+        let (steps, probe) = (self.context.topology.steps(), permit.is_probe());
+        let answered = lane.answered(request, &interpretation, RequestFacts { steps, probe });
+        permit.report(answered.signal, answer.retry_after(), &interpretation);
+        let now = Timestamp::now().as_second();
+        for (hit, fate) in &answered.settled {
+            if matches!(fate, Settlement::Delivered(_)) {
+                self.context.metrics.age(now - hit.cdt.as_second(), WARN_AFTER);
+            }
+        }
+        settler.settle(with_fates(answered.settled)).await;
+    }
+
+    fn sites(&self) -> MutexGuard<'_, SiteMemory> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets what waits go along, as far as the next request has room.
+fn top_up(lane: &mut Lane<Load>, hits: &mut mpsc::Receiver<LaneHit>) {
+    lane.reserve(hits.len());
+    while lane.room() > 0 {
+        let Ok(next) = hits.try_recv() else { break };
+        lane.push(next);
+    }
+}
+
+fn with_fates(settled: Vec<(LaneHit, Settlement)>) -> impl Iterator<Item = (Delivery, Settlement)> {
+    settled.into_iter().map(|(hit, fate)| (hit.load.delivery, fate))
+}

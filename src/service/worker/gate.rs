@@ -1,0 +1,332 @@
+//! Whether a request may go now: the rate limit, and the shell around the breaker and the token
+//! policy, which decide.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Notify;
+
+use crate::domain::answer::{Failure, Interpretation};
+use crate::domain::breaker::{Breaker, Change, Permission, Signal};
+use crate::domain::dispatch::token::{TOKEN_REST, TokenPermission, TokenPolicy};
+use crate::service::backoff;
+use crate::service::telemetry::Metrics;
+
+/// Lets requests through, one after the other, for all lanes of a worker.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    /// Wakes the lanes that wait when an answer has come.
+    changed: Notify,
+    /// `MATOMO_MAX_RATE`, in hits per second.
+    limiter: Option<DefaultDirectRateLimiter>,
+    /// Why Matomo is away, as the log last said.
+    logged: Mutex<Option<Failure>>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct GateState {
+    breaker: Breaker,
+    token: TokenPolicy,
+}
+
+/// The right to send one request. Dropped without a report, it is given back.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit<'g> {
+    gate: &'g Gate,
+    /// Whether only one hit may go.
+    probe: bool,
+    with_token: bool,
+    is_reported: bool,
+}
+
+/// The request needs the token, which Matomo refused not long ago.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokenRests;
+
+/// What a request that asks is told.
+enum Reply {
+    Go { probe: bool },
+    TokenRests,
+    WaitForAnswer,
+    WaitUntil(Instant),
+}
+
+impl GateState {
+    fn ask(&mut self, with_token: bool, now: Instant) -> Reply {
+        if with_token {
+            match self.token.ask(now) {
+                TokenPermission::Send => {}
+                TokenPermission::WaitForAnswer => return Reply::WaitForAnswer,
+                TokenPermission::Resting => return Reply::TokenRests,
+            }
+        }
+        let reply = match self.breaker.ask(now) {
+            Permission::Go => return Reply::Go { probe: false },
+            Permission::Probe => return Reply::Go { probe: true },
+            Permission::WaitUntil(time) => Reply::WaitUntil(time),
+            Permission::WaitForAnswer => Reply::WaitForAnswer,
+        };
+        if with_token {
+            self.token.abandon();
+        }
+        reply
+    }
+}
+
+impl Gate {
+    /// An open gate. A request never has more hits than `burst`.
+    pub fn new(max_rate: Option<u32>, burst: u32, metrics: Arc<Metrics>) -> Self {
+        let quota = max_rate.and_then(NonZeroU32::new).zip(NonZeroU32::new(burst));
+        let limiter = quota
+            .map(|(rate, burst)| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)));
+        let state =
+            GateState { breaker: Breaker::new(backoff::probe), token: TokenPolicy::default() };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            limiter,
+            logged: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Waits for the right to send a request of so many hits. The right comes last, after the rate
+    /// limit: whoever has it sends at once. A caller that stops waiting drops the future.
+    ///
+    /// # Errors
+    /// [`TokenRests`] for a request that needs the token while the token is not sent.
+    pub async fn permit(&self, hits: usize, with_token: bool) -> Result<Permit<'_>, TokenRests> {
+        self.within_rate(hits).await;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Listening before asking: a change in between is not missed.
+            changed.as_mut().enable();
+            let reply = {
+                let mut state = self.state();
+                let reply = state.ask(with_token, Instant::now());
+                self.metrics.breaker(state.breaker.state());
+                reply
+            };
+            match reply {
+                Reply::Go { probe } => {
+                    return Ok(Permit { gate: self, probe, with_token, is_reported: false });
+                }
+                Reply::TokenRests => return Err(TokenRests),
+                Reply::WaitForAnswer => changed.await,
+                Reply::WaitUntil(time) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(time.into()) => {}
+                        () = changed => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until this many hits are within `MATOMO_MAX_RATE`.
+    async fn within_rate(&self, hits: usize) {
+        let hits = u32::try_from(hits).ok().and_then(NonZeroU32::new);
+        if let (Some(limiter), Some(hits)) = (&self.limiter, hits) {
+            // Beyond the burst nothing would ever pass; a request is at most as large as the burst.
+            if limiter.until_n_ready(hits).await.is_err() {
+                tracing::debug!("a request larger than the burst went unlimited");
+            }
+        }
+    }
+
+    /// How long Matomo has been away; `None` while hits flow.
+    pub fn open_for(&self) -> Option<Duration> {
+        self.state().breaker.open_for(Instant::now())
+    }
+
+    /// How long before the next probe may go; `None` while hits flow.
+    pub fn pause_left(&self) -> Option<Duration> {
+        self.state().breaker.pause_left(Instant::now())
+    }
+
+    /// Why Matomo is away, by the last answer.
+    pub fn why(&self) -> Option<Failure> {
+        *self.logged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs one line when Matomo goes away, when the reason changes, and when it is back.
+    fn log(&self, change: Option<Change>, failure: Option<Failure>) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Change::Closed(away)) = change {
+            *logged = None;
+            tracing::info!(
+                away_seconds = away.as_secs(),
+                "Matomo takes hits again: sending resumes"
+            );
+            return;
+        }
+        if failure.is_none() || *logged == failure {
+            return;
+        }
+        let (reason, status) = (failure.map(|f| f.reason.code()), failure.and_then(|f| f.status));
+        if change == Some(Change::Opened) {
+            tracing::warn!(
+                reason,
+                status,
+                "Matomo does not take hits: sending stops, single hits probe it, the others wait \
+                 in their queues and nothing is lost"
+            );
+        } else {
+            tracing::warn!(
+                reason,
+                status,
+                "Matomo still does not take hits, now for another reason"
+            );
+        }
+        *logged = failure;
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        // The domain's code does not panic while it is locked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    /// Whether only one hit may go.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// Whether the request may carry the token.
+    pub fn with_token(&self) -> bool {
+        self.with_token
+    }
+
+    /// Reports what the answer said: `signal` to the breaker, and the whole of it to the token
+    /// policy if the request carried the token.
+    pub fn report(
+        mut self,
+        signal: Signal,
+        retry_after: Option<Duration>,
+        interpretation: &Interpretation,
+    ) {
+        self.is_reported = true;
+        let now = Instant::now();
+        let (change, token_rests) = {
+            let mut state = self.gate.state();
+            let change = state.breaker.record(signal, self.probe, retry_after, now);
+            self.gate.metrics.breaker(state.breaker.state());
+            (change, self.with_token && state.token.record(interpretation, now))
+        };
+        if token_rests {
+            tracing::warn!(
+                "Matomo refuses hits that are over 24 h old although they come with \
+                 MATOMO_TOKEN_AUTH: does the token have write access to their site, and is it not \
+                 restricted to secure requests? It rests for {} min, so that Matomo does not lock \
+                 this address out",
+                TOKEN_REST.as_secs() / 60
+            );
+        }
+        let failure = interpretation.failure().filter(|_| self.probe || change.is_some());
+        self.gate.log(change, failure);
+        self.gate.changed.notify_waiters();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_reported {
+            return;
+        }
+        let mut state = self.gate.state();
+        state.breaker.abandon(self.probe);
+        if self.with_token {
+            state.token.abandon();
+        }
+        self.gate.metrics.breaker(state.breaker.state());
+        drop(state);
+        self.gate.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::answer::Reason;
+
+    const STORED: Interpretation = Interpretation::Stored { queued: false };
+    const UNREACHABLE: Failure = Failure { reason: Reason::Unreachable, status: None };
+
+    fn gate(max_rate: Option<u32>, burst: u32) -> Gate {
+        Gate::new(max_rate, burst, Metrics::new(2))
+    }
+
+    /// Whether a permit is to be had without any time going by.
+    async fn at_once(gate: &Gate, with_token: bool) -> Option<Permit<'_>> {
+        tokio::select! {
+            biased;
+            permit = gate.permit(1, with_token) => permit.ok(),
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_lets_one_probe_through_and_its_answer_opens_the_gate() {
+        let gate = gate(None, 10);
+        let permit = at_once(&gate, false).await.expect("closed breaker");
+        assert!(!permit.is_probe());
+        let down = Interpretation::Down(UNREACHABLE);
+        permit.report(Signal::Down, None, &down);
+        assert_eq!(gate.why(), Some(UNREACHABLE));
+        assert!(gate.open_for().is_some() && gate.pause_left().is_some());
+        assert!(at_once(&gate, false).await.is_none(), "nothing goes before the pause is over");
+        let probe = gate.permit(1, false).await.expect("no token is asked for");
+        assert!(probe.is_probe());
+        assert!(at_once(&gate, false).await.is_none(), "one probe at a time");
+        drop(probe);
+        let probe = at_once(&gate, false).await.expect("a probe that is not sent is given back");
+        probe.report(Signal::Works, None, &STORED);
+        assert_eq!((gate.why(), gate.open_for()), (None, None));
+        assert!(!at_once(&gate, false).await.expect("closed again").is_probe());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_go_when_an_answer_comes() {
+        let gate = gate(None, 10);
+        let first = at_once(&gate, true).await.expect("the first tries the token");
+        let second = gate.permit(1, true);
+        tokio::pin!(second);
+        assert!(futures_util::poll!(second.as_mut()).is_pending(), "the token is on trial");
+        assert!(at_once(&gate, false).await.is_some(), "what needs no token does not wait");
+        first.report(Signal::Works, None, &STORED);
+        assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_dropped_gives_the_token_back() {
+        let gate = gate(None, 10);
+        drop(at_once(&gate, true).await.expect("the first"));
+        assert!(at_once(&gate, true).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_rests_is_said_at_once() {
+        let gate = gate(None, 10);
+        let refused = Interpretation::Refused { places: Some(vec![0]), status: 200 };
+        for _ in 0..3 {
+            let permit = gate.permit(1, true).await.expect("not yet");
+            permit.report(Signal::Works, None, &refused);
+        }
+        assert_eq!(gate.permit(1, true).await.err(), Some(TokenRests));
+        assert!(gate.permit(1, false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_rate_limit_lets_a_burst_through_and_then_waits() {
+        let gate = gate(Some(1), 3);
+        assert!(gate.permit(3, false).await.is_ok());
+        assert!(at_once(&gate, false).await.is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! One round: the time between subscribing to shards and handing them over.
+//!
+//! Whatever ends a round (shutdown, a lost session, a long outage), the order is the same: stop
+//! feeding the lanes, let what is in flight settle, and only then close the channels. So no visitor
+//! is ever in two hands.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use super::acks::AckWriter;
+use super::feed::Feed;
+use crate::service::amqp::BrokerError;
+use crate::service::amqp::session::Session;
+use crate::service::amqp::subscription::Subscription;
+
+/// What a round subscribes to.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    /// Shards that `QUEUE_SHARDS` asks for.
+    pub(super) shards: Vec<u16>,
+    /// Shards beyond `QUEUE_SHARDS` that hold hits.
+    pub(super) extra: Vec<u16>,
+    /// The most unacked hits of each shard.
+    pub(super) prefetch: u16,
+    /// How many lanes run.
+    pub(super) lanes: usize,
+    /// Whether the round only probes a Matomo that has been away for long.
+    pub(super) is_probe: bool,
+}
+
+/// Why a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RoundEnd {
+    /// The worker is to end.
+    Shutdown,
+    /// The session with the broker is over.
+    SessionLost,
+    /// Matomo has been away for long, or is back: everything is given back and taken anew, in the
+    /// other way.
+    Outage,
+    /// The shard that is read for probes has nothing: the next one may.
+    Idle,
+    /// Other extra shards hold hits now.
+    Rebalance,
+}
+
+/// How many hits of each shard are in flight here.
+#[derive(Debug, Default)]
+pub(super) struct InFlight(HashMap<u16, Arc<AtomicUsize>>);
+
+impl InFlight {
+    /// Whether any hit is in flight.
+    pub(super) fn any(&self) -> bool {
+        self.0.values().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether a hit of this shard is in flight.
+    pub(super) fn of(&self, shard: u16) -> bool {
+        self.0.get(&shard).is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+    }
+}
+
+/// The tasks of a round.
+#[derive(Default)]
+struct RoundTasks {
+    /// Each gives its subscription back to be closed.
+    feeders: JoinSet<Subscription>,
+    /// The lanes, and what settles hits that need no request.
+    lanes: JoinSet<()>,
+    /// The writer of acks.
+    acks: JoinSet<()>,
+    /// Ends feeders and lanes.
+    stop: CancellationToken,
+    /// Ends the writer of acks, once nothing more will be settled.
+    settled: CancellationToken,
+    in_flight: InFlight,
+}
+
+impl Worker {
+    /// Runs one round. `extra` are the shards beyond `QUEUE_SHARDS` that there are.
+    pub(super) async fn run_round(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        shutdown: &CancellationToken,
+        assignment: &Assignment,
+        extra: &mut Vec<u16>,
+    ) -> RoundEnd {
+        let mut tasks = RoundTasks::default();
+        let starting = self.start_round(session, assignment, &mut tasks);
+        match shutdown.run_until_cancelled(starting).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                session.end.because(format!("shards cannot be read: {error}"));
+                return RoundEnd::SessionLost;
+            }
+            // Nothing was sent yet: what was given goes back with the session.
+            None => return RoundEnd::Shutdown,
+        }
+        let end = tokio::select! {
+            end = self.until_end(session, shutdown, assignment, extra, &tasks.in_flight) => end,
+            // None of them ends before being told to: hits would wait here for good.
+            _ = tasks.lanes.join_next() => RoundEnd::SessionLost,
+            _ = tasks.feeders.join_next() => RoundEnd::SessionLost,
+            _ = tasks.acks.join_next() => RoundEnd::SessionLost,
+        };
+        if end == RoundEnd::SessionLost {
+            session.end.because("a task of this worker ended".to_owned());
+            self.context.metrics.broker_up.set(0);
+        }
+        let closed = tasks.wind_down().await;
+        if end != RoundEnd::SessionLost && closed {
+            self.context.stored.clear();
+        }
+        self.context.metrics.shards_subscribed.set(0);
+        end
+    }
+
+    async fn start_round(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        assignment: &Assignment,
+        tasks: &mut RoundTasks,
+    ) -> Result<(), BrokerError> {
+        let mut acks = AckWriter::default();
+        let mut feeds = Vec::new();
+        for index in assignment.shards.iter().chain(&assignment.extra) {
+            let subscription = session.subscribe(*index, assignment.prefetch).await?;
+            let window = acks.window(&subscription);
+            feeds.push(Feed { subscription, in_flight: Arc::default(), window });
+        }
+        let stop = tasks.stop.clone();
+        let lanes = self.start_lanes(session, &stop, &mut tasks.lanes, assignment.lanes).await?;
+        let (context, settled) = (self.context.clone(), tasks.settled.clone());
+        tasks.acks.spawn(acks.write(context, session.end.clone(), settled));
+        let subscribed = i64::try_from(feeds.len()).unwrap_or_default();
+        self.context.metrics.shards_subscribed.set(subscribed);
+        for feed in feeds {
+            tasks.in_flight.0.insert(feed.subscription.index, feed.in_flight.clone());
+            let worker = self.clone();
+            tasks.feeders.spawn(worker.feed(feed, lanes.clone(), stop.clone(), session.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl RoundTasks {
+    /// Ends the round in good order. Returns whether the broker agreed to every close.
+    async fn wind_down(mut self) -> bool {
+        self.stop.cancel();
+        let mut subscriptions = Vec::new();
+        while let Some(outcome) = self.feeders.join_next().await {
+            match outcome {
+                Ok(subscription) => subscriptions.push(subscription),
+                Err(error) => {
+                    tracing::error!(%error, "a feeder failed: its hits stay on the broker");
+                }
+            }
+        }
+        while let Some(outcome) = self.lanes.join_next().await {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "a lane failed: its hits stay on the broker");
+            }
+        }
+        // Nothing is in flight now, and the last acks go.
+        self.settled.cancel();
+        while let Some(outcome) = self.acks.join_next().await {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "acks failed: their hits stay on the broker");
+            }
+        }
+        let closing = subscriptions.into_iter().map(Subscription::close);
+        futures_util::future::join_all(closing).await.into_iter().all(|in_order| in_order)
+    }
+}
