@@ -68,7 +68,7 @@ fn every_metric_that_a_document_names_exists() {
     let documents = files::documents();
     let named: Vec<(&str, &str)> = documents
         .iter()
-        .flat_map(|document| document.code_spans().map(|span| (document, span)))
+        .flat_map(|document| document.code_spans().map(move |span| (document, span)))
         // A name before an arrow is the former one.
         .filter(|(_, (_, after))| !after.starts_with(" →"))
         .map(|(document, (word, _))| (document.path.as_str(), word))
