@@ -1,4 +1,4 @@
-//! Transcripts of the commands, and the README held against the code.
+//! Transcripts of the commands, and the documents held against the code.
 #![cfg(test)]
 
 use dnma_relay::domain::hit::decode;
@@ -7,7 +7,12 @@ use dnma_relay::domain::validate::{Context, validate};
 use dnma_relay::service::config::VARIABLES;
 use dnma_relay::service::telemetry::Metrics;
 
+#[path = "docs/files.rs"]
+#[allow(dead_code, reason = "shared with the test of the documents")]
+mod files;
+
 const README: &str = include_str!("../README.md");
+const SETTINGS: &str = include_str!("../docs/settings.md");
 
 /// `TRYCMD=overwrite cargo test --test cli` writes the transcripts anew.
 #[test]
@@ -19,8 +24,8 @@ fn commands_say_what_the_transcripts_say() {
 const SETTINGS: &str = README;
 
 #[test]
-fn the_documented_settings_are_the_codes() {
-    let documented: Vec<(&str, String, &str)> = SETTINGS
+fn the_table_of_settings_is_the_codes() {
+    let rows: Vec<(&str, &str)> = SETTINGS
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "))
         .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -30,13 +35,21 @@ fn the_documented_settings_are_the_codes() {
             (name, default, meaning)
         })
         .collect();
-    let expected: Vec<(&str, String, &str)> = VARIABLES
-        .iter()
-        .map(|variable| (variable.name, variable.default.documented().to_owned(), variable.meaning))
-        .collect();
-    assert_eq!(documented, expected);
-    for name in VARIABLES.iter().filter(|variable| variable.secret).map(|variable| variable.name) {
-        assert!(SETTINGS.contains(&format!("`{name}_FILE`")), "{name}_FILE is not documented");
+    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
+    let expected: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+    assert_eq!(names, expected);
+    for ((name, rest), variable) in rows.iter().zip(VARIABLES) {
+        let default = rest.split(" | ").next().expect("a default").replace('`', "");
+        let default = if default == "–" { String::new() } else { default };
+        // The table of the code is for machines, the document's for people.
+        let known = variable.default.replace(" (text on a terminal)", ", text on a terminal");
+        assert_eq!(default, known, "{name}");
+        if variable.secret {
+            assert!(
+                SETTINGS.contains(&format!("`{name}_FILE`")),
+                "{name}_FILE is not in docs/settings.md"
+            );
+        }
     }
 }
 
@@ -58,19 +71,53 @@ fn the_readmes_message_breaks_no_rule() {
 }
 
 #[test]
-fn every_metric_that_the_readme_names_exists() {
+fn every_metric_that_a_document_names_exists() {
     let text = Metrics::new(2).text();
-    let named: Vec<&str> = README
-        .split('`')
-        .filter(|word| {
+    let documents = files::documents();
+    let named: Vec<(&str, &str)> = documents
+        .iter()
+        .flat_map(|document| document.code_spans().map(move |span| (document, span)))
+        // A name before an arrow is the former one.
+        .filter(|(_, (_, after))| !after.starts_with(" →"))
+        .map(|(document, (word, _))| (document.path.as_str(), word))
+        .filter(|(_, word)| {
             word.starts_with("dnma_relay_")
-                || (word.ends_with("_total") && !word.contains(' '))
+                || (word.ends_with("_total") && !word.contains(' ') && !word.starts_with('_'))
                 || word.contains("_total{")
         })
         .collect();
-    assert!(named.len() > 5, "{named:?}");
-    for name in named {
-        let name = name.split('{').next().expect("a name").trim_start_matches("dnma_relay_");
-        assert!(text.contains(&format!("\ndnma_relay_{name}")), "{name} is not a metric");
+    assert!(named.len() > 20, "{named:?}");
+    for (document, name) in named {
+        let name = name.split(['{', ' ']).next().expect("a name");
+        let name = name.trim_start_matches("dnma_relay_");
+        assert!(
+            text.contains(&format!("\ndnma_relay_{name}")),
+            "{document} names {name}, which is not a metric"
+        );
     }
+}
+
+#[test]
+fn every_setting_that_a_document_names_exists() {
+    let is_setting = |word: &str| {
+        VARIABLES.iter().any(|variable| {
+            word == variable.name
+                || variable.secret && word.strip_suffix("_FILE") == Some(variable.name)
+        })
+    };
+    // What begins like a setting (`MATOMO_…`) is one.
+    let families: Vec<&str> =
+        VARIABLES.iter().filter_map(|v| v.name.split_once('_')).map(|(first, _)| first).collect();
+    let mut checked = 0;
+    for document in files::documents() {
+        let words = document.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| {
+            word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+                && word.split_once('_').is_some_and(|(first, _)| families.contains(&first))
+        }) {
+            checked += 1;
+            assert!(is_setting(word), "{} names {word}, which is no setting", document.path);
+        }
+    }
+    assert!(checked > 100, "only {checked} settings are named");
 }

@@ -1,4 +1,4 @@
-//! The promises of the README, one file each, on a real RabbitMQ with the real program as a child
+//! The promises of the documents, one file each, on a real RabbitMQ with the real program as a child
 //! process.
 //!
 //! `cargo test --test it -- NAME` runs the tests whose name holds NAME. The first line says which
@@ -322,11 +322,9 @@ fn main() -> anyhow::Result<()> {
     conclusion.num_failed += alone.num_failed;
     if whole {
         println!("the table of faults: {}", support::report::write(&broker.version)?.display());
-        let missing = support::report::missing_from(include_str!("../../README.md"));
+        let missing = support::report::missing_from(include_str!("../../docs/faults.md"));
         if !missing.is_empty() {
-            println!(
-                "the README's table of faults lacks these, or names other limits: {missing:?}"
-            );
+            println!("the table of docs/faults.md lacks these, or names other limits: {missing:?}");
             conclusion.num_failed += 1;
         }
     }

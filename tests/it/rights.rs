@@ -1,5 +1,5 @@
-//! A relay without the right to configure anything: read and write, as the README recommends, are
-//! enough.
+//! A relay without the right to configure anything: read and write, as docs/operate.md recommends,
+//! are enough.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, hits, worker};
 use crate::{Scene, Worker};
 
-/// The three patterns of the README's `rabbitmqctl set_permissions … USER`: configure, write, read.
+/// The three patterns of the document's `rabbitmqctl set_permissions … USER`: configure, write, read.
 fn recommended(user: &str) -> anyhow::Result<[String; 3]> {
-    let readme = include_str!("../../README.md");
-    let line = readme
+    let document = include_str!("../../docs/operate.md");
+    let line = document
         .lines()
         .find(|line| line.contains("set_permissions") && line.contains(&format!(" {user} ")));
-    let line = line.with_context(|| format!("the README recommends no rights for {user}"))?;
+    let line = line.with_context(|| format!("docs/operate.md recommends no rights for {user}"))?;
     let quoted: Vec<String> = line.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
     quoted.try_into().map_err(|found| anyhow::anyhow!("not three patterns: {found:?}"))
 }
 
-/// What `dnma-relay topology` prints, with the README's users, and one who may do everything.
+/// What `dnma-relay topology` prints, with the document's users, and one who may do everything.
 fn definitions() -> anyhow::Result<String> {
     let vars = [
         ("AMQP_URL", "amqp://guest:guest@127.0.0.1/%2f"),

@@ -1,4 +1,4 @@
-//! What the drills saw, as the table of the README. Each run keeps its figures beside those of
+//! What the drills saw, as the table of docs/faults.md. Each run keeps its figures beside those of
 //! other brokers.
 
 use std::collections::BTreeMap;
@@ -139,9 +139,9 @@ fn render(versions: &BTreeMap<String, Vec<Value>>) -> String {
     table
 }
 
-/// Faults of this run that the README does not name with the same limits.
-pub fn missing_from(readme: &str) -> Vec<String> {
-    let documented: Vec<Vec<&str>> = readme
+/// Faults of this run that the document does not name with the same limits.
+pub fn missing_from(document: &str) -> Vec<String> {
+    let documented: Vec<Vec<&str>> = document
         .lines()
         .filter(|line| line.starts_with("| "))
         .map(|line| line.split('|').map(str::trim).collect())
