@@ -3,7 +3,8 @@
 # It looks at the files that git tracks, here or in the repository that $1 lies in.
 set -euo pipefail
 shopt -s inherit_errexit
-cd "$(git -C "${1:-$(dirname "$0")/..}" rev-parse --show-toplevel)"
+root=$(git -C "${1:-$(dirname "$0")/..}" rev-parse --show-toplevel)
+cd "$root"
 # Characters of a line count, not bytes.
 export LC_ALL=C.UTF-8
 
