@@ -30,6 +30,9 @@ fuzz: ## Random bytes against reading and checking a hit, SECONDS=60 for each of
 	cd fuzz && for target in decode validate; do \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=0 -verbosity=0 || exit 1; done
 
+mutants: ## Whether a test notices each line of the domain that is broken (an hour)
+	tests/mutants.sh
+
 lint: ## Format, clippy, the light library, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -48,4 +51,4 @@ image: ## The image, and the main job in it (needs Docker)
 build: ## The release binary, target/release/dnma-relay
 	cargo build --release --locked
 
-.PHONY: help demo test soak bench micro instructions fuzz lint chart apiserver image build
+.PHONY: help demo test soak bench micro instructions fuzz mutants lint chart apiserver image build
