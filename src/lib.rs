@@ -1,53 +1,94 @@
 //! dnma-relay carries the page views (*hits*) of French school portals (ENT) from RabbitMQ to the
 //! ministry's Matomo (DNMA), and loses none.
 //!
+//! This page is for those who change the program. How to run it is in `README.md`, how to work on
+//! it in `CONTRIBUTING.md`, and why it is built this way in `docs/decisions/`.
+//!
+//! # Terms
+//!
+//! - A *hit* is one page view, as an ENT publishes it in one AMQP message. Its *visitor* is its
+//!   `uid`.
+//! - A *shard* is one of the queues behind the main exchange. All hits of a visitor go to the same
+//!   shard, and a shard has one worker that reads it.
+//! - A *lane* is a sequence of requests within a worker. A lane has one request under way at a
+//!   time, and all hits of a visitor go through the same lane.
+//! - The *fate* of a hit is a [`Settlement`](domain::settle::Settlement): delivered, sent to a
+//!   retry queue, parked, rejected, or released to its shard. Every hit that a worker takes has
+//!   exactly one.
+//!
 //! # The path of a hit
 //!
-//! 1. An ENT publishes a message to the main exchange, with its visitor (`uid`) as the routing key.
-//!    One visitor always lands in the same shard ([`service::topology`]).
-//! 2. The broker gives each shard to one worker at a time; the worker takes a bounded number of
-//!    hits ([`service::broker`]), and each becomes a [`Held`](service::settler::Held).
-//! 3. [`service::intake`] reads the bytes ([`domain::hit`]), checks the hit against the tagging
-//!    plan ([`domain::validate`], [`domain::plan`], [`domain::cdt`], [`domain::tenant`],
-//!    [`domain::visits`]) as [`service::rules`] has it, finds out for whose account it counts
-//!    ([`service::books`]), and encodes it ([`domain::request`]); [`service::relay`] takes it from
-//!    the shard to the lane.
-//! 4. The hit waits in the lane of its visitor. A lane has one request under way at a time, so a
-//!    visitor has.
-//! 5. [`service::gate`] lets the lane send when the breaker ([`domain::breaker`]) and the rate
-//!    limit agree, and [`service::matomo`] sends.
-//! 6. [`domain::answer`] reads what came back, and [`domain::settle`] decides the fate of each hit:
-//!    a [`Settlement`](domain::settle::Settlement).
-//! 7. [`service::settler`] carries it out: ack what is delivered, together where order allows;
-//!    publish what is not to the queue where it waits or stays, with its past in the headers
-//!    ([`domain::envelope`]), await the confirm, then ack.
+//! An ENT publishes a message to the main exchange with its visitor as the routing key, and the
+//! broker puts it into the shard of that visitor ([`service::amqp::topology`]). From there a hit
+//! goes down through the files of [`service::worker`], and enters none of them twice:
+//!
+//! 1. [`assign`](service::worker::assign) decides which shards this worker reads, and
+//!    `worker/round.rs` subscribes to them with a bounded prefetch.
+//! 2. `worker/feed.rs` takes the messages of one shard, each as a
+//!    [`Delivery`](service::worker::delivery::Delivery), which holds what the headers say of its
+//!    earlier attempts ([`domain::envelope`]).
+//! 3. [`intake`](service::worker::intake) reads the bytes ([`domain::hit`]), checks the hit
+//!    against the plan in force ([`domain::validate`], [`service::rules`]), finds the account that
+//!    it counts for ([`service::books`]), encodes it ([`domain::request`]), and puts it into the
+//!    lane of its visitor.
+//! 4. [`dispatch`](service::worker::dispatch) forms requests of what waits in a lane, as
+//!    [`domain::dispatch`] says: which hits travel together, which alone, and which with the
+//!    token.
+//! 5. [`gate`](service::worker::gate) gives a permit to send when the breaker
+//!    ([`domain::breaker`]), the token policy ([`domain::dispatch::token`]) and the rate limit
+//!    allow it.
+//! 6. [`matomo`](service::worker::matomo) sends the request and hands back what came, be it a
+//!    timeout. [`domain::answer`] interprets it, and [`domain::settle`] decides the fate of each
+//!    hit.
+//! 7. [`settle`](service::worker::settle) carries the fates out: it publishes a hit that was not
+//!    delivered to the queue where it waits or stays, with its history in the headers, awaits the
+//!    confirm, and only then acknowledges the original. [`acks`](service::worker::acks)
+//!    acknowledges together where the order of the shard allows it, and
+//!    [`stored`](service::worker::stored) remembers hits that Matomo stored and whose ack may be
+//!    lost with the connection.
 //!
 //! # Who may use whom
 //!
-//! `main → cli → service → domain`, never back. The domain decides: it knows no socket, clock,
-//! environment or log. The service does, and decides nothing about a hit. Without the feature
-//! `service` only the domain is left, and `cargo check --lib --no-default-features` proves the
-//! rule.
+//! `main → cli → service → domain`, never back, and within `service::worker` downwards.
+//!
+//! - [`domain`] decides. It knows no socket, clock, environment or log: `now` is an argument.
+//! - [`service`] acts, and decides nothing about a hit. `amqp` knows bytes, channels and queues,
+//!   and no hit; only there lapin is known. reqwest is used in `worker::matomo`, axum in `ops`.
+//! - [`cli`] holds the commands, and is the only place that knows clap.
+//!
+//! Without the feature `service` only [`domain`] is left, and `cargo check --lib
+//! --no-default-features` proves the rule. An ENT can use that library to check its own hits: see
+//! `examples/check_hits.rs`.
+//!
+//! # Where to change what
+//!
+//! `CONTRIBUTING.md` has step-by-step recipes for those in **bold**.
 //!
 //! | to change… | look in |
 //! |---|---|
-//! | a service, profile, limit or text of the plan | `domain/plan/rfti-2.01.toml` |
-//! | a kind of rule | `domain/rule.rs`, `domain/validate.rs` |
-//! | what an answer of Matomo means | `domain/answer.rs` |
+//! | **a service, profile, limit or text of the plan** | `domain/plan/rfti-2.01.toml` |
+//! | **a kind of rule** | `domain/rule.rs`, `domain/validate/` |
+//! | what a field means to the code | `domain/plan/role.rs` |
+//! | **a reason of failure**, or what an answer of Matomo means | `domain/answer.rs` |
 //! | what becomes of a hit then | `domain/settle.rs` |
-//! | reference lists, tenants, and how their files are followed | `domain/plan/list.rs`, `domain/tenant.rs`, `service/rules.rs` |
+//! | when sending stops and starts again | `domain/breaker.rs`, `service/worker/gate.rs` |
+//! | how requests are formed | `domain/dispatch.rs`, `service/worker/dispatch.rs` |
+//! | the relay's headers | `domain/envelope.rs` |
+//! | reference lists and tenants | `domain/plan/list.rs`, `domain/tenant.rs`, `service/rules.rs` |
+//! | **a setting** | `service/config/table.rs` |
+//! | **a metric** | `service/telemetry.rs` |
+//! | a queue or its arguments | `service/amqp/topology.rs` |
+//! | how a session with RabbitMQ is built and lost | `service/amqp/session.rs` |
 //! | what `check --connect` asks | `service/examine/` |
-//! | a form of file that `validate` and `publish` read | `cli/input/` |
-//! | a setting | `service/config.rs` and `service/config/read.rs` |
-//! | a queue or its arguments | `service/topology.rs` |
-//! | a metric | `service/telemetry.rs` |
 //! | what the daily balance counts and compares | `domain/books.rs`, `service/books.rs` |
+//! | how dead hits are chosen, corrected and judged | `domain/dead.rs`, `domain/dead/` |
+//! | how dead hits are read, and sent again | `service/amqp/browser.rs`, `cli/dead/replay.rs` |
+//! | what the status page and `top` know | `domain/status.rs`, `service/ops/status.rs` |
+//! | how they say it | `domain/status/words.rs`, `templates/`, `cli/top/screen.rs` |
+//! | **a command** | `cli.rs`, `cli/` |
+//! | a form of file that `validate` and `publish` read | `cli/input/` |
 //! | how a command asks running workers | `cli/workers.rs` |
-//! | what is told of dead hits, how they are chosen, mended and judged | `domain/dead.rs` and `domain/dead/` |
-//! | how dead hits are read without being taken, and sent again | `service/broker/dead.rs`, `cli/dead/replay.rs` |
-//! | what the status page and `top` know | `domain/status.rs`, `service/status.rs` |
-//! | how they say it | `domain/status/words.rs`, `templates/status.html`, `cli/top/screen.rs` |
-//! | a command | `cli/` |
+//! | **what the tests break on purpose** | `tests/it/`, `docs/faults.md` |
 
 #[cfg(feature = "service")]
 pub mod cli;

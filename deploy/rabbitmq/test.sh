@@ -39,7 +39,7 @@ try() {
     PYTHONPATH="$tools/pika" AMQP_PORT=$(port 5672) HTTP_PORT=$(port 15672) METRICS_PORT=$(port 15692) python3 deploy/rabbitmq/rights.py "$1"
 }
 try declare
-# As the README says, for a relay that declares nothing.
+# As docs/operate.md says, for a relay that declares nothing.
 ctl rabbitmqctl --quiet set_permissions -p dnma relay '^$' '^dnma\.hits\.(retry\..+|parked|rejected)$' '^dnma\.hits\.[0-9]+$'
 try verify
 echo "every user may what it must, and no more"

@@ -1,4 +1,4 @@
-//! The chart for the README: CPU a hit of the relay and of what people write instead, as bars,
+//! The chart for the documentation: CPU a hit of the relay and of what people write instead, as bars,
 //! without a script.
 
 use super::table::Row;

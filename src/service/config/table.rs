@@ -29,8 +29,9 @@ pub const VARIABLES: &[Variable] = &[
         name: "AMQP_URL",
         default: Fallback::Text("amqp://guest:guest@127.0.0.1:5672/%2f"),
         secret: true,
-        meaning: "broker; several separated by commas are tried in turn; off loopback `amqps://` \
-                  unless `ALLOW_PLAINTEXT`",
+        meaning: "address of the broker with user and password; several addresses separated by \
+                  commas are tried in turn; off this machine it must be `amqps://` unless \
+                  `ALLOW_PLAINTEXT`",
         part: Part::Broker,
         parse: |text, draft| set_list(&mut draft.settings.broker.urls, text, BrokerUrl::parse),
         show: |settings| show_seq(&settings.broker.urls, ToString::to_string),
@@ -57,7 +58,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "AMQP_CLIENT_KEY_FILE",
         default: Fallback::Unset(""),
         secret: false,
-        meaning: "PEM of its key",
+        meaning: "PEM of the key of that certificate",
         part: Part::Broker,
         parse: |text, draft| keep(&mut draft.pieces.client_key, optional(text, file)),
         show: |settings| show_path(settings.broker.client_identity.as_ref().map(|(_, key)| key)),
@@ -66,7 +67,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "ALLOW_PLAINTEXT",
         default: Fallback::Text("false"),
         secret: false,
-        meaning: "`true`: connections off this machine need not be encrypted",
+        meaning: "`true`: connections that leave this machine need not be encrypted",
         part: Part::Broker,
         parse: |text, draft| {
             let choices = [("true", true), ("false", false)];
@@ -87,7 +88,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "QUEUE_SHARDS",
         default: Fallback::Text("8"),
         secret: false,
-        meaning: "shards: most workers that can work at once; `1` needs no plugin",
+        meaning: "number of shards, which is the largest number of workers that can work at \
+                  once; `1` needs no plugin",
         part: Part::Broker,
         parse: |text, draft| set(&mut draft.settings.broker.shards, number(text, 1..=MAX_SHARDS)),
         show: |settings| settings.broker.shards.to_string(),
@@ -96,7 +98,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "QUEUE_PREFETCH",
         default: Fallback::Unset("concurrency × bulk size × 2"),
         secret: false,
-        meaning: "unacked hits per worker, shared evenly by the shards",
+        meaning: "largest number of unacked hits per worker, shared evenly by the shards",
         part: Part::Broker,
         // The largest prefetch that AMQP can express is that of 16 bits.
         parse: |text, draft| {
@@ -108,7 +110,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "TOPOLOGY",
         default: Fallback::Text("declare"),
         secret: false,
-        meaning: "`verify`: declare nothing, list what is missing",
+        meaning: "`declare`: declare what is missing · `verify`: declare nothing, list what is \
+                  missing",
         part: Part::Broker,
         parse: |text, draft| {
             let choices = [("declare", Topology::Declare), ("verify", Topology::Verify)];
@@ -122,8 +125,8 @@ pub const VARIABLES: &[Variable] = &[
             "missing: set it to the address of Matomo, like https://matomo.example.fr/",
         ),
         secret: false,
-        meaning: "base address, or the full one of `matomo.php`; off loopback `https` unless \
-                  `ALLOW_PLAINTEXT`",
+        meaning: "address of Matomo, or the full address of `matomo.php`; off this machine it \
+                  must be `https` unless `ALLOW_PLAINTEXT`",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.url, matomo_url(text)),
         show: |settings| settings.matomo.url.to_string(),
@@ -153,7 +156,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_API",
         default: Fallback::Text("bulk"),
         secret: false,
-        meaning: "`single`: one GET per hit, for gateways that pass nothing else",
+        meaning: "`bulk`: several hits per request · `single`: one GET per hit, for gateways \
+                  that pass nothing else",
         part: Part::Worker,
         parse: |text, draft| {
             let choices = [("bulk", Api::Bulk), ("single", Api::Single)];
@@ -175,7 +179,7 @@ pub const VARIABLES: &[Variable] = &[
         // 50 hits cost a Matomo about as much as 12 sent singly; beyond 100 little is gained.
         default: Fallback::Text("50"),
         secret: false,
-        meaning: "most hits per request",
+        meaning: "largest number of hits per request",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.bulk_size, number(text, 1..=1_000)),
         show: |settings| settings.matomo.bulk_size.to_string(),
@@ -184,7 +188,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_TIMEOUT",
         default: Fallback::Text("65s"),
         secret: false,
-        meaning: "one request, connect included; longer than the server's proxy waits (60 s)",
+        meaning: "time for one request, connecting included; keep it longer than the server's \
+                  proxy waits (60 s)",
         part: Part::Worker,
         parse: |text, draft| {
             let range = Duration::from_millis(100)..=Duration::from_secs(600);
@@ -196,7 +201,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_MAX_RATE",
         default: Fallback::Unset(""),
         secret: false,
-        meaning: "most hits per second of this worker",
+        meaning: "largest number of hits per second of this worker",
         part: Part::Worker,
         parse: |text, draft| {
             let rate = optional(text, |text| number(text, 1..=1_000_000));
@@ -258,7 +263,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "HTTP_LISTEN",
         default: Fallback::Text("0.0.0.0:8080"),
         secret: false,
-        meaning: "`/livez`, `/readyz`, `/metrics` (Prometheus), `/books.json`",
+        meaning: "address of the status page, `/livez`, `/readyz`, `/metrics` (Prometheus), \
+                  `/status.json` and `/books.json`",
         part: Part::Http,
         parse: |text, draft| set(&mut draft.settings.http_listen, listen(text)),
         show: |settings| settings.http_listen.to_string(),
@@ -267,7 +273,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "LOG_FORMAT",
         default: Fallback::Unset("json, text on a terminal"),
         secret: false,
-        meaning: "`json` or `text`; to stderr",
+        meaning: "form of log lines, `json` or `text`; they go to stderr",
         part: Part::Worker,
         parse: |text, draft| {
             let choices = [("json", LogFormat::Json), ("text", LogFormat::Text)];
@@ -279,7 +285,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "RUST_LOG",
         default: Fallback::Text("info"),
         secret: false,
-        meaning: "one line when something changes; per-hit lines at `debug`",
+        meaning: "log level, or a filter; `info` writes a line when something changes, `debug` \
+                  also lines about single hits",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.log.filter, filter(text)),
         show: |settings| settings.log.filter.clone(),
