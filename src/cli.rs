@@ -54,7 +54,7 @@ pub enum Command {
     /// finding; without, it contacts nobody.
     ///
     /// Example: dnma-relay check --connect --send-test-hit 99
-    Check(check::Options),
+    Check(check::CheckOptions),
     /// Check hits from a file against the tagging plan
     ///
     /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a
@@ -63,21 +63,21 @@ pub enum Command {
     /// Nothing is sent anywhere. Exit code 1 if any hit has an error.
     ///
     /// Example: dnma-relay validate --lang fr hits.ndjson
-    Validate(validate::Options),
+    Validate(validate::ValidateOptions),
     /// Print the tagging plan that is applied: fields, lists, GAR codes, rules
     ///
     /// `plan schema` prints the JSON Schema of a message, `plan diff A B` what changes from one
     /// plan to another.
     ///
     /// Example: dnma-relay plan diff 2.01 rfti-2.02.toml
-    Plan(plan::Options),
+    Plan(plan::PlanOptions),
     /// Publish hits from a file to the main exchange, with confirms
     ///
     /// Reads what `validate` reads. The routing key is the hit's uid, as the relay needs it. Exit
     /// code 1 if the broker did not take every hit.
     ///
     /// Example: dnma-relay publish --rate 200 hits.ndjson
-    Publish(publish::Options),
+    Publish(publish::PublishOptions),
     /// Watch one or several workers: whether hits flow, what waits, who reads it
     ///
     /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or
@@ -85,13 +85,13 @@ pub enum Command {
     /// once.
     ///
     /// Example: dnma-relay top --url relay.dnma.svc:8080
-    Top(top::Options),
+    Top(top::TopOptions),
     /// Print exchanges, queues and bindings as RabbitMQ definitions (JSON)
     ///
     /// For brokers where the relay may not declare them itself (TOPOLOGY=verify).
     ///
     /// Example: dnma-relay topology > dnma.json && rabbitmqctl import_definitions dnma.json
-    Topology(topology::Options),
+    Topology(topology::TopologyOptions),
     /// Balance the hits of all workers, by exploitant, plateforme and site
     ///
     /// Asks every worker for its counters, and says what became of the hits that came in:
@@ -101,7 +101,7 @@ pub enum Command {
     /// not answer.
     ///
     /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
-    Books(books::Options),
+    Books(books::BooksOptions),
     /// Look after dead hits: list, group, show, export, replay, purge
     ///
     /// Hits that could not be delivered lie in the queue *parked*, hits that break the plan in
@@ -112,7 +112,7 @@ pub enum Command {
     Dead {
         /// What to do.
         #[command(subcommand)]
-        command: Box<dead::Command>,
+        command: Box<dead::DeadCommand>,
     },
     /// Ask the relay that runs with this environment whether it lives
     ///

@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::workers::{self, Workers};
-use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
+use crate::domain::books::{BalanceRecord, Books, Gap, Looks, Queues, Statement};
 use crate::service::broker::{BrokerError, Sounder};
 use crate::service::config::Broker;
 
@@ -27,7 +27,7 @@ const MOST: u64 = 200 * 1024 * 1024;
 
 /// Options of `books`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct BooksOptions {
     #[command(flatten)]
     workers: Workers,
     /// Only what happened since these former books, which --json wrote; - for standard input
@@ -45,7 +45,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A configuration mistake, or an output that cannot be written to.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &BooksOptions) -> anyhow::Result<ExitCode> {
     let former = match options.since.as_deref().map(read).transpose() {
         Ok(former) => former,
         Err(reason) => {
@@ -90,11 +90,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn look(
     workers: &Workers,
     sounder: Option<&Result<Sounder, BrokerError>>,
-    former: Option<&Record>,
-) -> anyhow::Result<(Record, Statement)> {
+    former: Option<&BalanceRecord>,
+) -> anyhow::Result<(BalanceRecord, Statement)> {
     let (mut books, mut gaps) = (Vec::new(), Vec::new());
     let before = queues(sounder, &mut gaps).await;
-    for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
+    for workers::WorkerReply { address, said } in workers::each(workers, "books.json").await? {
         let read = |body: Vec<u8>| {
             serde_json::from_slice::<Books>(&body)
                 .map_err(|_| "its answer is no books of a dnma-relay".to_owned())
@@ -106,8 +106,11 @@ async fn look(
     }
     let after = if before.is_some() { queues(sounder, &mut gaps).await } else { None };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
-    let record =
-        Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
+    let record = BalanceRecord::new(
+        now,
+        books,
+        before.zip(after).map(|(before, after)| Looks { before, after }),
+    );
     let mut statement = record.balance(former);
     statement.gaps.splice(0..0, gaps);
     Ok((record, statement))
@@ -128,7 +131,7 @@ async fn queues(
     None
 }
 
-fn read(path: &Path) -> Result<Record, String> {
+fn read(path: &Path) -> Result<BalanceRecord, String> {
     let reader: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {

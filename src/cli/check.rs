@@ -12,7 +12,7 @@ use crate::service::examine::{Finding, Outcome, examine};
 
 /// Options of `check`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct CheckOptions {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -28,7 +28,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A configuration mistake, or an output that cannot be written to.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env()?;
     for (name, meant) in Settings::misspelt_in_env() {
         eprintln!("note: {name} is no setting of the relay and is not read; is {meant} meant?");

@@ -4,7 +4,7 @@
 //! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
 //! `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines),
 //! [`table`] (CSV). Each
-//! gives one [`Record`] after the other; gzip is unpacked on the way.
+//! gives one [`InputRecord`] after the other; gzip is unpacked on the way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -27,7 +27,7 @@ use table::Table;
 
 /// One hit as a message would carry it.
 #[derive(Debug)]
-pub(super) struct Record<'r> {
+pub(super) struct InputRecord<'r> {
     /// Line of the file, or place in the array, from 1.
     pub(super) number: u64,
     /// The message, or why there is none.
@@ -40,12 +40,12 @@ pub(super) struct Record<'r> {
 
 /// A file of any size, or standard input.
 pub(super) struct Input {
-    form: Form,
+    form: InputForm,
     bytes: Option<u64>,
     progress: ProgressBar,
 }
 
-enum Form {
+enum InputForm {
     Lines(Lines),
     Array(Array),
     Objects(Objects),
@@ -53,7 +53,7 @@ enum Form {
 }
 
 /// Text, unpacked.
-type Text = Box<dyn BufRead>;
+type InputText = Box<dyn BufRead>;
 
 const JSON: &str = "application/json";
 const QUERY: &str = "application/x-www-form-urlencoded";
@@ -76,7 +76,7 @@ impl Input {
         };
         let mut raw = BufReader::with_capacity(BUFFER, progress.wrap_read(raw));
         let packed = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let mut text: Text = if packed {
+        let mut text: InputText = if packed {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
         } else {
             Box::new(raw)
@@ -86,13 +86,13 @@ impl Input {
         }
         let begin = text.fill_buf()?;
         let form = if array::begins(begin) {
-            Form::Array(Array::new(text))
+            InputForm::Array(Array::new(text))
         } else if objects::begins(begin) {
-            Form::Objects(Objects::new(text))
+            InputForm::Objects(Objects::new(text))
         } else if let Some(delimiter) = table::delimiter(begin) {
-            Form::Table(Box::new(Table::new(text, delimiter)?))
+            InputForm::Table(Box::new(Table::new(text, delimiter)?))
         } else {
-            Form::Lines(Lines::new(text))
+            InputForm::Lines(Lines::new(text))
         };
         Ok(Self { form, bytes, progress })
     }
@@ -115,18 +115,22 @@ impl Input {
     }
 
     /// The next hit; none at the end.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         match &mut self.form {
-            Form::Lines(lines) => lines.next(),
-            Form::Array(array) => array.next(),
-            Form::Objects(objects) => objects.next(),
-            Form::Table(table) => table.next(),
+            InputForm::Lines(lines) => lines.next(),
+            InputForm::Array(array) => array.next(),
+            InputForm::Objects(objects) => objects.next(),
+            InputForm::Table(table) => table.next(),
         }
     }
 
-    /// What [`Record::number`] counts.
+    /// What [`InputRecord::number`] counts.
     pub(super) fn counts(&self) -> &'static str {
-        if matches!(self.form, Form::Array(_) | Form::Objects(_)) { "hit" } else { "line" }
+        if matches!(self.form, InputForm::Array(_) | InputForm::Objects(_)) {
+            "hit"
+        } else {
+            "line"
+        }
     }
 
     /// Says something beside the progress bar.

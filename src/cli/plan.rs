@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Lang;
 use super::Unusable;
-use crate::domain::plan::changes::{self, Change};
+use crate::domain::plan::changes::{self, PlanChange};
 use crate::domain::plan::list;
 use crate::domain::plan::schema::schema;
 use crate::domain::plan::{Field, Plan};
@@ -21,11 +21,11 @@ use crate::service::rules::source::Source;
 /// Options of `plan`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+pub struct PlanOptions {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<PlanCommand>,
     #[command(flatten)]
-    which: Which,
+    which: PlanSource,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -34,9 +34,9 @@ pub struct Options {
     lang: Lang,
 }
 
-/// Which plan.
+/// Where the plan comes from.
 #[derive(Debug, Args)]
-pub(super) struct Which {
+pub(super) struct PlanSource {
     /// Directory with the DNMA's reference lists [default: the one of REFERENCE_LISTS]
     #[arg(long, value_name = "DIR")]
     lists: Option<PathBuf>,
@@ -46,11 +46,11 @@ pub(super) struct Which {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum PlanCommand {
     /// Print the JSON Schema of a message
     Schema {
         #[command(flatten)]
-        which: Which,
+        which: PlanSource,
     },
     /// Print what changes from one plan to another; exit code 1 if anything does
     Diff {
@@ -68,7 +68,7 @@ enum Command {
 ///
 /// # Errors
 /// A plan that cannot be read, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &PlanOptions) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match &options.command {
         None => {
@@ -79,10 +79,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 as_text(&plan, options.lang, &mut out)?;
             }
         }
-        Some(Command::Schema { which }) => {
+        Some(PlanCommand::Schema { which }) => {
             writeln!(out, "{:#}", schema(&which.read().map_err(Unusable)?))?
         }
-        Some(Command::Diff { from, to, json }) => {
+        Some(PlanCommand::Diff { from, to, json }) => {
             let changes =
                 changes::between(&named(from).map_err(Unusable)?, &named(to).map_err(Unusable)?);
             if *json {
@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Which {
+impl PlanSource {
     pub(super) fn read(&self) -> anyhow::Result<Plan> {
         if let Some(path) = &self.plan {
             return read(path);
@@ -130,8 +130,8 @@ fn named(path: &Path) -> anyhow::Result<Plan> {
     }
 }
 
-fn tell(change: &Change, out: &mut dyn Write) -> std::io::Result<()> {
-    let Change { what, from, to } = change;
+fn tell(change: &PlanChange, out: &mut dyn Write) -> std::io::Result<()> {
+    let PlanChange { what, from, to } = change;
     match (from, to) {
         (Some(from), Some(to)) => writeln!(out, "~ {what}: {from} → {to}"),
         (Some(from), None) => writeln!(out, "- {what}: {from}"),

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Unusable;
-use super::input::{Input, Record};
+use super::input::{Input, InputRecord};
 use super::stop;
 use crate::domain::hit;
 use crate::domain::prose::hits;
@@ -18,7 +18,7 @@ use crate::service::config::Broker;
 
 /// Options of `publish`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct PublishOptions {
     /// File of hits; - for standard input
     file: String,
     /// Most hits per second; without it, as fast as the broker confirms
@@ -37,7 +37,7 @@ pub struct Options {
 const WINDOW: usize = 1_000;
 
 #[derive(Debug, Default, Serialize)]
-struct Count {
+struct PublishCounts {
     published: u64,
     refused: u64,
     unreadable: u64,
@@ -53,7 +53,7 @@ struct Count {
 ///
 /// # Errors
 /// A configuration mistake, a file that cannot be read, or a broker that goes away.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &PublishOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let mut input = Input::open(&options.file).map_err(Unusable)?;
     let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
@@ -66,7 +66,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     input.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
-    let mut count = Count { unit: input.counts(), ..Count::default() };
+    let mut count = PublishCounts { unit: input.counts(), ..PublishCounts::default() };
     let stop = stop::on_signal()?;
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
     // Reading blocks this thread, and no other: the connection has threads of its own.
@@ -74,7 +74,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         if stop.is_cancelled() {
             break Some(anyhow::anyhow!("stopped by a signal"));
         }
-        let Record { number, body, content_type, .. } = match input.next() {
+        let InputRecord { number, body, content_type, .. } = match input.next() {
             Ok(Some(record)) => record,
             Ok(None) => break None,
             Err(error) => break Some(error),
@@ -115,7 +115,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if count.refused + count.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Count {
+impl PublishCounts {
     async fn settle(&mut self, (line, confirm): (u64, Confirm)) -> anyhow::Result<()> {
         if confirm.is_taken().await.with_context(|| self.so_far())? {
             self.published += 1;
@@ -136,7 +136,7 @@ impl Count {
     }
 }
 
-fn report(count: &Count, json: bool) -> anyhow::Result<()> {
+fn report(count: &PublishCounts, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string(count)?);
         return Ok(());

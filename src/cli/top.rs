@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Options of `top`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct TopOptions {
     #[command(flatten)]
     workers: Workers,
     /// Print once and end; exit code 1 if no worker answers
@@ -40,7 +40,7 @@ pub struct Options {
 
 /// What one worker said.
 #[derive(Debug)]
-struct Answer {
+struct WorkerStatus {
     /// Host and port.
     address: String,
     /// Its status, or why there is none.
@@ -51,7 +51,7 @@ struct Answer {
 ///
 /// # Errors
 /// A configuration mistake, an output that cannot be written to, or (once) no worker that answers.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &TopOptions) -> anyhow::Result<ExitCode> {
     let language = options.lang.into();
     let live = !options.once
         && !options.json
@@ -77,7 +77,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks all at once. A worker that answers on two addresses is told once.
-async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer>> {
+async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<WorkerStatus>> {
     let read = |body: Vec<u8>| {
         let unreadable = language.of(
             "tells no status that this version can read",
@@ -88,11 +88,11 @@ async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer
     let said =
         workers::each(workers, language.of("status.json?lang=en", "status.json?lang=fr")).await?;
     let silent = |reason| format!("{} ({reason})", language.of("does not answer", "ne répond pas"));
-    let answer = |workers::Answer { address, said }| Answer {
+    let answer = |workers::WorkerReply { address, said }| WorkerStatus {
         address,
         status: said.map_err(silent).and_then(read),
     };
-    let mut answers: Vec<Answer> = said.into_iter().map(answer).collect();
+    let mut answers: Vec<WorkerStatus> = said.into_iter().map(answer).collect();
     let mut seen = HashSet::new();
     answers.retain(|answer| {
         answer.status.as_ref().map_or(true, |status| seen.insert(status.worker.clone()))
@@ -100,7 +100,7 @@ async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer
     Ok(answers)
 }
 
-fn object(answers: &[Answer], language: Language) -> serde_json::Value {
+fn object(answers: &[WorkerStatus], language: Language) -> serde_json::Value {
     let workers: Vec<_> = answers.iter().filter_map(|answer| answer.status.as_ref().ok()).collect();
     let silent = answers.iter().filter_map(|answer| {
         Some(json!({"address": answer.address, "why": answer.status.as_ref().err()?}))
@@ -120,7 +120,7 @@ impl Screen {
         Ok(screen)
     }
 
-    fn draw(&self, lines: &[screen::Line]) -> std::io::Result<()> {
+    fn draw(&self, lines: &[screen::ScreenLine]) -> std::io::Result<()> {
         let (_, rows) = terminal::size()?;
         let mut out = std::io::stdout().lock();
         let colours = std::env::var_os("NO_COLOR").is_none();

@@ -10,7 +10,7 @@ use crate::service::topology::Topology;
 
 /// Options of `topology`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct TopologyOptions {
     /// Virtual host to put into the definitions
     #[arg(long, default_value = "/")]
     vhost: String,
@@ -20,7 +20,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A configuration mistake, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &TopologyOptions) -> anyhow::Result<ExitCode> {
     let topology = Topology::new(&Broker::from_env()?);
     writeln!(std::io::stdout().lock(), "{:#}", topology.definitions(&options.vhost))?;
     Ok(ExitCode::SUCCESS)

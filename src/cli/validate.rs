@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::Lang;
 use super::Unusable;
-use super::input::{Input, Record};
-use super::plan::Which;
+use super::input::{Input, InputRecord};
+use super::plan::PlanSource;
 use crate::domain::hit::{self, RawHit};
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
@@ -26,11 +26,11 @@ mod survey;
 mod tally;
 
 use survey::Survey;
-use tally::Tally;
+use tally::ViolationCounts;
 
 /// Options of `validate`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct ValidateOptions {
     /// File of hits; - for standard input
     file: String,
     /// Text groups equal violations; json has one object a hit and a summary at the end; html is
@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long)]
     site_id: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: PlanSource,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -65,13 +65,13 @@ const CLOCK_EVERY: u64 = 1_000;
 ///
 /// # Errors
 /// A file that cannot be read, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &ValidateOptions) -> anyhow::Result<ExitCode> {
     let plan = options.which.read().map_err(Unusable)?;
     let mut input = Input::open(&options.file).map_err(Unusable)?;
     input.show_progress()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut visits = Visits::new(VISITORS, RandomState::new());
-    let mut tally = Tally::new(input.counts());
+    let mut tally = ViolationCounts::new(input.counts());
     let mut survey = Survey::new(&plan);
     let mut now = Timestamp::now();
     while let Some(record) = input
@@ -110,9 +110,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 fn check(
     plan: &Plan,
-    record: &Record<'_>,
+    record: &InputRecord<'_>,
     seen_at: Timestamp,
-    options: &Options,
+    options: &ValidateOptions,
     visits: &mut Visits,
     surveyed: &mut dyn FnMut(&RawHit<'_>, Option<&CheckedHit<'_>>),
 ) -> Vec<Violation> {

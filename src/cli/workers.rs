@@ -32,7 +32,7 @@ pub struct Workers {
 
 /// What one worker said.
 #[derive(Debug)]
-pub struct Answer {
+pub struct WorkerReply {
     /// Who was asked: host and port, or the name that could not be resolved.
     pub address: String,
     /// The body of its answer 200; or in words why there is none.
@@ -44,7 +44,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// A configuration mistake, when no address was given and `HTTP_LISTEN` is none.
-pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> {
+pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<WorkerReply>> {
     // A second installation in one process is refused, and the first one serves both.
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let urls = if workers.urls.is_empty() { vec![here()?] } else { workers.urls.clone() };
@@ -53,7 +53,7 @@ pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> 
             Ok(addresses) => {
                 join_all(addresses.into_iter().map(|address| ask(&url, address, path))).await
             }
-            Err(reason) => vec![Answer {
+            Err(reason) => vec![WorkerReply {
                 address: url.host_str().unwrap_or_default().to_owned(),
                 said: Err(reason),
             }],
@@ -118,7 +118,7 @@ async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
-async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
+async fn ask(url: &Url, address: SocketAddr, path: &str) -> WorkerReply {
     let asking = async {
         // No proxy: these addresses are of the inside.
         let client =
@@ -131,7 +131,7 @@ async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
         Ok(response) => read(response).await,
         Err(error) => Err(reason(&error)),
     };
-    Answer { address: address.to_string(), said }
+    WorkerReply { address: address.to_string(), said }
 }
 
 fn under(url: &Url, path: &str) -> Url {

@@ -20,7 +20,7 @@ mod gap;
 mod statement;
 
 pub use gap::{Gap, QueueKind};
-pub use statement::{Line, Looks, Queues, Record, Row, Since, Statement};
+pub use statement::{BalanceRecord, Looks, Queues, Since, Statement, StatementLine, StatementRow};
 
 /// What stands for every value that is not in the reference lists.
 pub const OTHER: &str = "other";
@@ -31,7 +31,7 @@ const MAX_SITE_DIGITS: usize = 10;
 
 /// Whose hits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Name {
+pub struct AccountName {
     /// `dimension3`, or `other`.
     pub exploitant: String,
     /// `dimension4`, or `other`.
@@ -91,7 +91,7 @@ pub struct Figures {
 pub struct Account {
     /// Whose.
     #[serde(flatten)]
-    pub name: Name,
+    pub name: AccountName,
     /// How many.
     #[serde(flatten)]
     pub figures: Figures,
@@ -189,7 +189,7 @@ impl AddAssign<&Figures> for Figures {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for AccountName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.exploitant, self.plateforme, self.idsite)
     }
@@ -262,7 +262,7 @@ mod tests {
             rejected: BTreeMap::from([("malformed".into(), 1)]),
             ..Figures::default()
         };
-        let name = Name {
+        let name = AccountName {
             exploitant: "A".to_owned(),
             plateforme: OTHER.to_owned(),
             idsite: "1".to_owned(),

@@ -57,7 +57,7 @@ pub struct Dead<'m> {
     /// Where it lies.
     pub dead_queue: DeadQueue,
     /// Why it is there: one for a parked hit, and one for each rule that rejected it.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<DeathCause>,
     /// HTTP status of the latest failure.
     pub status: Option<u16>,
     /// How often it was sent.
@@ -78,7 +78,7 @@ pub struct Dead<'m> {
 
 /// Why a hit is dead.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Cause {
+pub struct DeathCause {
     /// Code of the failure, or of the rule.
     pub code: String,
     /// The field at fault, by the RFTI's name.
@@ -139,16 +139,17 @@ impl<'m> Dead<'m> {
 
 /// Rejected hits carry every violation; of these, errors are what rejected them, or else, under
 /// strict validation, warnings.
-fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<Cause> {
-    let alone =
-        |code: String| vec![Cause { code, field: None, severity: Severity::Error, message: None }];
+fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<DeathCause> {
+    let alone = |code: String| {
+        vec![DeathCause { code, field: None, severity: Severity::Error, message: None }]
+    };
     match text(envelope::REASON) {
         Some(reason) if reason == envelope::REASON_PLAN => {
-            let violations: Vec<Cause> = text(envelope::VIOLATIONS)
+            let violations: Vec<DeathCause> = text(envelope::VIOLATIONS)
                 .and_then(|list| serde_json::from_str(&list).ok())
                 .unwrap_or_default();
             let gravest = violations.iter().map(|cause| cause.severity).max();
-            let causes: Vec<Cause> =
+            let causes: Vec<DeathCause> =
                 violations.into_iter().filter(|cause| Some(cause.severity) == gravest).collect();
             if causes.is_empty() { alone(reason) } else { causes }
         }

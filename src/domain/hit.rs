@@ -88,9 +88,9 @@ pub fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<RawHit<'
     }
     let first = *body.iter().find(|b| !b.is_ascii_whitespace()).ok_or(DecodeError::Empty)?;
     match form(first, content_type.unwrap_or_default()) {
-        Form::Json => decode_json(body),
-        Form::Query => decode_query(body),
-        Form::Unknown => Err(if std::str::from_utf8(body).is_err() {
+        MessageForm::Json => decode_json(body),
+        MessageForm::Query => decode_query(body),
+        MessageForm::Unknown => Err(if std::str::from_utf8(body).is_err() {
             DecodeError::NotUtf8
         } else {
             DecodeError::UnknownForm
@@ -98,24 +98,24 @@ pub fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<RawHit<'
     }
 }
 
-enum Form {
+enum MessageForm {
     Json,
     Query,
     Unknown,
 }
 
-fn form(first: u8, content_type: &str) -> Form {
+fn form(first: u8, content_type: &str) -> MessageForm {
     let content_type = content_type.split(';').next().unwrap_or_default().trim();
     if content_type.eq_ignore_ascii_case("application/json") {
-        return Form::Json;
+        return MessageForm::Json;
     }
     if content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Form::Query;
+        return MessageForm::Query;
     }
     match first {
-        b'{' | b'[' | b'"' => Form::Json,
-        b'?' | b'/' | b'h' | b'H' => Form::Query,
-        _ => Form::Unknown,
+        b'{' | b'[' | b'"' => MessageForm::Json,
+        b'?' | b'/' | b'h' | b'H' => MessageForm::Query,
+        _ => MessageForm::Unknown,
     }
 }
 

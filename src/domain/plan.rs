@@ -41,14 +41,14 @@ pub struct Plan {
     pub stored_length: usize,
     /// The tool of GAR resources.
     pub gar_tool: String,
-    gar: Vec<Gar>,
-    national: Vec<National>,
+    gar: Vec<GarService>,
+    national: Vec<NationalProfile>,
     sections: Vec<Section>,
     fields: Vec<Field>,
     lists: Vec<List>,
     aliases: Vec<Alias>,
-    words: Vec<Word>,
-    rules: BTreeMap<Rule, Text>,
+    words: Vec<Translation>,
+    rules: BTreeMap<Rule, RuleText>,
     names: Names,
     roles: Vec<Option<usize>>,
     /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
@@ -125,7 +125,7 @@ struct Alias {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Gar {
+struct GarService {
     code: String,
     service: String,
     #[serde(default)]
@@ -134,14 +134,14 @@ struct Gar {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct National {
+struct NationalProfile {
     name: String,
     profile: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct RuleText {
     severity: Severity,
     fr: String,
     en: String,
@@ -154,7 +154,7 @@ struct Text {
 /// What the code says inside of a text, in both languages.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Word {
+struct Translation {
     en: String,
     fr: String,
 }
@@ -332,7 +332,7 @@ impl Plan {
 
     /// Words of the code's own in another language.
     pub(super) fn translate(&self, words: &str, language: Language) -> String {
-        let into_french = |words: String, word: &Word| words.replace(&word.en, &word.fr);
+        let into_french = |words: String, word: &Translation| words.replace(&word.en, &word.fr);
         match language {
             Language::English => words.to_owned(),
             Language::French => self.words.iter().fold(words.to_owned(), into_french),

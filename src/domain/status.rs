@@ -15,7 +15,7 @@ mod state;
 mod words;
 
 pub use forecast::{Earlier, Forecast};
-pub use state::State;
+pub use state::RelayState;
 pub use words::{hint_of_reason, hint_of_rule};
 
 /// Everything that the page shows. Times are in seconds, ages and pauses alike.
@@ -32,32 +32,32 @@ pub struct Status {
     /// How long the worker has run.
     pub up_seconds: u64,
     /// What it all comes to.
-    pub state: State,
+    pub state: RelayState,
     /// The same in a sentence.
     pub headline: String,
     /// What else there is to know, a sentence each.
     pub notes: Vec<String>,
     /// The side that hits come from.
-    pub broker: Broker,
+    pub broker: BrokerStatus,
     /// The side that they go to.
-    pub matomo: Matomo,
+    pub matomo: MatomoStatus,
     /// Hits taken from the broker and not settled.
     pub in_flight: u64,
     /// The last hour.
     pub hour: Hour,
     /// As the broker last told; none before it was asked.
-    pub queues: Option<Queues>,
+    pub queues: Option<QueuesStatus>,
     /// When all is delivered, and when it is too late.
     pub forecast: Forecast,
     /// Why hits were not delivered in the last 24 h, the most frequent first.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<FailureCount>,
     /// What is in force, secrets masked.
     pub settings: Vec<Setting>,
 }
 
 /// RabbitMQ, as a worker sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Broker {
+pub struct BrokerStatus {
     /// There is a session.
     pub connected: bool,
     /// Nobody may publish (a memory or disk alarm).
@@ -70,7 +70,7 @@ pub struct Broker {
 
 /// Matomo, as a worker sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Matomo {
+pub struct MatomoStatus {
     /// Since when it takes no hits.
     pub away_seconds: Option<u64>,
     /// A [`Reason`](super::answer::Reason)'s code.
@@ -108,22 +108,22 @@ pub struct Hour {
 
 /// What the broker told.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Queues {
+pub struct QueuesStatus {
     /// How long ago.
     pub read_seconds_ago: u64,
     /// Where hits wait to be delivered.
-    pub shards: Vec<Shard>,
+    pub shards: Vec<ShardStatus>,
     /// Where they wait to be tried again.
-    pub retries: Vec<Queue>,
+    pub retries: Vec<QueueStatus>,
     /// Where they stay with their retries spent.
-    pub parked: Queue,
+    pub parked: QueueStatus,
     /// Where they stay that break the plan.
-    pub rejected: Queue,
+    pub rejected: QueueStatus,
 }
 
 /// A queue and its depth.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Queue {
+pub struct QueueStatus {
     /// Its name.
     pub name: String,
     /// Hits in it; none if there is no such queue.
@@ -132,10 +132,10 @@ pub struct Queue {
 
 /// A shard, its depth and its reader.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Shard {
+pub struct ShardStatus {
     /// Name and depth; what a worker holds unsettled is not in it.
     #[serde(flatten)]
-    pub queue: Queue,
+    pub queue: QueueStatus,
     /// Readers: 1 as soon as one worker or several are subscribed, of whom the broker serves one.
     pub consumers: u32,
     /// Who that is, where it is known: AMQP does not tell, so it is who was given a hit in the
@@ -151,7 +151,7 @@ pub struct Shard {
 
 /// A reason or rule, and how many hits met it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cause {
+pub struct FailureCount {
     /// What became of these hits.
     pub fate: Fate,
     /// Code of a [`Reason`](super::answer::Reason) or a [`Rule`](super::rule::Rule).
@@ -183,7 +183,7 @@ pub struct Setting {
     pub value: String,
 }
 
-impl Queues {
+impl QueuesStatus {
     /// Ready in all shards.
     pub fn ready(&self) -> u64 {
         self.shards.iter().filter_map(|shard| shard.queue.hits).sum()
@@ -222,7 +222,7 @@ impl Status {
     /// With state, headline and notes as the facts have them.
     #[must_use]
     pub fn told(mut self, language: Language) -> Self {
-        self.state = State::of(&self);
+        self.state = RelayState::of(&self);
         self.headline = words::headline(&self, language);
         self.notes = words::notes(&self, language);
         self

@@ -26,7 +26,7 @@ pub struct Tenant {
     /// Values of `dimension4`; `*` alone for any.
     plateformes: Vec<String>,
     /// Values of `idsite`; `*` alone for any.
-    idsites: Vec<Id>,
+    idsites: Vec<SiteId>,
     /// Fields that its hits may leave out, by the RFTI's name.
     #[serde(default)]
     defaults: BTreeMap<String, String>,
@@ -35,7 +35,7 @@ pub struct Tenant {
 /// A site: a number, or the same as text.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-enum Id {
+enum SiteId {
     Number(u32),
     Text(String),
 }
@@ -95,7 +95,7 @@ pub enum TenantsError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct TenantsFile {
     tenants: Vec<Tenant>,
 }
 
@@ -108,7 +108,7 @@ impl Tenants {
     /// # Errors
     /// [`TenantsError`] for the first thing that is wrong with it.
     pub fn parse(text: &str, plan: &Plan, own: &[String]) -> Result<Self, TenantsError> {
-        let file: File = data::read(text)?;
+        let file: TenantsFile = data::read(text)?;
         let mut tenants = BTreeMap::new();
         for tenant in file.tenants {
             tenant.check(plan, own)?;
@@ -177,8 +177,8 @@ impl Tenant {
             FieldRole::Exploitant => among(&self.exploitants),
             FieldRole::Plateforme => among(&self.plateformes),
             FieldRole::Site => self.idsites.iter().any(|id| match id {
-                Id::Number(number) => value.parse() == Ok(*number),
-                Id::Text(text) => text == value || text == ANY,
+                SiteId::Number(number) => value.parse() == Ok(*number),
+                SiteId::Text(text) => text == value || text == ANY,
             }),
             _ => true,
         }

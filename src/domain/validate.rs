@@ -16,7 +16,7 @@ mod advise;
 mod check;
 mod mend;
 
-use check::Check;
+use check::HitCheck;
 
 /// What the check needs to know beside the hit.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +141,7 @@ pub fn hides(value: &str) -> bool {
 
 /// Checks a hit against the plan.
 pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'_>, context: Context<'_>) -> Verdict<'h> {
-    let mut check = Check::new(plan);
+    let mut check = HitCheck::new(plan);
     check.read(hit);
     if let Sender::Tenant(tenant) = context.sender {
         check.defaults(tenant);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use crate::cli::columns::in_columns;
-use crate::domain::books::{Line, Record, Row, Since, Statement};
+use crate::domain::books::{BalanceRecord, Since, Statement, StatementLine, StatementRow};
 
 /// Characters of a name in the table; the other forms have it whole.
 const MOST_NAME: usize = 30;
@@ -13,9 +13,9 @@ const MOST_NAME: usize = 30;
 /// Columns that name the account; the site is a name too.
 const NAMES: usize = 3;
 
-type Column = (&'static str, fn(&Row) -> i64);
+type FigureColumn = (&'static str, fn(&StatementRow) -> i64);
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [FigureColumn; 10] = [
     ("carried", |row| row.carried),
     ("entered", |row| row.entered),
     ("replayed", |row| row.replayed),
@@ -31,16 +31,16 @@ const COLUMNS: [Column; 10] = [
 /// Rare enough to be left out of the table where they are 0 everywhere.
 const RARE: [&str; 3] = ["carried", "replayed", "given back"];
 
-pub(super) fn json(record: &Record, statement: &Statement) -> anyhow::Result<()> {
+pub(super) fn json(record: &BalanceRecord, statement: &Statement) -> anyhow::Result<()> {
     #[derive(Serialize)]
-    struct Whole<'b> {
+    struct BooksReport<'b> {
         closes: bool,
         #[serde(flatten)]
         statement: &'b Statement,
         #[serde(flatten)]
-        record: &'b Record,
+        record: &'b BalanceRecord,
     }
-    let whole = Whole { closes: statement.gaps.is_empty(), statement, record };
+    let whole = BooksReport { closes: statement.gaps.is_empty(), statement, record };
     writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
             .chain(COLUMNS.map(|(title, _)| title.replace(' ', "_")))
             .chain(["rejected_by".to_owned()]),
     )?;
-    for Line { name, row, rejected_by } in &statement.accounts {
+    for StatementLine { name, row, rejected_by } in &statement.accounts {
         let rules: Vec<String> =
             rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
         let names =
@@ -70,7 +70,7 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
 }
 
 pub(super) fn table(
-    record: &Record,
+    record: &BalanceRecord,
     statement: &Statement,
     asked_broker: bool,
 ) -> anyhow::Result<()> {
@@ -133,13 +133,14 @@ fn since(statement: &Statement) -> String {
 }
 
 /// A head, one line an account, and their sum: names to the left, figures to the right.
-fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
-    let is_told = |(title, value): &Column| {
+fn aligned(accounts: &[StatementLine], total: &StatementRow) -> Vec<String> {
+    let is_told = |(title, value): &FigureColumn| {
         !RARE.contains(title) || accounts.iter().any(|line| value(&line.row) != 0)
     };
-    let columns: Vec<Column> = COLUMNS.into_iter().filter(is_told).collect();
-    let figures =
-        |row: &Row| columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>();
+    let columns: Vec<FigureColumn> = COLUMNS.into_iter().filter(is_told).collect();
+    let figures = |row: &StatementRow| {
+        columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>()
+    };
     let named = |names: [&str; 3]| names.map(shown).to_vec();
     let mut lines = vec![
         [
@@ -148,7 +149,7 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
         ]
         .concat(),
     ];
-    for Line { name, row, .. } in accounts {
+    for StatementLine { name, row, .. } in accounts {
         lines.push(
             [named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat(),
         );
@@ -157,8 +158,8 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
     in_columns(&lines, NAMES)
 }
 
-fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
-    let of_account = |line: &Line| {
+fn rejected(out: &mut impl Write, accounts: &[StatementLine]) -> std::io::Result<()> {
+    let of_account = |line: &StatementLine| {
         let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite]
             .map(|name| shown(name));
         let rows = line
@@ -188,21 +189,21 @@ fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::books::Name;
+    use crate::domain::books::AccountName;
 
-    fn line(exploitant: &str, row: Row) -> Line {
-        let name = Name {
+    fn line(exploitant: &str, row: StatementRow) -> StatementLine {
+        let name = AccountName {
             exploitant: exploitant.to_owned(),
             plateforme: "P".to_owned(),
             idsite: "1".to_owned(),
         };
-        Line { name, row, rejected_by: Default::default() }
+        StatementLine { name, row, rejected_by: Default::default() }
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest() {
-        let row = Row { entered: 1_234, delivered: 1_234, ..Row::default() };
-        let lines = aligned(&[line("ALPHA", row), line("É", Row::default())], &row);
+        let row = StatementRow { entered: 1_234, delivered: 1_234, ..StatementRow::default() };
+        let lines = aligned(&[line("ALPHA", row), line("É", StatementRow::default())], &row);
         assert_eq!(
             lines,
             [
@@ -212,7 +213,7 @@ mod tests {
                 "total                              1234       1234         0       0         0          0         0",
             ]
         );
-        let rare = aligned(&[line("ALPHA", Row { given_back: 1, ..row })], &row);
+        let rare = aligned(&[line("ALPHA", StatementRow { given_back: 1, ..row })], &row);
         assert!(rare[0].contains("given back") && !rare[0].contains("carried"));
     }
 

@@ -17,7 +17,7 @@ use crate::domain::rule::Rule;
 pub(super) struct Choice {
     /// Which queue
     #[arg(long, value_enum, default_value_t, help_heading = "Which hits")]
-    queue: Queue,
+    queue: QueueChoice,
     /// Code of the failure (timeout, refused, …) or of the rule (missing, not-in-list, …)
     #[arg(long, value_name = "CODE", help_heading = "Which hits")]
     reason: Vec<String>,
@@ -61,7 +61,7 @@ pub(super) struct Choice {
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Queue {
+enum QueueChoice {
     /// Could not be delivered
     Parked,
     /// Break the plan
@@ -80,9 +80,9 @@ impl Choice {
     /// The queues, in the order in which they are looked at.
     pub(super) fn dead_queues(&self) -> &'static [DeadQueue] {
         match self.queue {
-            Queue::Parked => &[DeadQueue::Parked],
-            Queue::Rejected => &[DeadQueue::Rejected],
-            Queue::All => &[DeadQueue::Parked, DeadQueue::Rejected],
+            QueueChoice::Parked => &[DeadQueue::Parked],
+            QueueChoice::Rejected => &[DeadQueue::Rejected],
+            QueueChoice::All => &[DeadQueue::Parked, DeadQueue::Rejected],
         }
     }
 

@@ -21,7 +21,7 @@ use crate::service::config::Broker;
 
 /// Options of `dead export`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadExportOptions {
     /// File to write, which must not exist yet; - for standard output
     file: PathBuf,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A configuration mistake, a broker that goes away, or a file that exists or cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             digests.push(digest);
             let headers =
                 dead_letter.headers().map(|(name, value)| (name.to_owned(), value)).collect();
-            let line = exported::Line {
+            let line = exported::ExportedLine {
                 version: exported::VERSION,
                 queue: dead.dead_queue.code().into(),
                 id: digest.hex().into(),
@@ -58,7 +58,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 content_type: dead_letter.content_type().map(Into::into),
                 timestamp: dead_letter.timestamp(),
                 headers,
-                body: exported::Body::of(dead_letter.body()),
+                body: exported::ExportedBody::of(dead_letter.body()),
             };
             let written = serde_json::to_writer(&mut file.out, &line)
                 .map_err(std::io::Error::from)

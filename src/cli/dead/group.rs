@@ -11,18 +11,18 @@ use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::reading::{self, Seen};
+use super::reading::{self, HitsRead};
 use crate::cli::columns::in_columns;
 use crate::cli::stop;
-use crate::domain::dead::group::{Groups, Key};
+use crate::domain::dead::group::{GroupKey, Groups};
 use crate::service::config::ReplaySettings;
 
 /// Options of `dead group`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadGroupOptions {
     /// What to count by, in this order
     #[arg(long, value_delimiter = ',', value_name = "KEYS", default_value = "queue,reason,field,value", value_parser = keys())]
-    by: Vec<Key>,
+    by: Vec<GroupKey>,
     #[command(flatten)]
     choice: Choice,
     /// One JSON object instead of a table
@@ -30,17 +30,18 @@ pub struct Options {
     json: bool,
 }
 
-fn keys() -> impl TypedValueParser<Value = Key> {
-    let named =
-        |name: String| Key::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key");
-    PossibleValuesParser::new(Key::ALL.iter().map(|key| key.code())).try_map(named)
+fn keys() -> impl TypedValueParser<Value = GroupKey> {
+    let named = |name: String| {
+        GroupKey::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key")
+    };
+    PossibleValuesParser::new(GroupKey::ALL.iter().map(|key| key.code())).try_map(named)
 }
 
 /// Counts.
 ///
 /// # Errors
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadGroupOptions) -> anyhow::Result<ExitCode> {
     let settings = ReplaySettings::from_env()?;
     let plan = settings.rules.plan()?;
     let filter = options.choice.filter();
@@ -62,7 +63,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
+fn json(groups: &Groups, seen: HitsRead) -> anyhow::Result<()> {
     let mut list = Vec::new();
     for (names, group) in groups.sorted() {
         let mut object = Map::new();
@@ -81,7 +82,7 @@ fn json(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
+fn table(groups: &Groups, seen: HitsRead) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let time = |time: Option<Timestamp>| {
         time.map(|time| format!("{time:.0}")).unwrap_or_else(|| "-".to_owned())

@@ -11,15 +11,15 @@ use super::choice::Choice;
 use super::digest::Digest;
 use super::reading;
 use crate::cli::stop;
-use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
+use crate::domain::dead::{Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 use crate::service::broker::DeadLetter;
 use crate::service::config::Broker;
 
 /// Options of `dead list`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadListOptions {
     #[command(flatten)]
     choice: Choice,
     /// One JSON object a line
@@ -32,10 +32,10 @@ pub struct Options {
 
 /// One line.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(super) struct DeadRow {
     pub(super) queue: &'static str,
     pub(super) id: String,
-    reasons: Vec<Cause>,
+    reasons: Vec<ListedCause>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     attempts: u32,
@@ -53,16 +53,16 @@ pub(super) struct Row {
 }
 
 #[derive(Debug, Serialize)]
-struct Cause {
+struct ListedCause {
     code: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
 }
 
-impl Row {
+impl DeadRow {
     pub(super) fn of(dead_letter: &DeadLetter, dead: &Dead<'_>, reveal: bool) -> Self {
         let value = |role: FieldRole| dead.value(role).map(shown);
-        let cause = |cause: &crate::domain::dead::Cause| Cause {
+        let cause = |cause: &DeathCause| ListedCause {
             code: shown(&cause.code),
             field: cause.field.as_deref().map(shown),
         };
@@ -144,18 +144,18 @@ impl Row {
 ///
 /// # Errors
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let choice = options.choice.for_rows(options.choice.max);
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if !options.json {
-        writeln!(out, "{}", Row::head(options.reveal))?;
+        writeln!(out, "{}", DeadRow::head(options.reveal))?;
     }
     let seen =
         reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
-            let row = Row::of(dead_letter, dead, options.reveal);
+            let row = DeadRow::of(dead_letter, dead, options.reveal);
             if options.json {
                 serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
                 writeln!(out)?;

@@ -21,7 +21,7 @@ use crate::service::config::Broker;
 
 /// Options of `dead purge`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadPurgeOptions {
     #[command(flatten)]
     choice: Choice,
     /// Everything in the chosen queues
@@ -48,7 +48,7 @@ type Counted = HashMap<(DeadQueue, Digest), u64>;
 ///
 /// # Errors
 /// A configuration mistake, a receipt that cannot be written, or a broker that goes away.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     if !filter.is_set() && !options.all {
         eprintln!(

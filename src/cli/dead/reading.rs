@@ -15,7 +15,7 @@ use crate::service::config::Broker;
 
 /// What was looked at.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct HitsRead {
     /// Hits in the queues.
     pub(super) read: u64,
     /// Of these, chosen.
@@ -39,10 +39,10 @@ pub(super) async fn look(
     filter: &Filter,
     stop: &CancellationToken,
     mut each: impl FnMut(&DeadLetter, &Dead<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<Seen> {
+) -> anyhow::Result<HitsRead> {
     // A bar would wipe rows out on a terminal that shows both.
     let prints_rows = choice.prints_rows && std::io::stdout().is_terminal();
-    let mut seen = Seen::default();
+    let mut seen = HitsRead::default();
     for dead_queue in choice.dead_queues() {
         let mut browser = client.browse(*dead_queue).await?;
         let progress = bar(browser.ready, format!("reading {}", client.queue(*dead_queue)))?;

@@ -24,7 +24,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// A receipt, and the file that it is kept in.
 #[derive(Debug)]
 pub(super) struct Receipt {
-    text: Text,
+    text: ReceiptContent,
     digests: Vec<Digest>,
     file: Option<File>,
     saved: Instant,
@@ -34,7 +34,7 @@ pub(super) struct Receipt {
 }
 
 #[derive(Debug, Serialize)]
-struct Text {
+struct ReceiptContent {
     receipt: &'static str,
     id: String,
     version: &'static str,
@@ -101,7 +101,7 @@ impl Receipt {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
             .ok()
             .map(|name| name.trim().to_owned());
-        let text = Text {
+        let text = ReceiptContent {
             receipt: what,
             id,
             version: env!("CARGO_PKG_VERSION"),

@@ -25,7 +25,7 @@ use super::receipt::Receipt;
 use crate::cli::stop;
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::{self, Fix};
-use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency, outlook};
+use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency, outlook};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::prose::hits;
 use crate::service::broker::{
@@ -38,12 +38,12 @@ use crate::service::rules::source::RuleSet;
 mod forecast;
 mod pace;
 
-use forecast::Forecast;
+use forecast::ReplayForecast;
 use pace::Pace;
 
 /// Options of `dead replay`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadReplayOptions {
     #[command(flatten)]
     choice: Choice,
     /// Say what would happen, and change nothing
@@ -90,8 +90,8 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// What is needed to judge and to choose.
-struct Bench<'b> {
-    terms: Terms<'b>,
+struct ReplayRules<'b> {
+    terms: ReplayTerms<'b>,
     rules: &'b Rules,
     rule_set: &'b RuleSet,
     filter: &'b Filter,
@@ -100,7 +100,7 @@ struct Bench<'b> {
 
 /// A replay under way.
 struct Replay<'r> {
-    bench: Bench<'r>,
+    bench: ReplayRules<'r>,
     client: &'r DeadLetterClient,
     pace: Pace,
     receipt: &'r mut Receipt,
@@ -126,7 +126,7 @@ struct Chosen {
 /// # Errors
 /// A configuration mistake, a receipt that cannot be written, or a broker that goes away: what was
 /// confirmed is on its way, and everything else is in its queue.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadReplayOptions) -> anyhow::Result<ExitCode> {
     let settings = ReplaySettings::from_env()?;
     let rules = Rules::load(settings.rules.clone())?;
     let rule_set = rules.current();
@@ -140,14 +140,14 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let client = reading::open(&settings.broker, &options.choice).await?;
     let stop = stop::on_signal()?;
     let terms = settings.terms(&rule_set.plan, &options.fix);
-    let bench = Bench {
+    let bench = ReplayRules {
         terms,
         rules: &rules,
         rule_set: &rule_set,
         filter: &filter,
         unchecked: options.unchecked,
     };
-    let mut forecast = Forecast::new(options.rate);
+    let mut forecast = ReplayForecast::new(options.rate);
     reading::look(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
         let (outlook, going) = bench.judge(dead_letter, dead);
         forecast.add(&bench.terms, dead, &outlook, going.as_ref());
@@ -217,7 +217,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 impl Replay<'_> {
     /// Sweep after sweep, until nothing of the sets is left. Tells why it stopped before, if it
     /// did.
-    async fn all(&mut self, forecast: &Forecast) -> anyhow::Result<Option<String>> {
+    async fn all(&mut self, forecast: &ReplayForecast) -> anyhow::Result<Option<String>> {
         let mut sets = forecast.sets();
         // With two queues, what is urgent in the second must not wait for all of the first.
         let rounds = if sets.len() > 1 && forecast.urgent() > 0 {
@@ -309,7 +309,7 @@ impl Replay<'_> {
             let (_, going) = self.bench.judge(&dead_letter, &dead);
             let tenant = self.bench.tenant(&dead_letter, &dead).map(str::to_owned);
             drop(dead);
-            let Some(Going { mended, urgency }) = going else { continue };
+            let Some(Sendable { mended, urgency }) = going else { continue };
             if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.bench.terms.now))
             {
                 continue;
@@ -397,14 +397,14 @@ impl Replay<'_> {
     }
 }
 
-impl Bench<'_> {
+impl ReplayRules<'_> {
     /// Who sent the hit, as far as the broker or a relay has verified.
     fn tenant<'l>(&self, dead_letter: &'l DeadLetter, dead: &'l Dead<'_>) -> Option<&'l str> {
         self.rules.verified(dead_letter.user(), dead.tenant.as_deref())
     }
 
     /// What would become of a hit, and how it goes, if it does.
-    fn judge(&self, dead_letter: &DeadLetter, dead: &Dead<'_>) -> (Outlook, Option<Going>) {
+    fn judge(&self, dead_letter: &DeadLetter, dead: &Dead<'_>) -> (Outlook, Option<Sendable>) {
         let sender = self.rule_set.sender(self.tenant(dead_letter, dead));
         let outlook = outlook(&self.terms, dead, sender);
         let going = match &outlook {
@@ -416,7 +416,7 @@ impl Bench<'_> {
                     .as_ref()
                     .ok()
                     .and_then(|hit| fix::mend(self.terms.plan, self.terms.fixes, hit, seen));
-                Some(Going {
+                Some(Sendable {
                     mended,
                     urgency: Urgency::of(seen.unwrap_or(self.terms.now), self.terms.now),
                 })

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::list::Row;
+use super::list::DeadRow;
 use super::reading;
 use crate::cli::Lang;
 use crate::cli::stop;
@@ -26,7 +26,7 @@ use crate::service::rules::Rules;
 
 /// Options of `dead show`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadShowOptions {
     /// Beginning of the id that list and group show; without any, the first ten of the chosen hits
     id: Vec<String>,
     #[command(flatten)]
@@ -49,9 +49,9 @@ const MOST: usize = 10;
 const MOST_SHOWN: usize = 2_000;
 
 #[derive(Debug, Serialize)]
-struct Whole {
+struct ShownHit {
     #[serde(flatten)]
-    row: Row,
+    row: DeadRow,
     headers: std::collections::BTreeMap<String, Header>,
     routing_key: String,
     fields: Vec<(String, String)>,
@@ -73,7 +73,7 @@ struct Now {
 ///
 /// # Errors
 /// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: &DeadShowOptions) -> anyhow::Result<ExitCode> {
     let settings = ReplaySettings::from_env()?;
     // Who names a hit means that one, however far behind it lies.
     let max = options.choice.max.filter(|_| options.id.is_empty());
@@ -98,7 +98,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let tenant = dead.tenant.as_deref();
         let now =
             outlook(&terms, dead, rule_set.sender(rules.verified(dead_letter.user(), tenant)));
-        let whole = Whole::of(dead_letter, dead, &rule_set.plan, now, options);
+        let whole = ShownHit::of(dead_letter, dead, &rule_set.plan, now, options);
         if options.json {
             serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
             writeln!(out)?;
@@ -119,13 +119,13 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if found == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-impl Whole {
+impl ShownHit {
     fn of(
         dead_letter: &DeadLetter,
         dead: &Dead<'_>,
         plan: &Plan,
         now: Outlook,
-        options: &Options,
+        options: &DeadShowOptions,
     ) -> Self {
         let language = Language::from(options.lang);
         let told = |name: &str, value: &str| {
@@ -159,7 +159,7 @@ impl Whole {
         };
         let headers = dead_letter.headers().filter(|(name, _)| is_told(name));
         Self {
-            row: Row::of(dead_letter, dead, options.reveal),
+            row: DeadRow::of(dead_letter, dead, options.reveal),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
             routing_key: told("uid", dead_letter.key()),
             fields: fields.collect(),

@@ -2,11 +2,11 @@
 
 use std::io::BufRead;
 
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
 pub(super) struct Array {
-    text: Text,
+    text: InputText,
     element: Vec<u8>,
     number: u64,
     opened: bool,
@@ -28,12 +28,12 @@ pub(super) fn begins(text: &[u8]) -> bool {
 }
 
 impl Array {
-    pub(super) fn new(text: Text) -> Self {
+    pub(super) fn new(text: InputText) -> Self {
         Self { text, element: Vec::new(), number: 0, opened: false, closed: false }
     }
 
     /// The next element, trimmed; one that is too long is cut where that shows.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         loop {
             if self.closed && !self.another()? {
                 return Ok(None);
@@ -46,7 +46,7 @@ impl Array {
         }
         self.number += 1;
         let body = self.element.trim_ascii();
-        Ok(Some(Record {
+        Ok(Some(InputRecord {
             number: self.number,
             body: Ok(body),
             content_type: Some(JSON),

@@ -23,7 +23,7 @@ pub(super) const MOST: usize = 8 * hit::MAX_BYTES;
 
 /// One message.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Line<'l> {
+pub(crate) struct ExportedLine<'l> {
     #[serde(rename = "dnma_relay_dead")]
     pub(crate) version: u32,
     /// *parked* or *rejected*.
@@ -41,12 +41,12 @@ pub(crate) struct Line<'l> {
     pub(crate) timestamp: Option<u64>,
     pub(crate) headers: BTreeMap<String, Header>,
     #[serde(borrow, flatten)]
-    pub(crate) body: Body<'l>,
+    pub(crate) body: ExportedBody<'l>,
 }
 
 /// The body, byte for byte.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Body<'l> {
+pub(crate) enum ExportedBody<'l> {
     #[serde(rename = "body", borrow)]
     Text(Cow<'l, str>),
     /// What is not UTF-8.
@@ -54,7 +54,7 @@ pub(crate) enum Body<'l> {
     Bytes(Cow<'l, str>),
 }
 
-impl<'l> Body<'l> {
+impl<'l> ExportedBody<'l> {
     pub(crate) fn of(bytes: &'l [u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.into()),
@@ -73,7 +73,7 @@ impl<'l> Body<'l> {
 }
 
 /// A message as it was.
-pub(super) struct Exported {
+pub(super) struct ExportedMessage {
     pub(super) body: Vec<u8>,
     pub(super) content_type: Option<&'static str>,
     pub(super) received_at: Option<Timestamp>,
@@ -85,8 +85,8 @@ pub(super) fn begins(line: &[u8]) -> bool {
 }
 
 /// The message of a line that begins so.
-pub(super) fn read(line: &[u8]) -> Result<Exported, String> {
-    let line: Line<'_> = serde_json::from_slice(line)
+pub(super) fn read(line: &[u8]) -> Result<ExportedMessage, String> {
+    let line: ExportedLine<'_> = serde_json::from_slice(line)
         .map_err(|error| format!("a broken line of an export, at column {}", error.column()))?;
     if line.version != VERSION {
         return Err(format!(
@@ -102,7 +102,7 @@ pub(super) fn read(line: &[u8]) -> Result<Exported, String> {
         Some(Header::Text(time)) => time.parse().ok(),
         _ => None,
     };
-    Ok(Exported { body: line.body.bytes()?, content_type, received_at })
+    Ok(ExportedMessage { body: line.body.bytes()?, content_type, received_at })
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_exported_is_read_again_byte_for_byte() {
         for body in [br#"{"uid":"a\"b"}"#.as_slice(), b"\xff\x00", b""] {
-            let line = Line {
+            let line = ExportedLine {
                 version: VERSION,
                 queue: "parked".into(),
                 id: "00".into(),
@@ -123,7 +123,7 @@ mod tests {
                     FIRST_FAILED_AT.to_owned(),
                     Header::Text("2026-11-24T08:00:00.000Z".into()),
                 )]),
-                body: Body::of(body),
+                body: ExportedBody::of(body),
             };
             let line = serde_json::to_vec(&line).expect("writes");
             assert!(begins(&line));

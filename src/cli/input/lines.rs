@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use memchr::{memchr, memmem};
 
-use super::exported::{self, Exported};
-use super::{QUERY, Record, Text};
+use super::exported::{self, ExportedMessage};
+use super::{InputRecord, InputText, QUERY};
 use crate::domain::hit;
 
 pub(super) struct Lines {
-    text: Text,
+    text: InputText,
     line: Vec<u8>,
     number: u64,
     /// The body of a line of an export.
@@ -20,12 +20,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(text: Text) -> Self {
+    pub(super) fn new(text: InputText) -> Self {
         Self { text, line: Vec::new(), number: 0, body: Vec::new() }
     }
 
     /// The next line that is not blank.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         loop {
             self.line.clear();
             if !self.read()? {
@@ -40,17 +40,17 @@ impl Lines {
         let number = self.number;
         if exported::begins(line) {
             return Ok(Some(match exported::read(line) {
-                Ok(Exported { body, content_type, received_at }) => {
+                Ok(ExportedMessage { body, content_type, received_at }) => {
                     self.body = body;
-                    Record { number, body: Ok(&self.body), content_type, received_at }
+                    InputRecord { number, body: Ok(&self.body), content_type, received_at }
                 }
                 Err(broken) => {
-                    Record { number, body: Err(broken), content_type: None, received_at: None }
+                    InputRecord { number, body: Err(broken), content_type: None, received_at: None }
                 }
             }));
         }
         if line.starts_with(b"{") {
-            return Ok(Some(Record {
+            return Ok(Some(InputRecord {
                 number,
                 body: Ok(line),
                 content_type: None,
@@ -61,7 +61,7 @@ impl Lines {
         // A line of plain parameters has no first byte to know it by.
         let content_type =
             (!body.starts_with(b"[") && memchr(b'=', body).is_some()).then_some(QUERY);
-        Ok(Some(Record { number, body: Ok(body), content_type, received_at }))
+        Ok(Some(InputRecord { number, body: Ok(body), content_type, received_at }))
     }
 
     /// Reads one line, keeping no more of it than shows that it is too long. False at the end.

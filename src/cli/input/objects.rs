@@ -6,11 +6,11 @@ use std::io::BufRead;
 use serde::de::IgnoredAny;
 
 use super::array::Scan;
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
 pub(super) struct Objects {
-    text: Text,
+    text: InputText,
     object: Vec<u8>,
     number: u64,
 }
@@ -32,12 +32,12 @@ pub(super) fn begins(text: &[u8]) -> bool {
 }
 
 impl Objects {
-    pub(super) fn new(text: Text) -> Self {
+    pub(super) fn new(text: InputText) -> Self {
         Self { text, object: Vec::new(), number: 0 }
     }
 
     /// The next object; one that is too long is cut where that shows.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         self.object.clear();
         let mut scan = Scan::default();
         loop {
@@ -79,7 +79,7 @@ impl Objects {
             }
         }
         self.number += 1;
-        Ok(Some(Record {
+        Ok(Some(InputRecord {
             number: self.number,
             body: Ok(&self.object),
             content_type: Some(JSON),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
 pub(super) struct Table {
@@ -23,7 +23,7 @@ const MOST: usize = 16 * hit::MAX_BYTES;
 
 /// Counts what a row takes.
 struct Metered {
-    text: Text,
+    text: InputText,
     meter: Rc<Cell<usize>>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
 }
 
 impl Table {
-    pub(super) fn new(text: Text, delimiter: u8) -> anyhow::Result<Self> {
+    pub(super) fn new(text: InputText, delimiter: u8) -> anyhow::Result<Self> {
         let meter = Rc::new(Cell::new(0));
         let mut rows = ReaderBuilder::new()
             .delimiter(delimiter)
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// The next row. An empty cell is a field that the hit leaves out.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         self.meter.set(0);
         let broken = match self.rows.read_byte_record(&mut self.row) {
             Ok(false) => return Ok(None),
@@ -82,7 +82,7 @@ impl Table {
             Ok(()) => Ok(self.body.as_slice()),
             Err(broken) => Err(broken),
         };
-        Ok(Some(Record { number, body, content_type: Some(JSON), received_at: None }))
+        Ok(Some(InputRecord { number, body, content_type: Some(JSON), received_at: None }))
     }
 
     fn encode(&mut self) -> Result<(), String> {

@@ -2,30 +2,31 @@
 
 use crossterm::style::Color;
 
-use super::Answer;
+use super::WorkerStatus;
 use crate::domain::prose::{lasting, number, share};
 use crate::domain::rule::Language;
-use crate::domain::status::{Fate, Hour, Queues, Shard, State, Status};
+use crate::domain::status::{Fate, Hour, QueuesStatus, RelayState, ShardStatus, Status};
 
 /// One line, which carries no news by its colour alone.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ScreenLine {
     pub(super) text: String,
     pub(super) colour: Option<Color>,
 }
 
 /// All workers that answer, as one.
-pub(super) fn whole(answers: &[Answer], language: Language) -> Option<Status> {
+pub(super) fn whole(answers: &[WorkerStatus], language: Language) -> Option<Status> {
     let statuses: Vec<Status> =
         answers.iter().filter_map(|answer| answer.status.as_ref().ok()).cloned().collect();
     Status::merge(&statuses).map(|status| status.told(language))
 }
 
 /// The screen. No line is wider than `width`.
-pub(super) fn lines(answers: &[Answer], language: Language, width: usize) -> Vec<Line> {
+pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) -> Vec<ScreenLine> {
     let mut lines = Vec::new();
     if let Some(status) = whole(answers, language) {
-        lines.push(Line { text: status.headline.clone(), colour: Some(colour(status.state)) });
+        lines
+            .push(ScreenLine { text: status.headline.clone(), colour: Some(colour(status.state)) });
         lines.extend(status.notes.iter().map(|note| plain(note.clone())));
         lines.push(plain(String::new()));
         lines.push(plain(numbers(&status, language)));
@@ -46,7 +47,7 @@ pub(super) fn lines(answers: &[Answer], language: Language, width: usize) -> Vec
             Ok(status) => (&status.worker, &status.headline, colour(status.state)),
             Err(why) => (&answer.address, why, Color::Red),
         };
-        lines.push(Line { text: format!("{name:<40} {text}"), colour: Some(colour) });
+        lines.push(ScreenLine { text: format!("{name:<40} {text}"), colour: Some(colour) });
     }
     for line in &mut lines {
         // What came from elsewhere commands no terminal.
@@ -55,15 +56,15 @@ pub(super) fn lines(answers: &[Answer], language: Language, width: usize) -> Vec
     lines
 }
 
-fn heading(left: &str, right: &str) -> Line {
+fn heading(left: &str, right: &str) -> ScreenLine {
     plain(format!("{left:<40} {right}"))
 }
 
-const fn plain(text: String) -> Line {
-    Line { text, colour: None }
+const fn plain(text: String) -> ScreenLine {
+    ScreenLine { text, colour: None }
 }
 
-const fn colour(state: State) -> Color {
+const fn colour(state: RelayState) -> Color {
     if state.is_wrong() {
         Color::Red
     } else if state.is_doubtful() {
@@ -79,7 +80,7 @@ fn numbers(status: &Status, language: Language) -> String {
     let rate = format!("{:.1}/s", status.hour.rate());
     let ready =
         status.queues.as_ref().map_or_else(|| "–".to_owned(), |queues| count(queues.ready()));
-    let oldest = age(status.queues.as_ref().and_then(Queues::oldest_seconds), language);
+    let oldest = age(status.queues.as_ref().and_then(QueuesStatus::oldest_seconds), language);
     let rejects = share(rejected, delivered + retried + parked + rejected, language);
     let t = |english, french| language.of(english, french);
     format!(
@@ -112,7 +113,7 @@ fn bars(minutes: &[u64]) -> String {
     format!("{:>60}", minutes.iter().map(bar).collect::<String>())
 }
 
-fn tables(queues: &Queues, language: Language) -> Vec<String> {
+fn tables(queues: &QueuesStatus, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
     let depth = |hits: Option<u64>| {
         hits.map_or_else(|| t("missing", "absente").to_owned(), |hits| number(hits, language))
@@ -133,7 +134,7 @@ fn tables(queues: &Queues, language: Language) -> Vec<String> {
     rows
 }
 
-fn holder(shard: &Shard, language: Language) -> String {
+fn holder(shard: &ShardStatus, language: Language) -> String {
     match (&shard.holder, shard.consumers) {
         (Some(worker), _) => worker.clone(),
         (None, 0) => language.of("nobody", "personne").to_owned(),

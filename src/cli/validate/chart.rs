@@ -51,8 +51,8 @@ pub(super) fn stack<const N: usize>(parts: [u64; N]) -> [(u64, u64); N] {
 
 /// Hits over time.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Columns {
-    pub(super) columns: Vec<Column>,
+pub(super) struct TimeChart {
+    pub(super) columns: Vec<ChartColumn>,
     /// Hours that a column stands for.
     pub(super) step: i64,
     /// The highest column's hits.
@@ -63,7 +63,7 @@ pub(super) struct Columns {
 
 /// The hits of some hours.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Column {
+pub(super) struct ChartColumn {
     /// Its first hour, UNIX hours.
     pub(super) from: i64,
     pub(super) hits: u64,
@@ -72,15 +72,15 @@ pub(super) struct Column {
     pub(super) height: u64,
 }
 
-impl Column {
+impl ChartColumn {
     /// Where it begins, counted from the top.
     pub(super) fn y(&self) -> u64 {
         HEIGHT.saturating_sub(self.height)
     }
 }
 
-impl Columns {
-    /// Columns from hits by UNIX hour; none where there is no hour.
+impl TimeChart {
+    /// Draws hits that are counted by UNIX hour; returns `None` where there is no hour.
     pub(super) fn of(hours: &BTreeMap<i64, u64>) -> Option<Self> {
         let (first, last) = bulk(hours)?;
         let wide = |step: &i64| (begin(last, *step) - begin(first, *step)) / step < MOST_COLUMNS;
@@ -98,7 +98,7 @@ impl Columns {
             let height = if hits == 0 { 0 } else { scaled(hits, most, HEIGHT).max(LEAST) };
             let slot = at(index + 1) - at(index);
             let width = slot.saturating_sub(GAP).min(WIDEST);
-            Column {
+            ChartColumn {
                 from: from + index * step,
                 hits,
                 x: at(index) + (slot - width) / 2,
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn columns_hold_every_hit() {
-        assert_eq!(Columns::of(&BTreeMap::new()), None);
-        let one = Columns::of(&[(MORNING, 1)].into()).expect("a column");
+        assert_eq!(TimeChart::of(&BTreeMap::new()), None);
+        let one = TimeChart::of(&[(MORNING, 1)].into()).expect("a column");
         assert_eq!((one.columns.len(), one.step, one.most, one.outside), (1, 1, 1, 0));
         assert_eq!(
             (one.columns[0].x, one.columns[0].width, one.columns[0].height),
@@ -198,7 +198,7 @@ mod tests {
         for span in [2, 59, 60, 61, 500, 2_000, 20_000, 876_000] {
             let hours: BTreeMap<i64, u64> =
                 (0..20).map(|n| (MORNING + n * span / 20, 3 + n.unsigned_abs())).collect();
-            let drawn = Columns::of(&hours).expect("columns");
+            let drawn = TimeChart::of(&hours).expect("columns");
             assert!(
                 drawn.columns.len() <= MOST_COLUMNS as usize,
                 "{span}: {}",
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn days_begin_at_midnight_and_weeks_on_monday() {
         let span = |hours: i64| {
-            Columns::of(&[(MORNING, 1), (MORNING + hours, 1)].into()).expect("columns")
+            TimeChart::of(&[(MORNING, 1), (MORNING + hours, 1)].into()).expect("columns")
         };
         let days = span(40 * 24);
         assert_eq!((days.step, days.columns[0].from), (24, MORNING - 8));
@@ -241,7 +241,7 @@ mod tests {
         let mut hours: BTreeMap<i64, u64> = (0..5).map(|n| (MORNING + n, 100)).collect();
         hours.insert(MORNING - 200_000, 2);
         hours.insert(MORNING + 90_000, 1);
-        let drawn = Columns::of(&hours).expect("columns");
+        let drawn = TimeChart::of(&hours).expect("columns");
         assert_eq!((drawn.columns.len(), drawn.step, drawn.outside), (5, 1, 3));
     }
 }

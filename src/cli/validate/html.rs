@@ -7,9 +7,9 @@ use std::io::Write;
 use askama::Template;
 use jiff::Timestamp;
 
-use super::chart::{self, Columns};
+use super::chart::{self, TimeChart};
 use super::survey::{self, LAGS, Survey};
-use super::tally::{Tally, not_checked};
+use super::tally::{ViolationCounts, not_checked};
 use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Severity};
 
@@ -17,8 +17,8 @@ mod coverage;
 mod findings;
 mod words;
 
-use coverage::{Covered, covered};
-use findings::{Finding, findings};
+use coverage::{CoveredField, covered};
+use findings::{ReportFinding, findings};
 use words::spaced;
 
 /// Values that the page holds of one kind, so that it stays one to send.
@@ -27,9 +27,9 @@ const MOST: usize = 5_000;
 /// The page; its words are in the template.
 #[derive(Debug, Template)]
 #[template(path = "report.html")]
-struct Page<'p> {
+struct ReportPage<'p> {
     language: Language,
-    tally: &'p Tally,
+    tally: &'p ViolationCounts,
     survey: &'p Survey,
     version: &'p str,
     program: &'p str,
@@ -38,12 +38,12 @@ struct Page<'p> {
     surveyed: u64,
     /// Errors, warnings, and the rest.
     whole: Pieces,
-    sections: Vec<Section<'p>>,
-    errors: Vec<Finding>,
-    warnings: Vec<Finding>,
-    coverage: Vec<Covered<'p>>,
+    sections: Vec<ReportSection<'p>>,
+    errors: Vec<ReportFinding>,
+    warnings: Vec<ReportFinding>,
+    coverage: Vec<CoveredField<'p>>,
     period: Option<(Timestamp, Timestamp)>,
-    time: Option<Columns>,
+    time: Option<TimeChart>,
     not_checked: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ type Pieces = [(u64, u64); 3];
 
 /// How one section of the plan fares.
 #[derive(Debug)]
-struct Section<'p> {
+struct ReportSection<'p> {
     number: &'p str,
     title: &'p str,
     with_errors: u64,
@@ -62,7 +62,7 @@ struct Section<'p> {
 
 /// What is shown at once, what opens on demand, and how many more there are.
 #[derive(Debug)]
-struct Rest<T> {
+struct ShownList<T> {
     first: Vec<T>,
     more: Vec<T>,
     left_out: usize,
@@ -70,7 +70,7 @@ struct Rest<T> {
 
 /// Writes the page.
 pub(super) fn write(
-    tally: &Tally,
+    tally: &ViolationCounts,
     survey: &Survey,
     plan: &Plan,
     language: Language,
@@ -78,10 +78,10 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let sections = plan.sections().iter().zip(&survey.sections).map(
-        |(section, survey::Section { with_errors, with_warnings, .. })| {
+        |(section, survey::SectionCounts { with_errors, with_warnings, .. })| {
             let fine = tally.hits.saturating_sub(with_errors + with_warnings);
             let bar = chart::stack([*with_errors, *with_warnings, fine]);
-            Section {
+            ReportSection {
                 number: &section.number,
                 title: section.title(language),
                 with_errors: *with_errors,
@@ -90,7 +90,7 @@ pub(super) fn write(
             }
         },
     );
-    let mut coverage: Vec<Covered<'_>> =
+    let mut coverage: Vec<CoveredField<'_>> =
         survey.coverage.iter().map(|coverage| covered(plan, coverage)).collect();
     // What a reader asks for first; what nothing can be said of comes last.
     coverage.sort_by_key(|covered| match covered.list {
@@ -104,7 +104,7 @@ pub(super) fn write(
         Timestamp::from_second(hour.saturating_mul(3_600).saturating_add(second)).ok()
     };
     let hours = survey.hours.first_key_value().zip(survey.hours.last_key_value());
-    let page = Page {
+    let page = ReportPage {
         language,
         tally,
         survey,
@@ -118,7 +118,7 @@ pub(super) fn write(
         warnings: findings(tally, survey, plan, language, Severity::Warning),
         coverage,
         period: hours.and_then(|((first, _), (last, _))| at(first, 0).zip(at(last, 3_599))),
-        time: Columns::of(&survey.hours),
+        time: TimeChart::of(&survey.hours),
         not_checked: not_checked(plan)
             .iter()
             .map(|violation| spaced(&violation.message(plan, language), language))
@@ -129,7 +129,7 @@ pub(super) fn write(
 }
 
 /// What the template says, in one of two languages.
-impl Page<'_> {
+impl ReportPage<'_> {
     fn t(&self, english: &str, french: &str) -> String {
         spaced(self.language.of(english, french), self.language)
     }
@@ -232,7 +232,7 @@ const LAG_NAMES: [(&str, &str); LAGS] = [
     ("no readable time", "aucune heure lisible"),
 ];
 
-impl<T> Rest<T> {
+impl<T> ShownList<T> {
     fn of(mut all: Vec<T>, shown: usize) -> Self {
         let left_out = all.len().saturating_sub(MOST);
         all.truncate(MOST);
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn one_that_would_open_alone_is_shown() {
-        let rest = |count: usize| Rest::of(vec![(); count], 20);
+        let rest = |count: usize| ShownList::of(vec![(); count], 20);
         assert_eq!((rest(21).first.len(), rest(21).more.len()), (21, 0));
         assert_eq!((rest(22).first.len(), rest(22).more.len()), (20, 2));
         assert_eq!((rest(MOST + 3).more.len(), rest(MOST + 3).left_out), (MOST - 20, 3));

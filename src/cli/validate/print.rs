@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::tally::{Group, Key, Tally, not_checked};
+use super::tally::{ViolationCounts, ViolationGroup, ViolationKey, not_checked};
 use crate::domain::plan::Plan;
 use crate::domain::prose::hits;
 use crate::domain::rule::{Language, Severity};
@@ -28,7 +28,7 @@ pub(super) fn hit(
 
 /// The last JSON object.
 pub(super) fn summary(
-    tally: &Tally,
+    tally: &ViolationCounts,
     plan: &Plan,
     language: Language,
     out: &mut dyn Write,
@@ -43,12 +43,14 @@ pub(super) fn summary(
 
 /// Everything, grouped.
 pub(super) fn text(
-    tally: &Tally,
+    tally: &ViolationCounts,
     plan: &Plan,
     language: Language,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    for (Key { severity, rule, .. }, Group { count, lines, message, .. }) in &tally.groups {
+    for (ViolationKey { severity, rule, .. }, ViolationGroup { count, lines, message, .. }) in
+        &tally.groups
+    {
         let severity = match (severity.0, language) {
             (severity, Language::English) => severity.code(),
             (Severity::Error, Language::French) => "erreur",

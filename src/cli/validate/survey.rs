@@ -24,12 +24,12 @@ const MOST_HOURS: usize = 20_000;
 #[derive(Debug)]
 pub(super) struct Survey {
     /// By section of the plan, in its order.
-    pub(super) sections: Vec<Section>,
+    pub(super) sections: Vec<SectionCounts>,
     /// Hits with a violation of this rule in this field of the plan; none for a message as a whole
     /// or a foreign parameter.
     pub(super) findings: BTreeMap<(Rule, Option<usize>), u64>,
     /// By field with a list, in the plan's order, and the schools first.
-    pub(super) coverage: Vec<Coverage>,
+    pub(super) coverage: Vec<FieldCoverage>,
     /// Hits of which the file tells when they were received.
     pub(super) received: u64,
     /// By class of [`LAGS`].
@@ -40,7 +40,7 @@ pub(super) struct Survey {
 
 /// How the fields of one section fared.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct SectionCounts {
     pub(super) number: String,
     /// Hits with at least one error here.
     pub(super) with_errors: u64,
@@ -50,7 +50,7 @@ pub(super) struct Section {
 
 /// The values that were seen of one field.
 #[derive(Debug)]
-pub(super) struct Coverage {
+pub(super) struct FieldCoverage {
     pub(super) field: String,
     index: usize,
     /// The list that the values come from, if any.
@@ -79,7 +79,7 @@ fn class(text: &str, seen_at: Timestamp) -> usize {
 
 impl Survey {
     pub(super) fn new(plan: &Plan) -> Self {
-        let section = |section: &crate::domain::plan::Section| Section {
+        let section = |section: &crate::domain::plan::Section| SectionCounts {
             number: section.number.clone(),
             with_errors: 0,
             with_warnings: 0,
@@ -93,7 +93,7 @@ impl Survey {
         let coverage =
             schools.into_iter().chain(listed.map(|(index, _)| index)).filter_map(|index| {
                 let field = plan.fields().get(index)?;
-                Some(Coverage {
+                Some(FieldCoverage {
                     field: field.name.clone(),
                     index,
                     list: field.list.clone().or_else(|| field.coverage.clone()),
@@ -167,7 +167,7 @@ impl Survey {
     }
 }
 
-impl Coverage {
+impl FieldCoverage {
     fn count(&mut self, value: &str) {
         if let Some(count) = self.seen.get_mut(value) {
             *count += 1;

@@ -14,7 +14,7 @@ const MOST_GROUPS: usize = 5_000;
 const LINES_SHOWN: usize = 3;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct ViolationKey {
     /// Errors first.
     pub(super) severity: std::cmp::Reverse<Severity>,
     pub(super) rule: Rule,
@@ -23,7 +23,7 @@ pub(super) struct Key {
 }
 
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct ViolationGroup {
     pub(super) count: u64,
     /// The first ones.
     pub(super) lines: Vec<u64>,
@@ -32,16 +32,16 @@ pub(super) struct Group {
 }
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ViolationCounts {
     /// What the lines count: lines or hits.
     pub(super) counts: &'static str,
     pub(super) hits: u64,
     pub(super) with_errors: u64,
     pub(super) with_warnings: u64,
-    pub(super) groups: BTreeMap<Key, Group>,
+    pub(super) groups: BTreeMap<ViolationKey, ViolationGroup>,
 }
 
-impl Tally {
+impl ViolationCounts {
     pub(super) fn new(counts: &'static str) -> Self {
         Self { counts, hits: 0, with_errors: 0, with_warnings: 0, groups: BTreeMap::new() }
     }
@@ -61,7 +61,7 @@ impl Tally {
         }
         for violation in violations {
             let severity = std::cmp::Reverse(plan.severity(violation.rule));
-            let mut key = Key {
+            let mut key = ViolationKey {
                 severity,
                 rule: violation.rule,
                 field: violation.field.clone(),
@@ -70,7 +70,7 @@ impl Tally {
             if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&key) {
                 (key.field, key.value) = (None, None);
             }
-            let group = self.groups.entry(key).or_insert_with(|| Group {
+            let group = self.groups.entry(key).or_insert_with(|| ViolationGroup {
                 count: 0,
                 lines: Vec::new(),
                 message: violation.message(plan, language),

@@ -150,10 +150,10 @@ impl Gap {
 /// With its sentence for people.
 pub(super) fn told<S: Serializer>(gaps: &[Gap], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct Told<'g> {
+    struct GapWithText<'g> {
         #[serde(flatten)]
         gap: &'g Gap,
         text: String,
     }
-    serializer.collect_seq(gaps.iter().map(|gap| Told { gap, text: gap.to_string() }))
+    serializer.collect_seq(gaps.iter().map(|gap| GapWithText { gap, text: gap.to_string() }))
 }

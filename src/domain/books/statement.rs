@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::gap::{self, Gap, QueueKind};
-use super::{Books, Figures, Name};
+use super::{AccountName, Books, Figures};
 
 /// Messages ready in the broker's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Looks {
 
 /// Everything that was asked at one time. What a later balance takes as its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct BalanceRecord {
     /// When.
     pub at: Timestamp,
     /// Each worker once.
@@ -49,7 +49,7 @@ pub struct Record {
 /// One account of all workers, in distinct hits: `carried + entered + replayed` is the sum of
 /// everything below but `doubtful`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct StatementRow {
     /// At the beginning of the period: in flight, to come back from a retry, or given back.
     pub carried: i64,
     /// Came in, each counted once however often it came.
@@ -75,13 +75,13 @@ pub struct Row {
 
 /// A row with its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct StatementLine {
     /// Whose.
     #[serde(flatten)]
-    pub name: Name,
+    pub name: AccountName,
     /// How many.
     #[serde(flatten)]
-    pub row: Row,
+    pub row: StatementRow,
     /// `rejected`, by rule.
     pub rejected_by: BTreeMap<Cow<'static, str>, u64>,
 }
@@ -102,9 +102,9 @@ pub struct Statement {
     /// None if nobody answered.
     pub since: Option<Since>,
     /// Every account, in the order of their names.
-    pub accounts: Vec<Line>,
+    pub accounts: Vec<StatementLine>,
     /// Their sum.
-    pub total: Row,
+    pub total: StatementRow,
     /// Whether the counters were held against the broker's queues.
     pub compared: bool,
     /// What does not add up. Empty: the books close.
@@ -112,7 +112,7 @@ pub struct Statement {
     pub gaps: Vec<Gap>,
 }
 
-impl Record {
+impl BalanceRecord {
     /// Of everything that answered; a worker that was asked by two addresses counts once.
     pub fn new(at: Timestamp, mut workers: Vec<Books>, queues: Option<Looks>) -> Self {
         workers
@@ -138,18 +138,18 @@ impl Record {
             }));
         }
         let now = sum(&self.workers);
-        let names: BTreeSet<&Name> = now.keys().chain(then.keys()).copied().collect();
+        let names: BTreeSet<&AccountName> = now.keys().chain(then.keys()).copied().collect();
         let none = Figures::default();
-        let (mut accounts, mut total) = (Vec::new(), Row::default());
+        let (mut accounts, mut total) = (Vec::new(), StatementRow::default());
         for name in names {
             let (now, then) = (now.get(name).unwrap_or(&none), then.get(name).unwrap_or(&none));
-            let row = Row::between(then, now);
+            let row = StatementRow::between(then, now);
             total += row;
             let rejected_by = now.rejected.iter().map(|(rule, hits)| {
                 (rule.clone(), hits - then.rejected.get(rule).unwrap_or(&0).min(hits))
             });
             let rejected_by = rejected_by.filter(|(_, hits)| *hits > 0).collect();
-            accounts.push(Line { name: name.clone(), row, rejected_by });
+            accounts.push(StatementLine { name: name.clone(), row, rejected_by });
         }
         // Over a period the queue tells what was added. Without one, what workers that are gone had
         // sent there is no gap any more once it is back.
@@ -159,7 +159,9 @@ impl Record {
             total.to_retry
         };
         let stayed = |parked: fn(&Figures) -> i64| {
-            let of = |figures: &BTreeMap<&Name, Figures>| figures.values().map(parked).sum::<i64>();
+            let of = |figures: &BTreeMap<&AccountName, Figures>| {
+                figures.values().map(parked).sum::<i64>()
+            };
             // Without a beginning nobody counted what had lain there before, and was sent again
             // since.
             if former.is_some() { of(&now) - of(&then) } else { of(&now).max(0) }
@@ -183,7 +185,11 @@ impl Record {
     }
 
     /// What the workers that still run had counted then; and names those that do not.
-    fn continued<'f>(&self, former: &'f Self, gaps: &mut Vec<Gap>) -> BTreeMap<&'f Name, Figures> {
+    fn continued<'f>(
+        &self,
+        former: &'f Self,
+        gaps: &mut Vec<Gap>,
+    ) -> BTreeMap<&'f AccountName, Figures> {
         let mut going_on = Vec::new();
         for then in &former.workers {
             let of_that_name = self
@@ -252,8 +258,8 @@ struct Queued {
 }
 
 /// By name, over all workers.
-fn sum<'b>(workers: impl IntoIterator<Item = &'b Books>) -> BTreeMap<&'b Name, Figures> {
-    let mut sums: BTreeMap<&Name, Figures> = BTreeMap::new();
+fn sum<'b>(workers: impl IntoIterator<Item = &'b Books>) -> BTreeMap<&'b AccountName, Figures> {
+    let mut sums: BTreeMap<&AccountName, Figures> = BTreeMap::new();
     for account in workers.into_iter().flat_map(|books| &books.accounts) {
         *sums.entry(&account.name).or_default() += &account.figures;
     }
@@ -269,7 +275,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-impl Row {
+impl StatementRow {
     /// What happened between two moments of the same counters.
     fn between(then: &Figures, now: &Figures) -> Self {
         let (then, now) = (Self::of(then), Self::of(now));
@@ -323,7 +329,7 @@ impl Row {
     }
 }
 
-impl AddAssign for Row {
+impl AddAssign for StatementRow {
     fn add_assign(&mut self, other: Self) {
         self.carried += other.carried;
         self.entered += other.entered;

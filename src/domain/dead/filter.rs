@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Cause, Dead};
+use super::{Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 
 /// A choice of dead hits. Several values of one kind are alternatives; different kinds must all
@@ -72,7 +72,7 @@ impl Filter {
             wanted.is_empty()
                 || value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
         };
-        let cause = |cause: &Cause| {
+        let cause = |cause: &DeathCause| {
             any(&self.reason, Some(&cause.code)) && any(&self.field, cause.field.as_deref())
         };
         let schools = dead.value(FieldRole::Uai).unwrap_or_default();

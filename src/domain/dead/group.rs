@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::mask::shown;
-use super::{Cause, Dead};
+use super::{Dead, DeathCause};
 use crate::domain::code::codes;
 use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::validate::{Context, validate};
 
 codes! {
     /// What hits are grouped by.
-    Key {
+    GroupKey {
         /// *parked* or *rejected*.
         Queue = "queue",
         /// Code of the failure, or of each rule that rejected the hit.
@@ -44,8 +44,8 @@ const MOST_GROUPS: usize = 10_000;
 /// Groups of dead hits.
 #[derive(Debug)]
 pub struct Groups {
-    keys: Vec<Key>,
-    groups: BTreeMap<Vec<String>, Group>,
+    keys: Vec<GroupKey>,
+    groups: BTreeMap<Vec<String>, DeadGroup>,
     /// Hits, each counted once.
     pub hits: u64,
     /// Hits that are in more than one group, because several rules rejected them.
@@ -56,7 +56,7 @@ pub struct Groups {
 
 /// What one group has in common with nobody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct DeadGroup {
     /// How many.
     pub hits: u64,
     /// When the first of them failed.
@@ -72,7 +72,7 @@ pub struct Group {
 
 impl Groups {
     /// None yet.
-    pub fn new(keys: Vec<Key>) -> Self {
+    pub fn new(keys: Vec<GroupKey>) -> Self {
         Self { keys, groups: BTreeMap::new(), hits: 0, in_several: 0, others: 0 }
     }
 
@@ -89,10 +89,10 @@ impl Groups {
             if let Some(group) = self.groups.get_mut(&names) {
                 group.count(dead);
             } else if self.groups.len() < MOST_GROUPS {
-                let mut group = Group {
+                let mut group = DeadGroup {
                     example: id(),
                     nearest: nearest(plan, dead, cause),
-                    ..Group::default()
+                    ..DeadGroup::default()
                 };
                 group.count(dead);
                 self.groups.insert(names.clone(), group);
@@ -106,12 +106,12 @@ impl Groups {
     }
 
     /// What they are grouped by.
-    pub fn keys(&self) -> &[Key] {
+    pub fn keys(&self) -> &[GroupKey] {
         &self.keys
     }
 
     /// The largest first.
-    pub fn sorted(&self) -> Vec<(&[String], &Group)> {
+    pub fn sorted(&self) -> Vec<(&[String], &DeadGroup)> {
         let mut groups: Vec<_> =
             self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
         // Stable, so that equal ones stay in the order of their names.
@@ -120,7 +120,7 @@ impl Groups {
     }
 }
 
-impl Group {
+impl DeadGroup {
     fn count(&mut self, dead: &Dead<'_>) {
         self.hits += 1;
         if let Some(at) = dead.failed_at {
@@ -130,24 +130,24 @@ impl Group {
     }
 }
 
-fn name(key: Key, plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> String {
+fn name(key: GroupKey, plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> String {
     let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
     match key {
-        Key::Queue => dead.dead_queue.code().to_owned(),
-        Key::Reason => shown(&cause.code),
-        Key::Field => value(cause.field.as_deref()),
-        Key::Value => value(dead.listed(plan, cause.field.as_deref())),
-        Key::Site => value(dead.value(FieldRole::Site)),
-        Key::Exploitant => value(dead.value(FieldRole::Exploitant)),
-        Key::Plateforme => value(dead.value(FieldRole::Plateforme)),
-        Key::Uai => value(dead.value(FieldRole::Uai)),
-        Key::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
-        Key::Attempt => dead.attempts.to_string(),
+        GroupKey::Queue => dead.dead_queue.code().to_owned(),
+        GroupKey::Reason => shown(&cause.code),
+        GroupKey::Field => value(cause.field.as_deref()),
+        GroupKey::Value => value(dead.listed(plan, cause.field.as_deref())),
+        GroupKey::Site => value(dead.value(FieldRole::Site)),
+        GroupKey::Exploitant => value(dead.value(FieldRole::Exploitant)),
+        GroupKey::Plateforme => value(dead.value(FieldRole::Plateforme)),
+        GroupKey::Uai => value(dead.value(FieldRole::Uai)),
+        GroupKey::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
+        GroupKey::Attempt => dead.attempts.to_string(),
     }
 }
 
 /// What the plan in force now suggests for the field at fault.
-fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> Option<String> {
+fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> Option<String> {
     let hit = dead.hit.as_ref().ok()?;
     let context = Context { has_token: true, ..Context::at(dead.failed_at?) };
     let found = validate(plan, hit, context).violations.into_iter();
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn hits_are_counted_by_what_they_share_the_largest_group_first() {
         let plan = Plan::built_in().expect("plan");
-        let mut groups = Groups::new(vec![Key::Reason, Key::Field, Key::Value]);
+        let mut groups = Groups::new(vec![GroupKey::Reason, GroupKey::Field, GroupKey::Value]);
         groups.add(&plan, &parked("timeout", 504), || "first".to_owned());
         let twice = r#"[{"code":"not-in-list","field":"dimension8"},{"code":"missing","field":"dimension2"},{"code":"missing","field":"dimension2"}]"#;
         for id in ["second", "third"] {
@@ -203,7 +203,7 @@ mod tests {
             header: &header,
         };
         let dead = Dead::read(&message);
-        let cause = Cause {
+        let cause = DeathCause {
             code: "not-in-list".into(),
             field: Some("dimension8".into()),
             severity: crate::domain::rule::Severity::Error,

@@ -13,7 +13,7 @@ use crate::domain::validate::{Context, Validation, Violation, validate};
 
 /// What a relay would judge by.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'t> {
+pub struct ReplayTerms<'t> {
     /// The plan in force.
     pub plan: &'t Plan,
     /// Which violations let a hit pass.
@@ -32,7 +32,7 @@ pub struct Terms<'t> {
 #[derive(Debug)]
 pub enum Outlook {
     /// It would be delivered.
-    Goes(Going),
+    Goes(Sendable),
     /// It would be rejected, again or now.
     Rejected(Vec<Violation>),
     /// It is over 24 h old, and there is no token: it would be parked again.
@@ -41,7 +41,7 @@ pub enum Outlook {
 
 /// A hit that can go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Going {
+pub struct Sendable {
     /// Its body where a fix changed it.
     pub mended: Option<Vec<u8>>,
     /// When it must be there: see [`Urgency`].
@@ -70,7 +70,7 @@ impl Urgency {
 }
 
 /// Judges one hit, as a relay would that takes it from its shard now.
-pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outlook {
+pub fn outlook(terms: &ReplayTerms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outlook {
     let hit = match &dead.hit {
         Ok(hit) => hit,
         Err(error) => return Outlook::Rejected(vec![Violation::from(error.clone())]),
@@ -92,7 +92,7 @@ pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outloo
 }
 
 fn judge(
-    terms: &Terms<'_>,
+    terms: &ReplayTerms<'_>,
     hit: &hit::RawHit<'_>,
     context: Context<'_>,
     mended: Option<&Vec<u8>>,
@@ -104,7 +104,7 @@ fn judge(
             if urgency.needs_token && !terms.has_token {
                 return Outlook::TooOld;
             }
-            Outlook::Goes(Going { mended: mended.cloned(), urgency })
+            Outlook::Goes(Sendable { mended: mended.cloned(), urgency })
         }
         _ => Outlook::Rejected(verdict.violations),
     }
@@ -125,7 +125,7 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let dead = rejected(r#"[{"code":"not-in-list","field":"dimension8"}]"#);
         let fixes = ["rename:dimension8:CANTINE=SERVICE_COLLECTIVITE".parse().expect("a fix")];
-        let terms = Terms {
+        let terms = ReplayTerms {
             plan: &plan,
             validation: Validation::Observe,
             default_site: None,
@@ -137,12 +137,12 @@ mod tests {
             panic!("observed only")
         };
         assert_eq!(going.mended, None);
-        let strict = Terms { validation: Validation::Filter, ..terms };
+        let strict = ReplayTerms { validation: Validation::Filter, ..terms };
         let Outlook::Rejected(violations) = outlook(&strict, &dead, Sender::Unchecked) else {
             panic!("breaks the plan")
         };
         assert!(violations.iter().any(|violation| violation.rule == Rule::NotInList));
-        let mended = Terms { fixes: &fixes, ..terms };
+        let mended = ReplayTerms { fixes: &fixes, ..terms };
         let Outlook::Goes(going) = outlook(&mended, &dead, Sender::Unchecked) else {
             panic!("mended")
         };
@@ -151,10 +151,10 @@ mod tests {
                 .expect("UTF-8")
                 .contains("SERVICE_COLLECTIVITE")
         );
-        let late = Terms { now: at("2024-11-27T16:00:00Z"), ..terms };
+        let late = ReplayTerms { now: at("2024-11-27T16:00:00Z"), ..terms };
         assert!(matches!(outlook(&late, &dead, Sender::Unchecked), Outlook::TooOld));
         assert!(matches!(
-            outlook(&Terms { has_token: true, ..late }, &dead, Sender::Unchecked),
+            outlook(&ReplayTerms { has_token: true, ..late }, &dead, Sender::Unchecked),
             Outlook::Goes(_)
         ));
     }

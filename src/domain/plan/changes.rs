@@ -10,7 +10,7 @@ use crate::domain::rule::{Language, Rule};
 
 /// One difference. What was added has no `from`, what was removed no `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct PlanChange {
     /// What differs, for example `field dimension9: max` or `list services: value`.
     pub what: String,
     /// How the first plan has it.
@@ -22,7 +22,7 @@ pub struct Change {
 }
 
 /// Every difference, by what differs.
-pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
+pub fn between(a: &Plan, b: &Plan) -> Vec<PlanChange> {
     let (from, to) = (facts(a), facts(b));
     let gone = from
         .iter()
@@ -31,10 +31,8 @@ pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
     let there = to.iter().map(|(key, value)| (key, from.get(key), Some(value)));
     let mut changes: Vec<_> = gone.chain(there).filter(|(_, from, to)| from != to).collect();
     changes.sort_by_key(|(key, ..)| *key);
-    let change = |(key, from, to): (&(String, String), Option<&String>, Option<&String>)| Change {
-        what: key.0.clone(),
-        from: from.cloned(),
-        to: to.cloned(),
+    let change = |(key, from, to): (&(String, String), Option<&String>, Option<&String>)| {
+        PlanChange { what: key.0.clone(), from: from.cloned(), to: to.cloned() }
     };
     changes.into_iter().map(change).collect()
 }
@@ -124,7 +122,7 @@ mod tests {
             .replacen("max = 200", "max = 100", 1)
             .replace("\"TIERS\"]", "\"EXTERNE\"]");
         let changes = between(&old, &Plan::parse(&text).expect("parses"));
-        let change = |what: &str, from: Option<&str>, to: Option<&str>| Change {
+        let change = |what: &str, from: Option<&str>, to: Option<&str>| PlanChange {
             what: what.to_owned(),
             from: from.map(str::to_owned),
             to: to.map(str::to_owned),

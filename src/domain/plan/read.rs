@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use super::names::Names;
 use super::role::FieldRole;
-use super::{Alias, Field, Gar, List, National, Plan, Section, Text, Word};
+use super::{
+    Alias, Field, GarService, List, NationalProfile, Plan, RuleText, Section, Translation,
+};
 use crate::domain::cdt;
 use crate::domain::data::{self, DataError};
 use crate::domain::rule::Rule;
@@ -40,7 +42,7 @@ pub enum PlanError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct PlanFile {
     version: String,
     #[serde(rename = "published")]
     _published: String,
@@ -53,16 +55,16 @@ struct File {
     lists: Vec<List>,
     #[serde(default)]
     aliases: Vec<Alias>,
-    gar: Vec<Gar>,
-    national: Vec<National>,
+    gar: Vec<GarService>,
+    national: Vec<NationalProfile>,
     #[serde(default)]
-    words: Vec<Word>,
-    rules: BTreeMap<Rule, Text>,
+    words: Vec<Translation>,
+    rules: BTreeMap<Rule, RuleText>,
 }
 
 pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
-    let file: File = data::read(text)?;
-    let File {
+    let file: PlanFile = data::read(text)?;
+    let PlanFile {
         version,
         recommended_length,
         stored_length,

@@ -1,6 +1,6 @@
 //! Several workers' statuses → one, as if one worker did the work of all.
 
-use super::{Cause, Hour, Queues, Status};
+use super::{FailureCount, Hour, QueuesStatus, Status};
 
 impl Status {
     /// One of all; none of none. Broker and Matomo are there if they are there for one: each
@@ -64,7 +64,7 @@ fn add_hour(sum: &mut Hour, hour: &Hour) {
 }
 
 /// The later reading, with what each knows of its own shards.
-fn one_view(one: Queues, other: &Queues) -> Queues {
+fn one_view(one: QueuesStatus, other: &QueuesStatus) -> QueuesStatus {
     let (mut later, earlier) = if one.read_seconds_ago <= other.read_seconds_ago {
         (one, other.clone())
     } else {
@@ -81,7 +81,7 @@ fn one_view(one: Queues, other: &Queues) -> Queues {
     later
 }
 
-fn add_cause(causes: &mut Vec<Cause>, cause: &Cause) {
+fn add_cause(causes: &mut Vec<FailureCount>, cause: &FailureCount) {
     match causes.iter_mut().find(|known| known.fate == cause.fate && known.code == cause.code) {
         Some(known) => known.hits += cause.hits,
         None => causes.push(cause.clone()),

@@ -21,7 +21,7 @@ const BACKLOG: u64 = 1_000;
 /// What it all comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum RelayState {
     /// No session with the broker yet.
     Starting,
     /// No session with the broker any more.
@@ -42,7 +42,7 @@ pub enum State {
     Idle,
 }
 
-impl State {
+impl RelayState {
     /// The first that holds, the gravest first.
     pub fn of(status: &Status) -> Self {
         let Status { broker, matomo, hour, .. } = status;

@@ -1,6 +1,6 @@
 //! The facts in sentences, in two languages.
 
-use super::{Forecast, State, Status};
+use super::{Forecast, RelayState, Status};
 use crate::domain::answer::Reason;
 use crate::domain::plan::Plan;
 use crate::domain::prose::{lasting, number, share, spaced};
@@ -18,11 +18,11 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
     let long = |seconds: Option<u64>| lasting(seconds.unwrap_or_default(), language);
     let waiting = number(status.waiting(), language);
     match status.state {
-        State::Starting => t(
+        RelayState::Starting => t(
             "Starting: there is no session with RabbitMQ yet".to_owned(),
             "Démarrage : pas encore de session avec RabbitMQ".to_owned(),
         ),
-        State::BrokerAway => {
+        RelayState::BrokerAway => {
             let away = long(status.broker.away_seconds);
             t(
                 format!("No session with RabbitMQ for {away}: hits wait there, nothing is lost"),
@@ -32,7 +32,7 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             )
         }
-        State::MatomoAway => {
+        RelayState::MatomoAway => {
             let away = long(status.matomo.away_seconds);
             match status.waiting() {
                 0 => t(
@@ -54,18 +54,18 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             }
         }
-        State::BrokerBlocked => t(
+        RelayState::BrokerBlocked => t(
             "RabbitMQ lets nobody publish: new hits do not get in, and retries and rejects wait"
                 .to_owned(),
             "RabbitMQ bloque toute publication : plus aucun hit n'entre, nouvelles tentatives et \
              rejets attendent"
                 .to_owned(),
         ),
-        State::Stuck => t(
+        RelayState::Stuck => t(
             format!("{waiting} hits wait, and some of them do not move"),
             format!("{waiting} hits attendent, et certains n'avancent pas"),
         ),
-        State::Rejecting => {
+        RelayState::Rejecting => {
             let share = share(status.hour.rejected, settled(status), language);
             t(
                 format!("Delivering, but {share} of the hits of the last hour break the plan"),
@@ -75,12 +75,12 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             )
         }
-        State::CatchingUp => t(
+        RelayState::CatchingUp => t(
             format!("Delivering, and catching up: {waiting} hits wait"),
             format!("Les hits passent, rattrapage en cours : {waiting} hits attendent"),
         ),
-        State::Delivering => t("Delivering".to_owned(), "Les hits passent".to_owned()),
-        State::Idle => t(
+        RelayState::Delivering => t("Delivering".to_owned(), "Les hits passent".to_owned()),
+        RelayState::Idle => t(
             "Ready: no hit waits, and none came lately".to_owned(),
             "Prêt : aucun hit n'attend, et aucun n'est venu récemment".to_owned(),
         ),
@@ -127,14 +127,14 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
             format!("Des hits sont dans {name}, que personne ne lit depuis {long}."),
         ));
     }
-    if status.state == State::Stuck && status.in_flight > 0 {
+    if status.state == RelayState::Stuck && status.in_flight > 0 {
         let still = lasting(status.hour.still_seconds, language);
         notes.push(t(
             format!("No hit was settled for {still}."),
             format!("Aucun hit n'a abouti depuis {still}."),
         ));
     }
-    if status.broker.blocked && status.state != State::BrokerBlocked {
+    if status.broker.blocked && status.state != RelayState::BrokerBlocked {
         notes.push(t(
             "RabbitMQ has a memory or disk alarm and lets nobody publish.".to_owned(),
             "RabbitMQ est en alerte (mémoire ou disque) et bloque toute publication.".to_owned(),

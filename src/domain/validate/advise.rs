@@ -6,7 +6,7 @@ use aho_corasick::packed::Searcher;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::Violation;
-use super::check::{Check, shown};
+use super::check::{HitCheck, shown};
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -70,7 +70,7 @@ const NAMING: [&str; 14] = [
     "ine",
 ];
 
-impl Check<'_, '_> {
+impl HitCheck<'_, '_> {
     pub(super) fn advise(&mut self) {
         let mut found = Vec::new();
         self.constants(&mut found);

@@ -13,14 +13,14 @@ use crate::domain::rule::Rule;
 use crate::domain::scan;
 use crate::domain::tenant::{Sender, Tenant};
 
-pub(super) struct Check<'p, 'h> {
+pub(super) struct HitCheck<'p, 'h> {
     pub(super) plan: &'p Plan,
     pub(super) violations: Vec<Violation>,
     pub(super) values: Values<'h>,
     is_plain: bool,
 }
 
-impl<'p, 'h> Check<'p, 'h> {
+impl<'p, 'h> HitCheck<'p, 'h> {
     pub(super) fn new(plan: &'p Plan) -> Self {
         Self {
             plan,

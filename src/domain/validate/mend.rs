@@ -2,11 +2,11 @@
 //! queues stays as it is.
 
 use super::Violation;
-use super::check::Check;
+use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 
-impl Check<'_, '_> {
+impl HitCheck<'_, '_> {
     pub(super) fn mend(&mut self) {
         self.mend_uai();
         self.mend_profile();

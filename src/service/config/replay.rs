@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Broker, ConfigError, process_environment, read};
 use crate::domain::dead::fix::Fix;
-use crate::domain::dead::outlook::Terms;
+use crate::domain::dead::outlook::ReplayTerms;
 use crate::domain::plan::Plan;
 use crate::domain::validate::Validation;
 use crate::service::rules::source::Source;
@@ -34,8 +34,8 @@ impl ReplaySettings {
     }
 
     /// How a dead hit is judged now, mended by these fixes.
-    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> Terms<'j> {
-        Terms {
+    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> ReplayTerms<'j> {
+        ReplayTerms {
             plan,
             validation: self.validation,
             default_site: self.site_id.as_deref(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::dead::mask::masked;
-use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency};
+use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::hit;
 use crate::domain::validate::Violation;
@@ -17,7 +17,7 @@ use crate::domain::validate::Violation;
 const MOST_EXAMPLES: usize = 10;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Forecast {
+pub(super) struct ReplayForecast {
     #[serde(skip)]
     sets: BTreeMap<DeadQueue, u64>,
     chosen: u64,
@@ -39,7 +39,7 @@ pub(super) struct Forecast {
     times: BTreeMap<Urgency, u64>,
 }
 
-impl Forecast {
+impl ReplayForecast {
     pub(super) fn new(rate: u32) -> Self {
         Self {
             sets: BTreeMap::new(),
@@ -59,10 +59,10 @@ impl Forecast {
     /// `going` is how the hit will be sent, if it will.
     pub(super) fn add(
         &mut self,
-        terms: &Terms<'_>,
+        terms: &ReplayTerms<'_>,
         dead: &Dead<'_>,
         outlook: &Outlook,
-        going: Option<&Going>,
+        going: Option<&Sendable>,
     ) {
         self.chosen += 1;
         *self.sets.entry(dead.dead_queue).or_default() += 1;
@@ -73,7 +73,7 @@ impl Forecast {
             }
             Outlook::TooOld => self.too_old += 1,
         }
-        let Some(Going { mended, urgency }) = going else { return };
+        let Some(Sendable { mended, urgency }) = going else { return };
         self.replayed += 1;
         if let Some(mended) = mended {
             self.mended += 1;
@@ -95,7 +95,7 @@ impl Forecast {
     }
 
     /// One for each field that changed.
-    fn example(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, mended: &[u8]) {
+    fn example(&mut self, terms: &ReplayTerms<'_>, dead: &Dead<'_>, mended: &[u8]) {
         let (Ok(before), Ok(after)) = (&dead.hit, hit::decode(mended, None)) else { return };
         for (name, _) in after.fields() {
             let (old, new) =
@@ -193,6 +193,6 @@ impl Forecast {
 }
 
 /// The rule that would reject the hit.
-fn cause(terms: &Terms<'_>, violations: &[Violation]) -> &'static str {
+fn cause(terms: &ReplayTerms<'_>, violations: &[Violation]) -> &'static str {
     terms.plan.cause(violations).code()
 }

@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Rest;
+use super::ShownList;
 use super::words::shown;
-use crate::cli::validate::survey::Coverage;
+use crate::cli::validate::survey::FieldCoverage;
 use crate::domain::plan::{FieldRole, Plan};
 
 /// Values of one kind that are shown at once.
@@ -14,7 +14,7 @@ const SHOWN: usize = 20;
 
 /// The values that were seen of one field.
 #[derive(Debug)]
-pub(super) struct Covered<'p> {
+pub(super) struct CoveredField<'p> {
     pub(super) field: &'p str,
     pub(super) list: Option<&'p str>,
     pub(super) checked: bool,
@@ -22,21 +22,21 @@ pub(super) struct Covered<'p> {
     pub(super) legal: usize,
     pub(super) seen: usize,
     pub(super) unseen: usize,
-    pub(super) values: Rest<Seen>,
+    pub(super) values: ShownList<SeenValue>,
     /// Values that are not in the list.
-    pub(super) wrong: Rest<Seen>,
-    pub(super) never: Rest<(&'p str, Option<&'p str>)>,
+    pub(super) wrong: ShownList<SeenValue>,
+    pub(super) never: ShownList<(&'p str, Option<&'p str>)>,
     pub(super) others: u64,
 }
 
 /// A value that was seen.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenValue {
     pub(super) value: String,
     pub(super) count: u64,
 }
 
-pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p> {
+pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p FieldCoverage) -> CoveredField<'p> {
     let list =
         coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
     let is_school = plan
@@ -65,31 +65,31 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
     }
     let described = |value| (value, list.and_then(|list| list.description(value)));
     let never: Vec<_> = coverage.never_seen(plan).into_iter().map(described).collect();
-    Covered {
+    CoveredField {
         field: &coverage.field,
         list: coverage.list.as_deref().filter(|_| !is_school),
         checked: list.is_some(),
         legal: list.map_or(0, |list| list.values().len()),
         seen: legal.len(),
         unseen: never.len(),
-        values: Rest::of(by_count(legal), SHOWN),
-        wrong: Rest::of(by_count(wrong), SHOWN),
-        never: Rest::of(never, SHOWN),
+        values: ShownList::of(by_count(legal), SHOWN),
+        wrong: ShownList::of(by_count(wrong), SHOWN),
+        never: ShownList::of(never, SHOWN),
         others: coverage.others,
     }
 }
 
 /// The most frequent first.
-fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<Seen> {
-    let mut values: Vec<Seen> = values
+fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<SeenValue> {
+    let mut values: Vec<SeenValue> = values
         .into_iter()
-        .map(|(value, count)| Seen { value: value.into_owned(), count })
+        .map(|(value, count)| SeenValue { value: value.into_owned(), count })
         .collect();
     values.sort_by_key(|seen| std::cmp::Reverse(seen.count));
     values
 }
 
-impl Covered<'_> {
+impl CoveredField<'_> {
     /// Whether the plan says what the values are that were never seen.
     pub(super) fn described(&self) -> bool {
         self.never.first.iter().any(|(_, meaning)| meaning.is_some())

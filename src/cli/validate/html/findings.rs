@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Rest;
+use super::ShownList;
 use super::words::{private, shown, spaced};
 use crate::cli::validate::survey::{Survey, WHOLE};
-use crate::cli::validate::tally::{Group, Key, Tally};
+use crate::cli::validate::tally::{ViolationCounts, ViolationGroup, ViolationKey};
 use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Rule, Severity};
 use crate::domain::validate::Violation;
@@ -15,7 +15,7 @@ const SHOWN: usize = 8;
 
 /// One rule that one field breaks.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct ReportFinding {
     pub(super) code: &'static str,
     pub(super) field: Option<String>,
     pub(super) section: String,
@@ -24,12 +24,12 @@ pub(super) struct Finding {
     pub(super) lines: String,
     /// The values that break it, the most frequent first; none where there is only one, which the
     /// message names.
-    pub(super) values: Rest<Wrong>,
+    pub(super) values: ShownList<WrongValue>,
 }
 
 /// A wrong value.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct WrongValue {
     pub(super) value: String,
     pub(super) hint: Option<String>,
     pub(super) count: u64,
@@ -38,12 +38,12 @@ pub(super) struct Wrong {
 
 /// The findings of one severity, those that most hits have first.
 pub(super) fn findings(
-    tally: &Tally,
+    tally: &ViolationCounts,
     survey: &Survey,
     plan: &Plan,
     language: Language,
     severity: Severity,
-) -> Vec<Finding> {
+) -> Vec<ReportFinding> {
     let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (key, group) in tally.groups.iter().filter(|(key, _)| key.severity.0 == severity) {
         let index = key.field.as_deref().and_then(|field| plan.index(field));
@@ -60,7 +60,7 @@ pub(super) fn findings(
             kinds.entry(*field).or_default().extend(others);
         }
     }
-    let mut findings: Vec<Finding> = kinds
+    let mut findings: Vec<ReportFinding> = kinds
         .into_iter()
         .map(|((rule, index), groups)| {
             let count: u64 = groups.iter().map(|(_, group)| group.count).sum();
@@ -78,8 +78,8 @@ fn finding(
     language: Language,
     (rule, index): (Rule, Option<usize>),
     hits: u64,
-    mut groups: Vec<(&Key, &Group)>,
-) -> Finding {
+    mut groups: Vec<(&ViolationKey, &ViolationGroup)>,
+) -> ReportFinding {
     let field = index.and_then(|index| plan.fields().get(index));
     // The beginning of a list of values is the top of them.
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
@@ -97,25 +97,25 @@ fn finding(
             )
         }
     };
-    Finding {
+    ReportFinding {
         code: rule.code(),
         field: field.map(|field| field.name.clone()),
         section: field.map_or_else(|| WHOLE.to_owned(), |field| field.section.clone()),
         message: spaced(&message, language),
         hits,
         lines,
-        values: Rest::of(values, SHOWN),
+        values: ShownList::of(values, SHOWN),
     }
 }
 
 /// The values of a finding, the most frequent first; those that may not be told are one.
-fn wrong(groups: &[(&Key, &Group)], language: Language) -> Vec<Wrong> {
-    let mut wrong: Vec<Wrong> = Vec::new();
-    let mut untold: Option<Wrong> = None;
+fn wrong(groups: &[(&ViolationKey, &ViolationGroup)], language: Language) -> Vec<WrongValue> {
+    let mut wrong: Vec<WrongValue> = Vec::new();
+    let mut untold: Option<WrongValue> = None;
     for (key, group) in groups {
         let found = key.value.as_deref().or(key.field.as_deref());
         let value = found.map_or_else(|| language.of("(others)", "(autres)").to_owned(), shown);
-        let one = Wrong {
+        let one = WrongValue {
             value,
             hint: group.suggestion.clone(),
             count: group.count,
@@ -138,7 +138,7 @@ fn wrong(groups: &[(&Key, &Group)], language: Language) -> Vec<Wrong> {
 }
 
 /// The sentence of a finding that has one kind.
-fn single(plan: &Plan, language: Language, key: &Key, group: &Group) -> String {
+fn single(plan: &Plan, language: Language, key: &ViolationKey, group: &ViolationGroup) -> String {
     let mut message = group.message.clone();
     for found in [&key.field, &key.value].into_iter().flatten().filter(|found| private(found)) {
         message = message.replace(found.as_str(), "…");
@@ -149,7 +149,7 @@ fn single(plan: &Plan, language: Language, key: &Key, group: &Group) -> String {
     message
 }
 
-fn lines(group: &Group) -> String {
+fn lines(group: &ViolationGroup) -> String {
     let mut lines = group.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if group.count > group.lines.len() as u64 {
         lines.push_str(", …");
