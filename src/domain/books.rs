@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::dead::DeadQueue;
 use super::plan::Plan;
 use super::settle::{Delivered, Settlement};
+use super::validate::rejecting_rule;
 
 mod gap;
 mod statement;
@@ -143,8 +144,10 @@ impl Figures {
             Settlement::Retry { .. } => self.retried += 1,
             Settlement::Park { .. } => self.parked += 1,
             Settlement::Reject { violations } => {
-                *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() +=
-                    1;
+                *self
+                    .rejected
+                    .entry(Cow::Borrowed(rejecting_rule(plan, violations).code()))
+                    .or_default() += 1;
             }
             Settlement::Release => self.released += 1,
         }

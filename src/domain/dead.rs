@@ -6,7 +6,6 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::code::codes;
 use super::envelope::{self, Header};
 use super::hit::{self, DecodeError, RawHit};
 use super::plan::{FieldRole, Plan};
@@ -18,15 +17,7 @@ pub mod group;
 pub mod mask;
 pub mod outlook;
 
-codes! {
-    /// A queue that hits stay in until somebody decides.
-    DeadQueue {
-        /// Hits that could not be delivered.
-        Parked = "parked",
-        /// Hits that break the plan.
-        Rejected = "rejected",
-    }
-}
+pub use super::envelope::DeadQueue;
 
 /// Reason of a hit that the broker itself parked, after too many deliveries: it may have crashed
 /// workers.

@@ -3,7 +3,17 @@
 
 use jiff::Timestamp;
 
-use super::dead::DeadQueue;
+use super::code::codes;
+
+codes! {
+    /// A queue that hits stay in until somebody decides.
+    DeadQueue {
+        /// Holds the hits that could not be delivered.
+        Parked = "parked",
+        /// Holds the hits that break the plan.
+        Rejected = "rejected",
+    }
+}
 
 /// How often the hit has been sent to Matomo.
 pub const ATTEMPT: &str = "x-dnma-attempt";

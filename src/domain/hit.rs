@@ -26,12 +26,9 @@ pub const MAX_NAME: usize = 100;
 
 /// A hit as it was written: parameter names and values in their order, borrowed from the message
 /// where possible.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RawHit<'a> {
     fields: SmallVec<[(Cow<'a, str>, Value<'a>); USUAL_FIELDS]>,
-    /// No value holds a control character, a quote or a backslash; where this is not so, nobody
-    /// has looked.
-    is_plain: bool,
 }
 
 /// The value of one parameter.
@@ -140,12 +137,7 @@ impl<'a> RawHit<'a> {
     }
 
     fn new() -> Self {
-        Self { fields: SmallVec::new(), is_plain: false }
-    }
-
-    /// Whether it is known that no value holds a control character, a quote or a backslash.
-    pub(super) fn is_plain(&self) -> bool {
-        self.is_plain
+        Self { fields: SmallVec::new() }
     }
 
     fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) -> Result<(), DecodeError> {
@@ -157,12 +149,6 @@ impl<'a> RawHit<'a> {
         }
         self.fields.push((name, value));
         Ok(())
-    }
-}
-
-impl PartialEq for RawHit<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.fields == other.fields
     }
 }
 

@@ -11,17 +11,14 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::rule::{Language, Rule, Severity};
-use super::validate::Violation;
 
 pub mod changes;
 pub mod list;
-mod names;
 mod read;
 mod role;
 pub mod schema;
 
 pub use list::List;
-use names::Names;
 pub use read::PlanError;
 pub use role::FieldRole;
 
@@ -49,7 +46,8 @@ pub struct Plan {
     aliases: Vec<Alias>,
     words: Vec<Translation>,
     rules: BTreeMap<Rule, RuleText>,
-    names: Names,
+    /// Where each field stands in `fields`, by the RFTI's name and by Matomo's.
+    names: FxHashMap<String, usize>,
     roles: Vec<Option<usize>>,
     /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
     mandatory: FxHashMap<String, Vec<usize>>,
@@ -206,7 +204,7 @@ impl Plan {
     /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name
     /// are known.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.names.get(name)
+        self.names.get(name).copied()
     }
 
     /// Where a field that the code reads stands in [`Plan::fields`].
@@ -305,16 +303,6 @@ impl Plan {
     /// How grave a violation of this rule is.
     pub fn severity(&self, rule: Rule) -> Severity {
         self.rules.get(&rule).map_or(Severity::Error, |text| text.severity)
-    }
-
-    /// The rule that rejects a hit, of all that it breaks: the first error, or else the first
-    /// warning.
-    pub fn cause(&self, violations: &[Violation]) -> Rule {
-        let first = violations
-            .iter()
-            .find(|v| self.severity(v.rule) == Severity::Error)
-            .or(violations.first());
-        first.map_or(Rule::Malformed, |v| v.rule)
     }
 
     /// What a rule says, with its `{placeholders}`.

@@ -72,9 +72,6 @@ pub struct CheckedHit<'h> {
     pub uid: Cow<'h, str>,
     /// The time to send: never later than when the hit was first seen.
     pub cdt: Timestamp,
-    /// Values that are borrowed from the message hold nothing that JSON would escape; where this
-    /// is not so, nobody has looked.
-    pub(super) is_plain: bool,
 }
 
 /// One broken rule. It carries no personal data: values only where they are meant to come from a
@@ -132,6 +129,13 @@ impl Validation {
             Self::Strict => violations.is_empty(),
         }
     }
+}
+
+/// The rule that is named as the cause when a hit with these violations is rejected: that of the
+/// first error, or else that of the first violation.
+pub fn rejecting_rule(plan: &Plan, violations: &[Violation]) -> Rule {
+    let first_error = violations.iter().find(|v| plan.severity(v.rule) == Severity::Error);
+    first_error.or(violations.first()).map_or(Rule::Malformed, |v| v.rule)
 }
 
 /// Whether a value seems to name a person, and so is told to nobody.

@@ -25,7 +25,7 @@ use crate::domain::breaker::State;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
 use crate::domain::settle::{Delivered, Settlement};
-use crate::domain::validate::Violation;
+use crate::domain::validate::{Violation, rejecting_rule};
 
 /// Log lines go to stderr: JSON for machines, text with colours on a terminal that wants them.
 pub fn start_logging(log: &Log) {
@@ -370,7 +370,7 @@ impl Metrics {
             }
             Settlement::Reject { violations } => self
                 .rejected
-                .get_or_create(&labels([("rule", plan.cause(violations).code())]))
+                .get_or_create(&labels([("rule", rejecting_rule(plan, violations).code())]))
                 .inc(),
             Settlement::Release => self.released.inc(),
         };

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::names::Names;
 use super::role::FieldRole;
 use super::{
     Alias, Field, GarService, List, NationalProfile, Plan, RuleText, Section, Translation,
@@ -84,10 +84,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
         return Err(PlanError::RuleMissing(rule.code()));
     }
-    let mut names = Names::new();
+    let mut names = FxHashMap::default();
     for (index, field) in fields.iter().enumerate() {
         for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
-            if !names.insert(name, index) {
+            if names.insert(name.clone(), index).is_some() {
                 return Err(PlanError::FieldTwice(name.clone()));
             }
         }
@@ -117,10 +117,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(role) = FieldRole::NEEDED.iter().find(|role| names.get(role.code()).is_none()) {
+    if let Some(role) = FieldRole::NEEDED.iter().find(|role| !names.contains_key(role.code())) {
         return Err(PlanError::FieldMissing(role.code()));
     }
-    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code())).collect();
+    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code()).copied()).collect();
     let technologies: Vec<String> =
         fields.iter().flat_map(|field| field.mandatory.clone()).collect();
     let needed = |of: &dyn Fn(&Field) -> bool| {

@@ -17,7 +17,6 @@ pub(super) struct HitCheck<'p, 'h> {
     pub(super) plan: &'p Plan,
     pub(super) violations: Vec<Violation>,
     pub(super) values: Values<'h>,
-    is_plain: bool,
 }
 
 impl<'p, 'h> HitCheck<'p, 'h> {
@@ -26,14 +25,12 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             plan,
             violations: Vec::new(),
             values: SmallVec::from_elem(None, plan.fields().len()),
-            is_plain: false,
         }
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not
     /// sent.
     pub(super) fn read(&mut self, hit: &'h RawHit<'_>) {
-        self.is_plain = hit.is_plain();
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
@@ -60,7 +57,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                 self.violations.push(Violation::of(Rule::DuplicateField, &field.name));
                 continue;
             }
-            if !self.is_plain && scan::any(text.as_bytes(), scan::is_control) {
+            if scan::any(text.as_bytes(), scan::is_control) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) =
@@ -226,7 +223,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         let may_send = self.is_of(context.sender, idsite.as_deref());
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
-                Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
+                Some(CheckedHit { values: self.values, idsite, uid, cdt })
             }
             _ => None,
         };

@@ -11,7 +11,7 @@ use crate::domain::dead::mask::masked;
 use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::hit;
-use crate::domain::validate::Violation;
+use crate::domain::validate::rejecting_rule;
 
 /// Changes that are shown as examples, one for each kind of change.
 const MOST_EXAMPLES: usize = 10;
@@ -69,7 +69,8 @@ impl ReplayForecast {
         match outlook {
             Outlook::Goes(_) => {}
             Outlook::Rejected(violations) => {
-                *self.rejected.entry(cause(terms, violations)).or_default() += 1
+                *self.rejected.entry(rejecting_rule(terms.plan, violations).code()).or_default() +=
+                    1
             }
             Outlook::TooOld => self.too_old += 1,
         }
@@ -190,9 +191,4 @@ impl ReplayForecast {
         }
         Ok(())
     }
-}
-
-/// The rule that would reject the hit.
-fn cause(terms: &ReplayTerms<'_>, violations: &[Violation]) -> &'static str {
-    terms.plan.cause(violations).code()
 }
