@@ -1,4 +1,4 @@
-//! The command line: one enum, one file per command.
+//! The command line: one enum, and one file or folder for each command.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub mod workers;
 #[derive(Debug, Parser)]
 #[command(name = "dnma-relay", version, about, long_about, max_term_width = 110)]
 pub struct Cli {
-    /// Without a command: run.
+    /// The command; without one, the relay runs.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -140,7 +140,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
         {
-            // Whoever reads us (`| head`) has seen enough.
+            // The program that reads the output (`| head`) has read enough of it.
             return ExitCode::SUCCESS;
         }
         eprintln!("dnma-relay: {error:#}");
@@ -148,13 +148,13 @@ pub async fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// A file that was named and cannot be used: wrong use, which scripts must be able to tell from
-/// hits with errors.
+/// A file that was named and cannot be used. This is wrong use, which scripts must be able to tell
+/// from hits with errors.
 #[derive(Debug, Error)]
 #[error("{0:#}")]
 struct Unusable(anyhow::Error);
 
-/// The language of texts for people.
+/// The option for the language of texts.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Lang {
     /// English

@@ -16,7 +16,7 @@ mod receipt;
 mod replay;
 mod show;
 
-/// What to do with dead hits.
+/// The commands for dead hits.
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
     /// List dead hits, one a line
@@ -73,10 +73,11 @@ pub enum DeadCommand {
     Purge(purge::DeadPurgeOptions),
 }
 
-/// Runs one of them.
+/// Runs a command.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
 pub async fn run(command: &DeadCommand) -> anyhow::Result<ExitCode> {
     match command {
         DeadCommand::List(options) => list::run(options).await,

@@ -1,10 +1,9 @@
-//! Files of hits in every form that an ENT has them in: opened, told apart by their content, read
-//! in bounded memory, and with a progress bar.
+//! Files of hits in every form that an ENT has them in. A file is recognised by its content, read in
+//! bounded memory, and shown with a progress bar.
 //!
-//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
+//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
 //! `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines),
-//! [`table`] (CSV). Each
-//! gives one [`InputRecord`] after the other; gzip is unpacked on the way.
+//! [`table`] (CSV). Each gives one [`InputRecord`] after the other; gzip is unpacked on the way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -28,23 +27,25 @@ use table::Table;
 /// One hit as a message would carry it.
 #[derive(Debug)]
 pub(super) struct InputRecord<'r> {
-    /// Line of the file, or place in the array, from 1.
+    /// The line of the file, or the place in the array, from 1.
     pub(super) number: u64,
-    /// The message, or why there is none.
+    /// The message, or a sentence that says why there is none.
     pub(super) body: Result<&'r [u8], String>,
-    /// What a publisher would say of the form.
+    /// The content type that a publisher would give it.
     pub(super) content_type: Option<&'static str>,
-    /// When somebody received the hit, where the file tells.
+    /// When somebody received the hit, if the file says so.
     pub(super) received_at: Option<Timestamp>,
 }
 
 /// A file of any size, or standard input.
 pub(super) struct Input {
     form: InputForm,
+    /// The size of the file; `None` for standard input.
     bytes: Option<u64>,
     progress: ProgressBar,
 }
 
+/// The reader of each form.
 enum InputForm {
     Lines(Lines),
     Array(Array),
@@ -52,13 +53,13 @@ enum InputForm {
     Table(Box<Table>),
 }
 
-/// Text, unpacked.
+/// The text of a file, unpacked.
 type InputText = Box<dyn BufRead>;
 
 const JSON: &str = "application/json";
 const QUERY: &str = "application/x-www-form-urlencoded";
 
-/// How much is looked at to tell the forms apart.
+/// How many bytes are read to recognise the form.
 const BUFFER: usize = 256 * 1024;
 
 impl Input {
@@ -97,7 +98,7 @@ impl Input {
         Ok(Self { form, bytes, progress })
     }
 
-    /// From here on there is progress to show; drawn on a terminal only.
+    /// Shows the progress bar from now on, if standard error is a terminal.
     pub(super) fn show_progress(&mut self) -> anyhow::Result<()> {
         self.progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         match self.bytes {
@@ -114,7 +115,7 @@ impl Input {
         Ok(())
     }
 
-    /// The next hit; none at the end.
+    /// Reads the next hit; returns `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         match &mut self.form {
             InputForm::Lines(lines) => lines.next(),
@@ -124,8 +125,8 @@ impl Input {
         }
     }
 
-    /// What [`InputRecord::number`] counts.
-    pub(super) fn counts(&self) -> &'static str {
+    /// Returns what [`InputRecord::number`] counts: lines or hits.
+    pub(super) fn unit(&self) -> &'static str {
         if matches!(self.form, InputForm::Array(_) | InputForm::Objects(_)) {
             "hit"
         } else {
@@ -133,12 +134,12 @@ impl Input {
         }
     }
 
-    /// Says something beside the progress bar.
-    pub(super) fn tell(&self, message: String) {
+    /// Shows a message beside the progress bar.
+    pub(super) fn show_message(&self, message: String) {
         self.progress.set_message(message);
     }
 
-    /// The bar goes away.
+    /// Removes the progress bar.
     pub(super) fn finish(&self) {
         self.progress.finish_and_clear();
     }

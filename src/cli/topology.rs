@@ -8,7 +8,7 @@ use clap::Args;
 use crate::service::config::Broker;
 use crate::service::topology::Topology;
 
-/// Options of `topology`.
+/// The command line options of `topology`.
 #[derive(Debug, Args)]
 pub struct TopologyOptions {
     /// Virtual host to put into the definitions
@@ -16,10 +16,10 @@ pub struct TopologyOptions {
     vhost: String,
 }
 
-/// Prints the definitions.
+/// Prints the exchanges, queues and bindings as RabbitMQ definitions.
 ///
 /// # Errors
-/// A configuration mistake, or an output that cannot be written to.
+/// Fails for a configuration mistake, and for an output that cannot be written to.
 pub fn run(options: &TopologyOptions) -> anyhow::Result<ExitCode> {
     let topology = Topology::new(&Broker::from_env()?);
     writeln!(std::io::stdout().lock(), "{:#}", topology.definitions(&options.vhost))?;

@@ -148,7 +148,7 @@ impl StatusCollector {
             settings: self.settings.clone(),
         };
         drop(memory);
-        status.told(language)
+        status.described(language)
     }
 
     fn matomo(&self, language: Language) -> MatomoStatus {

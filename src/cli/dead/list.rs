@@ -17,7 +17,7 @@ use crate::domain::plan::FieldRole;
 use crate::service::broker::DeadLetter;
 use crate::service::config::Broker;
 
-/// Options of `dead list`.
+/// The command line options of `dead list`.
 #[derive(Debug, Args)]
 pub struct DeadListOptions {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub struct DeadListOptions {
     reveal: bool,
 }
 
-/// One line.
+/// A dead hit as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadRow {
     pub(super) queue: &'static str,
@@ -52,6 +52,7 @@ pub(super) struct DeadRow {
     uid: Option<String>,
 }
 
+/// Why the hit is dead.
 #[derive(Debug, Serialize)]
 struct ListedCause {
     code: String,
@@ -60,6 +61,7 @@ struct ListedCause {
 }
 
 impl DeadRow {
+    /// Makes the row of a hit. `reveal` says whether the visitor is shown.
     pub(super) fn of(dead_letter: &DeadLetter, dead: &Dead<'_>, reveal: bool) -> Self {
         let value = |role: FieldRole| dead.value(role).map(shown);
         let cause = |cause: &DeathCause| ListedCause {
@@ -84,6 +86,7 @@ impl DeadRow {
         }
     }
 
+    /// Writes the titles of the columns.
     fn head(reveal: bool) -> String {
         let columns = [
             ("queue", 8),
@@ -105,6 +108,7 @@ impl DeadRow {
         if reveal { format!("{cells}  uid") } else { cells.trim_end().to_owned() }
     }
 
+    /// Writes the row as a line of the table.
     fn line(&self) -> String {
         let text = |value: &Option<String>, width: usize| {
             let value = value.as_deref().filter(|value| !value.is_empty()).unwrap_or("-");
@@ -140,10 +144,11 @@ impl DeadRow {
     }
 }
 
-/// Lists.
+/// Prints the chosen hits, one a line.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
 pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let choice = options.choice.for_rows(options.choice.max);
@@ -153,8 +158,12 @@ pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
     if !options.json {
         writeln!(out, "{}", DeadRow::head(options.reveal))?;
     }
-    let seen =
-        reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
+    let counts = reading::for_each_chosen(
+        &client,
+        &choice,
+        &filter,
+        &stop::on_signal()?,
+        |dead_letter, dead| {
             let row = DeadRow::of(dead_letter, dead, options.reveal);
             if options.json {
                 serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
@@ -163,11 +172,12 @@ pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", row.line())?;
             }
             Ok(())
-        })
-        .await?;
+        },
+    )
+    .await?;
     client.close().await;
     if !options.json {
-        writeln!(out, "{} of {} hits", seen.chosen, seen.read)?;
+        writeln!(out, "{} of {} hits", counts.chosen, counts.read)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -12,31 +12,32 @@ use super::{JSON, QUERY};
 use crate::domain::envelope::{FIRST_FAILED_AT, Header};
 use crate::domain::hit;
 
-/// How every such line begins.
+/// How every line of an export begins.
 const MARK: &[u8] = b"{\"dnma_relay_dead\":";
 
-/// Version of the form.
+/// The version of the form of these lines.
 pub(crate) const VERSION: u32 = 1;
 
-/// Bytes of the longest line: every byte of the body escaped, and as much again for headers.
-pub(super) const MOST: usize = 8 * hit::MAX_BYTES;
+/// How many bytes a line may have: those of a body with every byte escaped, and as much again for
+/// headers.
+pub(super) const MAX_LINE_BYTES: usize = 8 * hit::MAX_BYTES;
 
-/// One message.
+/// One line: a message of a dead-letter queue.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExportedLine<'l> {
     #[serde(rename = "dnma_relay_dead")]
     pub(crate) version: u32,
-    /// *parked* or *rejected*.
+    /// The queue: *parked* or *rejected*.
     #[serde(borrow)]
     pub(crate) queue: Cow<'l, str>,
-    /// SHA-256 of the body.
+    /// The SHA-256 of the body.
     #[serde(borrow)]
     pub(crate) id: Cow<'l, str>,
     #[serde(borrow)]
     pub(crate) routing_key: Cow<'l, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(crate) content_type: Option<Cow<'l, str>>,
-    /// The AMQP property, in UNIX seconds.
+    /// The AMQP property `timestamp`, in UNIX seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timestamp: Option<u64>,
     pub(crate) headers: BTreeMap<String, Header>,
@@ -44,17 +45,19 @@ pub(crate) struct ExportedLine<'l> {
     pub(crate) body: ExportedBody<'l>,
 }
 
-/// The body, byte for byte.
+/// The body, byte for byte, under a name that says how it is written.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ExportedBody<'l> {
+    /// A body that is UTF-8.
     #[serde(rename = "body", borrow)]
     Text(Cow<'l, str>),
-    /// What is not UTF-8.
+    /// A body that is not UTF-8, as base64.
     #[serde(rename = "body_base64", borrow)]
     Bytes(Cow<'l, str>),
 }
 
 impl<'l> ExportedBody<'l> {
+    /// Writes a body.
     pub(crate) fn of(bytes: &'l [u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.into()),
@@ -62,6 +65,7 @@ impl<'l> ExportedBody<'l> {
         }
     }
 
+    /// Reads the body back.
     fn bytes(self) -> Result<Vec<u8>, String> {
         match self {
             Self::Text(text) => Ok(text.into_owned().into_bytes()),
@@ -72,19 +76,19 @@ impl<'l> ExportedBody<'l> {
     }
 }
 
-/// A message as it was.
+/// The message that a line holds.
 pub(super) struct ExportedMessage {
     pub(super) body: Vec<u8>,
     pub(super) content_type: Option<&'static str>,
     pub(super) received_at: Option<Timestamp>,
 }
 
-/// Whether a line may be one of these, by its beginning.
+/// Whether a line may be one of an export, by its beginning.
 pub(super) fn begins(line: &[u8]) -> bool {
     line.starts_with(MARK)
 }
 
-/// The message of a line that begins so.
+/// Reads the message of a line.
 pub(super) fn read(line: &[u8]) -> Result<ExportedMessage, String> {
     let line: ExportedLine<'_> = serde_json::from_slice(line)
         .map_err(|error| format!("a broken line of an export, at column {}", error.column()))?;
@@ -131,7 +135,10 @@ mod tests {
             assert_eq!((read.body.as_slice(), read.content_type), (body, Some(JSON)));
             assert_eq!(read.received_at, "2026-11-24T08:00:00Z".parse().ok());
         }
-        assert!(read(br#"{"dnma_relay_dead":2,"queue":"","id":"","routing_key":"","headers":{},"body":""}"#).is_err());
+        let other_version = br#"{
+            "dnma_relay_dead":2,"queue":"","id":"","routing_key":"","headers":{},"body":""
+        }"#;
+        assert!(read(other_version).is_err());
         assert!(read(br#"{"dnma_relay_dead":1"#).is_err());
     }
 }

@@ -1,27 +1,29 @@
-//! What `top` shows, line by line.
+//! The lines that `top` shows.
 
 use crossterm::style::Color;
 
 use super::WorkerStatus;
-use crate::domain::prose::{lasting, number, share};
+use crate::domain::prose::{duration, number, share};
 use crate::domain::rule::Language;
 use crate::domain::status::{Fate, Hour, QueuesStatus, RelayState, ShardStatus, Status};
 
-/// One line, which carries no news by its colour alone.
+/// One line. Its colour says nothing that the text does not say too.
 #[derive(Debug)]
 pub(super) struct ScreenLine {
+    /// The text, without control characters.
     pub(super) text: String,
+    /// The colour, if it is not the terminal's own.
     pub(super) colour: Option<Color>,
 }
 
-/// All workers that answer, as one.
+/// Merges the statuses of all workers that answer; returns `None` if none does.
 pub(super) fn whole(answers: &[WorkerStatus], language: Language) -> Option<Status> {
     let statuses: Vec<Status> =
         answers.iter().filter_map(|answer| answer.status.as_ref().ok()).cloned().collect();
-    Status::merge(&statuses).map(|status| status.told(language))
+    Status::merge(&statuses).map(|status| status.described(language))
 }
 
-/// The screen. No line is wider than `width`.
+/// Returns the lines of the screen, none of them wider than `width`.
 pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) -> Vec<ScreenLine> {
     let mut lines = Vec::new();
     if let Some(status) = whole(answers, language) {
@@ -50,20 +52,23 @@ pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) 
         lines.push(ScreenLine { text: format!("{name:<40} {text}"), colour: Some(colour) });
     }
     for line in &mut lines {
-        // What came from elsewhere commands no terminal.
+        // A text of somebody else's must not command the terminal.
         line.text = line.text.chars().filter(|c| !c.is_control()).take(width).collect();
     }
     lines
 }
 
+/// Makes the heading of a table.
 fn heading(left: &str, right: &str) -> ScreenLine {
     plain(format!("{left:<40} {right}"))
 }
 
+/// Makes a line without a colour.
 const fn plain(text: String) -> ScreenLine {
     ScreenLine { text, colour: None }
 }
 
+/// Chooses the colour of a state.
 const fn colour(state: RelayState) -> Color {
     if state.is_wrong() {
         Color::Red
@@ -74,6 +79,7 @@ const fn colour(state: RelayState) -> Color {
     }
 }
 
+/// Writes the figures of the last hour in one line.
 fn numbers(status: &Status, language: Language) -> String {
     let Hour { delivered, retried, parked, rejected, .. } = status.hour;
     let count = |count| number(count, language);
@@ -96,10 +102,10 @@ fn numbers(status: &Status, language: Language) -> String {
     )
 }
 
-/// A bar for each minute of the last hour.
+/// Draws a bar for each minute of the last hour.
 fn bars(minutes: &[u64]) -> String {
-    let most = minutes.iter().copied().max().unwrap_or_default().max(1);
-    let bar = |hits: &u64| match (hits * 8).div_ceil(most) {
+    let highest = minutes.iter().copied().max().unwrap_or_default().max(1);
+    let bar = |hits: &u64| match (hits * 8).div_ceil(highest) {
         0 => '·',
         1 => '▁',
         2 => '▂',
@@ -113,6 +119,7 @@ fn bars(minutes: &[u64]) -> String {
     format!("{:>60}", minutes.iter().map(bar).collect::<String>())
 }
 
+/// Lists the queues with their depths.
 fn tables(queues: &QueuesStatus, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
     let depth = |hits: Option<u64>| {
@@ -134,6 +141,7 @@ fn tables(queues: &QueuesStatus, language: Language) -> Vec<String> {
     rows
 }
 
+/// Says which worker reads a shard, as far as it is known.
 fn holder(shard: &ShardStatus, language: Language) -> String {
     match (&shard.holder, shard.consumers) {
         (Some(worker), _) => worker.clone(),
@@ -142,10 +150,12 @@ fn holder(shard: &ShardStatus, language: Language) -> String {
     }
 }
 
+/// Writes an age, or a dash where it is not known.
 fn age(seconds: Option<u64>, language: Language) -> String {
-    seconds.map_or_else(|| "–".to_owned(), |seconds| lasting(seconds, language))
+    seconds.map_or_else(|| "–".to_owned(), |seconds| duration(seconds, language))
 }
 
+/// Lists why hits were not delivered.
 fn causes(status: &Status, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
     let fate = |fate| match fate {

@@ -1,5 +1,5 @@
-//! The verdict as one page for people, to read and to send: no script, nothing fetched, no personal
-//! data.
+//! The result as one page for people, to read and to send. It has no script, fetches nothing, and
+//! holds no personal data.
 
 use std::borrow::Borrow;
 use std::io::Write;
@@ -8,8 +8,8 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::chart::{self, TimeChart};
-use super::survey::{self, LAGS, Survey};
-use super::tally::{ViolationCounts, not_checked};
+use super::counts::{ViolationCounts, not_checked};
+use super::statistics::{self, FileStatistics, LAG_CLASSES};
 use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Severity};
 
@@ -21,65 +21,77 @@ use coverage::{CoveredField, covered};
 use findings::{ReportFinding, findings};
 use words::spaced;
 
-/// Values that the page holds of one kind, so that it stays one to send.
-const MOST: usize = 5_000;
+/// How many values of one kind the page holds, so that it stays small enough to send.
+const MAX_VALUES: usize = 5_000;
 
-/// The page; its words are in the template.
+/// The page. Its words are in the template.
 #[derive(Debug, Template)]
 #[template(path = "report.html")]
 struct ReportPage<'p> {
     language: Language,
-    tally: &'p ViolationCounts,
-    survey: &'p Survey,
+    counts: &'p ViolationCounts,
+    statistics: &'p FileStatistics,
+    /// The version of the plan.
     version: &'p str,
+    /// The version of the program.
     program: &'p str,
+    /// When the page was made.
     made: Timestamp,
     /// Hits that could be read.
-    surveyed: u64,
-    /// Errors, warnings, and the rest.
+    readable: u64,
+    /// Hits with errors, with warnings only, and with neither.
     whole: Pieces,
     sections: Vec<ReportSection<'p>>,
     errors: Vec<ReportFinding>,
     warnings: Vec<ReportFinding>,
     coverage: Vec<CoveredField<'p>>,
+    /// The first and the last second of the hours that have hits.
     period: Option<(Timestamp, Timestamp)>,
+    /// The chart of hits over time; `None` if no hit has a readable time.
     time: Option<TimeChart>,
+    /// A sentence for each field whose list is not loaded.
     not_checked: Vec<String>,
 }
 
-/// Hits with errors, with warnings only, and with neither, as parts of one bar.
+/// Hits with errors, with warnings only, and with neither, as parts of one bar: each with its start
+/// and its length.
 type Pieces = [(u64, u64); 3];
 
-/// How one section of the plan fares.
+/// How many hits break the plan in a section.
 #[derive(Debug)]
 struct ReportSection<'p> {
     number: &'p str,
     title: &'p str,
+    /// Hits with at least one error in the section.
     with_errors: u64,
+    /// Hits with warnings in the section, and no error.
     with_warnings: u64,
     bar: Pieces,
 }
 
-/// What is shown at once, what opens on demand, and how many more there are.
+/// A list of which a part is shown.
 #[derive(Debug)]
 struct ShownList<T> {
+    /// What is shown at once.
     first: Vec<T>,
+    /// What is shown on demand.
     more: Vec<T>,
+    /// How many values the page does not hold.
     left_out: usize,
 }
 
 /// Writes the page.
 pub(super) fn write(
-    tally: &ViolationCounts,
-    survey: &Survey,
+    counts: &ViolationCounts,
+    statistics: &FileStatistics,
     plan: &Plan,
     language: Language,
     now: Timestamp,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let sections = plan.sections().iter().zip(&survey.sections).map(
-        |(section, survey::SectionCounts { with_errors, with_warnings, .. })| {
-            let fine = tally.hits.saturating_sub(with_errors + with_warnings);
+    let sections = plan.sections().iter().zip(&statistics.sections).map(
+        |(section, statistics::SectionCounts { with_errors, with_warnings, .. })| {
+            let fine = counts.hits.saturating_sub(with_errors + with_warnings);
             let bar = chart::stack([*with_errors, *with_warnings, fine]);
             ReportSection {
                 number: &section.number,
@@ -91,7 +103,7 @@ pub(super) fn write(
         },
     );
     let mut coverage: Vec<CoveredField<'_>> =
-        survey.coverage.iter().map(|coverage| covered(plan, coverage)).collect();
+        statistics.coverage.iter().map(|coverage| covered(plan, coverage)).collect();
     // What a reader asks for first; what nothing can be said of comes last.
     coverage.sort_by_key(|covered| match covered.list {
         None => 0,
@@ -103,22 +115,22 @@ pub(super) fn write(
     let at = |hour: &i64, second: i64| {
         Timestamp::from_second(hour.saturating_mul(3_600).saturating_add(second)).ok()
     };
-    let hours = survey.hours.first_key_value().zip(survey.hours.last_key_value());
+    let hours = statistics.hours.first_key_value().zip(statistics.hours.last_key_value());
     let page = ReportPage {
         language,
-        tally,
-        survey,
+        counts,
+        statistics,
         version: &plan.version,
         program: env!("CARGO_PKG_VERSION"),
         made: now,
-        surveyed: survey.lags.iter().sum(),
-        whole: chart::stack([tally.with_errors, tally.with_warnings, tally.fine()]),
+        readable: statistics.lags.iter().sum(),
+        whole: chart::stack([counts.with_errors, counts.with_warnings, counts.fine()]),
         sections: sections.collect(),
-        errors: findings(tally, survey, plan, language, Severity::Error),
-        warnings: findings(tally, survey, plan, language, Severity::Warning),
+        errors: findings(counts, statistics, plan, language, Severity::Error),
+        warnings: findings(counts, statistics, plan, language, Severity::Warning),
         coverage,
         period: hours.and_then(|((first, _), (last, _))| at(first, 0).zip(at(last, 3_599))),
-        time: TimeChart::of(&survey.hours),
+        time: TimeChart::of(&statistics.hours),
         not_checked: not_checked(plan)
             .iter()
             .map(|violation| spaced(&violation.message(plan, language), language))
@@ -128,13 +140,15 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What the template says, in one of two languages.
+/// What the template calls.
 impl ReportPage<'_> {
+    /// Chooses the text of the page's language.
     fn t(&self, english: &str, french: &str) -> String {
         spaced(self.language.of(english, french), self.language)
     }
 
-    /// A number with its noun, one and several of it, in both languages. In French, 0 is singular.
+    /// Writes a number with its noun, which is given in the singular and the plural of both languages.
+    /// In French, 0 is singular.
     fn count(
         &self,
         count: impl Borrow<u64>,
@@ -150,37 +164,44 @@ impl ReportPage<'_> {
         format!("{}\u{a0}{noun}", self.number(count))
     }
 
+    /// Writes a number.
     fn number(&self, number: impl Borrow<u64>) -> String {
         words::number(*number.borrow(), self.language)
     }
 
+    /// Writes a share of all hits.
     fn share(&self, part: impl Borrow<u64>) -> String {
-        words::share(*part.borrow(), self.tally.hits, self.language)
+        words::share(*part.borrow(), self.counts.hits, self.language)
     }
 
+    /// Writes a time.
     fn time(&self, time: &Timestamp) -> String {
         time.strftime(self.language.of("%Y-%m-%d %H:%M", "%d/%m/%Y %H:%M")).to_string()
     }
 
+    /// Writes a date.
     fn date(&self, time: &Timestamp) -> String {
         time.strftime(self.language.of("%Y-%m-%d", "%d/%m/%Y")).to_string()
     }
 
+    /// Writes the time at which an hour begins.
     fn hour(&self, hour: impl Borrow<i64>) -> String {
         Timestamp::from_second(hour.borrow().saturating_mul(3_600))
             .map(|time| self.time(&time))
             .unwrap_or_default()
     }
 
+    /// Returns the length of a bar.
     fn length(&self, part: impl Borrow<u64>, whole: impl Borrow<u64>) -> u64 {
         chart::length(*part.borrow(), *whole.borrow())
     }
 
+    /// Pairs the pieces of a bar with the classes that colour them.
     fn painted(&self, pieces: &Pieces) -> impl Iterator<Item = (&'static str, (u64, u64))> {
         ["error", "warning", "fine"].into_iter().zip(*pieces)
     }
 
-    /// What a column over time stands for.
+    /// Writes how long a column of the chart is.
     fn step(&self, hours: &i64) -> String {
         match hours {
             1..24 => format!("{hours} h"),
@@ -189,20 +210,23 @@ impl ReportPage<'_> {
         }
     }
 
-    /// Hits whose time is one or two hours ahead.
+    /// Returns how many hits have a time that is one or two hours ahead.
     fn local(&self) -> u64 {
-        self.survey.lags.iter().take(2).sum()
+        self.statistics.lags.iter().take(2).sum()
     }
 
+    /// Returns how many hits the largest class of lags has.
     fn longest_lag(&self) -> u64 {
-        self.survey.lags.iter().copied().max().unwrap_or_default()
+        self.statistics.lags.iter().copied().max().unwrap_or_default()
     }
 
+    /// Writes the name of a class of lags.
     fn lag(&self, class: &usize) -> String {
         let (english, french) = LAG_NAMES.get(*class).copied().unwrap_or_default();
         self.t(english, french)
     }
 
+    /// Writes what the values of a list are.
     fn covers(&self, list: &Option<&str>) -> String {
         match *list {
             None => self.t("Schools (UAI)", "Établissements (UAI)"),
@@ -218,8 +242,8 @@ impl ReportPage<'_> {
     }
 }
 
-/// The classes of [`Survey::lags`].
-const LAG_NAMES: [(&str, &str); LAGS] = [
+/// The names of the classes of [`FileStatistics::lags`].
+const LAG_NAMES: [(&str, &str); LAG_CLASSES] = [
     ("2 h ahead: local time in summer", "2 h d'avance : heure locale d'été"),
     ("1 h ahead: local time in winter", "1 h d'avance : heure locale d'hiver"),
     ("in the future by something else", "dans le futur, autrement"),
@@ -233,10 +257,11 @@ const LAG_NAMES: [(&str, &str); LAGS] = [
 ];
 
 impl<T> ShownList<T> {
+    /// Splits a list: so many values are shown at once.
     fn of(mut all: Vec<T>, shown: usize) -> Self {
-        let left_out = all.len().saturating_sub(MOST);
-        all.truncate(MOST);
-        // One that would open alone is shown at once.
+        let left_out = all.len().saturating_sub(MAX_VALUES);
+        all.truncate(MAX_VALUES);
+        // A single value is shown at once rather than on demand.
         let more = if all.len() > shown + 1 { all.split_off(shown) } else { Vec::new() };
         Self { first: all, more, left_out }
     }
@@ -251,6 +276,9 @@ mod tests {
         let rest = |count: usize| ShownList::of(vec![(); count], 20);
         assert_eq!((rest(21).first.len(), rest(21).more.len()), (21, 0));
         assert_eq!((rest(22).first.len(), rest(22).more.len()), (20, 2));
-        assert_eq!((rest(MOST + 3).more.len(), rest(MOST + 3).left_out), (MOST - 20, 3));
+        assert_eq!(
+            (rest(MAX_VALUES + 3).more.len(), rest(MAX_VALUES + 3).left_out),
+            (MAX_VALUES - 20, 3)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Dead hits counted by what they have in common.
+//! Counts dead hits by what they have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,58 +12,60 @@ use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::validate::{Context, validate};
 
 codes! {
-    /// What hits are grouped by.
+    /// What hits can be grouped by.
     GroupKey {
-        /// *parked* or *rejected*.
+        /// The queue groups them: *parked* or *rejected*.
         Queue = "queue",
-        /// Code of the failure, or of each rule that rejected the hit.
+        /// The code of the failure groups them, or that of each rule that rejected the hit.
         Reason = "reason",
-        /// The field at fault.
+        /// The field at fault groups them.
         Field = "field",
-        /// What that field holds, where the plan has a list for it.
+        /// What that field holds groups them, if the plan has a list for it.
         Value = "value",
-        /// Matomo's site.
+        /// Matomo's site groups them.
         Site = "idsite",
-        /// `dimension3`.
+        /// The value of `dimension3` groups them.
         Exploitant = "exploitant",
-        /// `dimension4`.
+        /// The value of `dimension4` groups them.
         Plateforme = "plateforme",
-        /// `dimension1`.
+        /// The value of `dimension1` groups them.
         Uai = "uai",
-        /// HTTP status.
+        /// The HTTP status of the latest failure groups them.
         Status = "status",
-        /// How often it was sent.
+        /// How often they were sent groups them.
         Attempt = "attempt",
     }
 }
 
-/// More groups than anybody reads; what comes after is counted together. Bounds the memory,
-/// whatever the hits say.
-const MOST_GROUPS: usize = 10_000;
+/// How many groups are kept, which is more than anybody reads. Hits of further groups are counted
+/// together, so that the memory is bounded whatever the hits say.
+const MAX_GROUPS: usize = 10_000;
 
 /// Groups of dead hits.
 #[derive(Debug)]
 pub struct Groups {
+    /// What the hits are grouped by.
     keys: Vec<GroupKey>,
+    /// The groups by the value of each key.
     groups: BTreeMap<Vec<String>, DeadGroup>,
-    /// Hits, each counted once.
+    /// The number of hits, each counted once.
     pub hits: u64,
     /// Hits that are in more than one group, because several rules rejected them.
     pub in_several: u64,
-    /// Hits of which a group found no place any more.
+    /// Hits of which a group is not kept.
     pub others: u64,
 }
 
-/// What one group has in common with nobody else.
+/// A group of dead hits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeadGroup {
-    /// How many.
+    /// How many hits there are.
     pub hits: u64,
     /// When the first of them failed.
     pub first_failed_at: Option<Timestamp>,
     /// When the last of them failed.
     pub last_failed_at: Option<Timestamp>,
-    /// One of them.
+    /// The id of one of them.
     pub example: String,
     /// The legal value that was probably meant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,12 +73,12 @@ pub struct DeadGroup {
 }
 
 impl Groups {
-    /// None yet.
+    /// Begins with no group.
     pub fn new(keys: Vec<GroupKey>) -> Self {
         Self { keys, groups: BTreeMap::new(), hits: 0, in_several: 0, others: 0 }
     }
 
-    /// Counts a hit, in each of its groups once. `id` is called where it is the first of a group.
+    /// Counts a hit once in each of its groups. `id` is called if it is the first of a group.
     pub fn add(&mut self, plan: &Plan, dead: &Dead<'_>, id: impl Fn() -> String) {
         self.hits += 1;
         let (mut counted, mut has_no_place) = (BTreeSet::new(), false);
@@ -88,7 +90,7 @@ impl Groups {
             }
             if let Some(group) = self.groups.get_mut(&names) {
                 group.count(dead);
-            } else if self.groups.len() < MOST_GROUPS {
+            } else if self.groups.len() < MAX_GROUPS {
                 let mut group = DeadGroup {
                     example: id(),
                     nearest: nearest(plan, dead, cause),
@@ -105,22 +107,23 @@ impl Groups {
         self.in_several += u64::from(counted.len() > 1);
     }
 
-    /// What they are grouped by.
+    /// Returns what the hits are grouped by.
     pub fn keys(&self) -> &[GroupKey] {
         &self.keys
     }
 
-    /// The largest first.
+    /// Returns the groups, the largest first.
     pub fn sorted(&self) -> Vec<(&[String], &DeadGroup)> {
         let mut groups: Vec<_> =
             self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
-        // Stable, so that equal ones stay in the order of their names.
+        // The sort is stable, so that groups of one size stay in the order of their names.
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.hits));
         groups
     }
 }
 
 impl DeadGroup {
+    /// Counts a hit.
     fn count(&mut self, dead: &Dead<'_>) {
         self.hits += 1;
         if let Some(at) = dead.failed_at {
@@ -130,6 +133,7 @@ impl DeadGroup {
     }
 }
 
+/// Returns what a hit has for a key, as it may be shown.
 fn name(key: GroupKey, plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> String {
     let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
     match key {
@@ -146,7 +150,7 @@ fn name(key: GroupKey, plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> Stri
     }
 }
 
-/// What the plan in force now suggests for the field at fault.
+/// Returns what the plan in force now suggests for the field at fault.
 fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> Option<String> {
     let hit = dead.hit.as_ref().ok()?;
     let context = Context { has_token: true, ..Context::at(dead.failed_at?) };
@@ -166,7 +170,11 @@ mod tests {
         let plan = Plan::built_in().expect("plan");
         let mut groups = Groups::new(vec![GroupKey::Reason, GroupKey::Field, GroupKey::Value]);
         groups.add(&plan, &parked("timeout", 504), || "first".to_owned());
-        let twice = r#"[{"code":"not-in-list","field":"dimension8"},{"code":"missing","field":"dimension2"},{"code":"missing","field":"dimension2"}]"#;
+        let twice = r#"[
+            {"code":"not-in-list","field":"dimension8"},
+            {"code":"missing","field":"dimension2"},
+            {"code":"missing","field":"dimension2"}
+        ]"#;
         for id in ["second", "third"] {
             groups.add(&plan, &rejected(twice), || id.to_owned());
         }

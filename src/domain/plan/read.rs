@@ -1,4 +1,4 @@
-//! A plan's data → [`Plan`], or what is wrong with it.
+//! Reads a plan's data into a [`Plan`], or says what is wrong with it.
 
 use std::collections::BTreeMap;
 
@@ -17,29 +17,30 @@ use crate::domain::rule::Rule;
 /// Why a plan's data was refused.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// Not TOML, or a key, type or rule that is not known.
+    /// The data is not TOML, or has a key, type or rule that is not known.
     #[error(transparent)]
     Syntax(#[from] DataError),
-    /// A rule of the code has no severity and texts.
+    /// The data has no severity and texts for a rule of the code.
     #[error("the plan says nothing of rule {0}")]
     RuleMissing(&'static str),
-    /// Two fields of the same name.
+    /// Two fields have the same name.
     #[error("field {0} is given twice")]
     FieldTwice(String),
-    /// A field, alias or file names a list that is not there.
+    /// A field, alias or file names a list that does not exist.
     #[error("list {0} does not exist")]
     ListMissing(String),
-    /// A field names a section that is not there.
+    /// A field names a section that does not exist.
     #[error("section {0} has no name")]
     SectionMissing(String),
-    /// Not a date.
+    /// The text is not a date.
     #[error("{0} is not a date")]
     Date(String),
-    /// The checks need this field.
+    /// The data lacks a field that the checks need.
     #[error("field {0} is missing")]
     FieldMissing(&'static str),
 }
 
+/// A plan's data as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -62,6 +63,7 @@ struct PlanFile {
     rules: BTreeMap<Rule, RuleText>,
 }
 
+/// Reads a plan.
 pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     let file: PlanFile = data::read(text)?;
     let PlanFile {
@@ -117,7 +119,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(role) = FieldRole::NEEDED.iter().find(|role| !names.contains_key(role.code())) {
+    if let Some(role) = FieldRole::REQUIRED.iter().find(|role| !names.contains_key(role.code())) {
         return Err(PlanError::FieldMissing(role.code()));
     }
     let roles = FieldRole::ALL.iter().map(|role| names.get(role.code()).copied()).collect();

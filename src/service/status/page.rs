@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use askama::Template;
 
-use crate::domain::prose::{lasting, number, share, spaced};
+use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::Language;
 use crate::domain::status::{FailureCount, Fate, Hour, ShardStatus, Status};
 
@@ -49,11 +49,11 @@ impl Page<'_> {
     }
 
     fn lasting(&self, seconds: impl Borrow<u64>) -> String {
-        lasting(*seconds.borrow(), self.language)
+        duration(*seconds.borrow(), self.language)
     }
 
     fn age(&self, seconds: impl Borrow<Option<u64>>) -> String {
-        seconds.borrow().map_or_else(|| "–".to_owned(), |seconds| lasting(seconds, self.language))
+        seconds.borrow().map_or_else(|| "–".to_owned(), |seconds| duration(seconds, self.language))
     }
 
     /// The state's code, by which a change is told from a new number.

@@ -22,7 +22,7 @@ fn record(now: i64, workers: Vec<Books>, queues: Option<Queues>) -> BalanceRecor
     BalanceRecord::new(
         at(now),
         workers,
-        queues.map(|queues| Looks { before: queues, after: queues }),
+        queues.map(|queues| QueueReadings { before: queues, after: queues }),
     )
 }
 
@@ -208,8 +208,10 @@ fn a_queue_that_says_otherwise_is_named() {
         [Gap::More { place: QueueKind::Retry, hits: 2 }]
     );
     // Parked while the workers were asked.
-    let looks =
-        Looks { before: Queues { parked: 0, ..MIXED }, after: Queues { parked: 2, ..MIXED } };
+    let looks = QueueReadings {
+        before: Queues { parked: 0, ..MIXED },
+        after: Queues { parked: 2, ..MIXED },
+    };
     assert_eq!(
         BalanceRecord::new(at(9), vec![books("w1", 1, 9, mixed())], Some(looks)).balance(None).gaps,
         []
