@@ -100,7 +100,8 @@ pub enum Command {
     /// with the likely reason. Exit code 0 if the books close, 1 if they do not or a worker does
     /// not answer.
     ///
-    /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
+    /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json >
+    /// today.json
     Books(books::BooksOptions),
     /// Look after dead hits: list, group, show, export, replay, purge
     ///

@@ -1,9 +1,10 @@
-//! Files of hits in every form that an ENT has them in. A file is recognised by its content, read in
-//! bounded memory, and shown with a progress bar.
+//! Files of hits in every form that an ENT has them in. A file is recognised by its content, read
+//! in bounded memory, and shown with a progress bar.
 //!
-//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
-//! `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines),
-//! [`table`] (CSV). Each gives one [`InputRecord`] after the other; gzip is unpacked on the way.
+//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs, access logs),
+//! [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over
+//! several lines), [`table`] (CSV). Each gives one [`InputRecord`] after the other; gzip is
+//! unpacked on the way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -39,9 +40,11 @@ pub(super) struct InputRecord<'r> {
 
 /// A file of any size, or standard input.
 pub(super) struct Input {
+    /// The reader of the form that was recognised.
     form: InputForm,
     /// The size of the file; `None` for standard input.
     bytes: Option<u64>,
+    /// The progress bar.
     progress: ProgressBar,
 }
 
@@ -56,7 +59,9 @@ enum InputForm {
 /// The text of a file, unpacked.
 type InputText = Box<dyn BufRead>;
 
+/// The content type of a JSON object.
 const JSON: &str = "application/json";
+/// The content type of a query string.
 const QUERY: &str = "application/x-www-form-urlencoded";
 
 /// How many bytes are read to recognise the form.

@@ -127,6 +127,7 @@ async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
+/// Asks the worker at an address for a path.
 async fn ask(url: &Url, address: SocketAddr, path: &str) -> WorkerReply {
     let asking = async {
         // The name stays in the request, for a certificate or a gateway that asks for it.
@@ -176,6 +177,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Says why there is no reply.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         format!("no answer within {} s", TIMEOUT.as_secs())

@@ -1,8 +1,8 @@
 //! Interprets what came back from a request: what it means for the hits that the request carried.
 //!
 //! Matomo answers 200 or 204 to hits that it did not store, 400 to good hits while its database is
-//! away, and 500 to a whole bulk for the sake of one hit. [`interpret`] knows all that; what becomes
-//! of the hits is decided in [`settle`](super::settle).
+//! away, and 500 to a whole bulk for the sake of one hit. [`interpret`] knows all that; what
+//! becomes of the hits is decided in [`settle`](super::settle).
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub enum Answer {
     },
     /// There was no connection, so nothing was sent.
     Unreachable,
-    /// There was no answer in time. Matomo goes on with a request whose client left, so the hits may
-    /// be stored.
+    /// There was no answer in time. Matomo goes on with a request whose client left, so the hits
+    /// may be stored.
     TimedOut,
     /// The connection broke after the request was under way: the hits may be stored.
     Broken,
@@ -37,8 +37,8 @@ pub enum Answer {
 pub enum Body {
     /// It is the bulk endpoint's count of hits.
     Counts(Counts),
-    /// It is Matomo's 43-byte GIF, which answers a single request, and a bulk that the QueuedTracking
-    /// plugin took.
+    /// It is Matomo's 43-byte GIF, which answers a single request, and a bulk that the
+    /// QueuedTracking plugin took.
     Gif,
     /// There is no body.
     Empty,

@@ -1,8 +1,8 @@
 //! The books of a worker: what became of the hits of each account (exploitant, plateforme, site).
 //!
 //! Within a worker every hit that was received has exactly one fate or is in flight, so that an
-//! account closes. The [`Statement`] adds up the books of several workers and compares them with the
-//! queues of the broker.
+//! account closes. The [`Statement`] adds up the books of several workers and compares them with
+//! the queues of the broker.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -84,8 +84,8 @@ pub struct Figures {
     pub released: u64,
     /// Hits that were taken from the broker and have no fate yet.
     pub in_flight: u64,
-    /// How often a hit was sent again although Matomo may have stored it. This is no fate: such a hit
-    /// has one as well.
+    /// How often a hit was sent again although Matomo may have stored it. This is no fate: such a
+    /// hit has one as well.
     pub doubtful: u64,
 }
 
@@ -160,7 +160,8 @@ impl Figures {
         self.rejected.values().sum()
     }
 
-    /// Returns how many hits have a fate or are in flight. If that is not `received`, hits are missing.
+    /// Returns how many hits have a fate or are in flight. If that is not `received`, hits are
+    /// missing.
     pub fn accounted(&self) -> u64 {
         self.delivered
             + self.rejected()

@@ -2,8 +2,8 @@
 //!
 //! Matomo is silent about most faults here. It replaces a time that lies in the future (even by a
 //! second), is in milliseconds, or cannot be read by its own "now", and answers with 2xx, so a hit
-//! that was retried would move to another day. Therefore the relay sends whole UNIX seconds, never in the
-//! future, and reports what it found.
+//! that was retried would move to another day. Therefore the relay sends whole UNIX seconds, never
+//! in the future, and reports what it found.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -33,7 +33,8 @@ pub enum CdtError {
     Milliseconds(i64),
 }
 
-/// The first time that is believed, 2000-01-01T00:00:00Z: the plan is from 2008, so an earlier time is a fault of the sender.
+/// The first time that is believed, 2000-01-01T00:00:00Z: the plan is from 2008, so an earlier time
+/// is a fault of the sender.
 const FIRST: i64 = 946_684_800;
 /// The end of the times that are believed, 2100-01-01T00:00:00Z. The same figure read as
 /// milliseconds lies in 1970.
@@ -85,8 +86,8 @@ pub enum Lag {
     Past(i64),
     /// The time lies so many seconds in the future.
     Future(i64),
-    /// The time lies almost exactly one or two hours in the future: it is French local time that was
-    /// sent as UTC.
+    /// The time lies almost exactly one or two hours in the future: it is French local time that
+    /// was sent as UTC.
     LocalTime(i64),
 }
 

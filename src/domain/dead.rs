@@ -119,8 +119,8 @@ impl<'m> Dead<'m> {
         self.hit.as_ref().ok()?.text(role.code())
     }
 
-    /// Returns the value of a field that has a list, which a rejected hit has in place of a legal one.
-    /// It returns nothing of what people write freely.
+    /// Returns the value of a field that has a list, which a rejected hit has in place of a legal
+    /// one. It returns nothing of what people write freely.
     pub fn listed(&self, plan: &Plan, field: Option<&str>) -> Option<&str> {
         let field = plan
             .index(field?)

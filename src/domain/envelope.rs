@@ -107,9 +107,9 @@ pub fn retry_history(
     }
 }
 
-/// Whether a header of the incoming message is kept when the hit is moved. Ours are written anew; the
-/// broker would take its own death history for a client's claim; and `CC` and `BCC` would multiply
-/// the hit when it comes back from a retry queue.
+/// Whether a header of the incoming message is kept when the hit is moved. Ours are written anew;
+/// the broker would take its own death history for a client's claim; and `CC` and `BCC` would
+/// multiply the hit when it comes back from a retry queue.
 pub fn keeps(name: &str) -> bool {
     let death = name == "x-death"
         || name.starts_with("x-first-death-")

@@ -14,7 +14,8 @@ use thiserror::Error;
 mod json;
 mod plain;
 
-/// How many bytes a message may have. A hit of the plan with every field at its limit stays under 20 KiB.
+/// How many bytes a message may have. A hit of the plan with every field at its limit stays under
+/// 20 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;
 /// How many parameters a hit may have. The plan has 22.
 pub const MAX_FIELDS: usize = 200;

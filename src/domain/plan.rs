@@ -38,13 +38,17 @@ pub struct Plan {
     pub stored_length: usize,
     /// The value of `dimension6` for resources of the GAR.
     pub gar_tool: String,
+    /// The services of the GAR.
     gar: Vec<GarService>,
+    /// The profiles of the national directory.
     national: Vec<NationalProfile>,
     /// The sections of the RFTI that fields come from, in order.
     sections: Vec<Section>,
     /// The fields in the order of the RFTI's example request.
     fields: Vec<Field>,
+    /// The lists of legal values.
     lists: Vec<List>,
+    /// The other spellings of legal values.
     aliases: Vec<Alias>,
     /// The words that the code itself puts into a rule's text.
     words: Vec<Translation>,
@@ -141,6 +145,7 @@ struct Alias {
 struct GarService {
     /// The code that some ENTs send in place of the service.
     code: String,
+    /// The service as the plan spells it.
     service: String,
     /// The spelling of the service in the plan's other list of services, if it differs.
     #[serde(default)]
@@ -161,8 +166,11 @@ struct NationalProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleText {
+    /// How severe a violation is.
     severity: Severity,
+    /// What it says in French.
     fr: String,
+    /// What it says in English.
     en: String,
     /// What it says in French where there is nothing to suggest, if that differs.
     #[serde(default)]
@@ -176,7 +184,9 @@ struct RuleText {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Translation {
+    /// The English words, as the code has them.
     en: String,
+    /// The same in French.
     fr: String,
 }
 
@@ -224,8 +234,8 @@ impl Plan {
         &self.fields
     }
 
-    /// Returns where the field of this name stands in [`Plan::fields`]. Both the RFTI's and Matomo's
-    /// name are known.
+    /// Returns where the field of this name stands in [`Plan::fields`]. Both the RFTI's and
+    /// Matomo's name are known.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.names.get(name).copied()
     }
@@ -235,8 +245,8 @@ impl Plan {
         self.roles.get(role as usize).copied().flatten()
     }
 
-    /// Returns the indices of the fields that a hit of this technology must carry. A hit of an unknown
-    /// technology must carry every field that is mandatory for any.
+    /// Returns the indices of the fields that a hit of this technology must carry. A hit of an
+    /// unknown technology must carry every field that is mandatory for any.
     pub fn mandatory(&self, technology: Option<&str>) -> &[usize] {
         technology.and_then(|technology| self.mandatory.get(technology)).unwrap_or(&self.strictest)
     }

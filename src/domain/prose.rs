@@ -37,8 +37,8 @@ pub fn share(part: u64, whole: u64, language: Language) -> String {
     }
 }
 
-/// Sets the spaces of a text as its language does. French has one that does not break before `:`, `;`, `!`, `?`, `%` and
-/// within guillemets.
+/// Sets the spaces of a text as its language does. French has one that does not break before `:`,
+/// `;`, `!`, `?`, `%` and within guillemets.
 pub fn spaced(text: &str, language: Language) -> String {
     let mut spaced = text.to_owned();
     if language == Language::French {

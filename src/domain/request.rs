@@ -15,8 +15,8 @@ use super::validate::CheckedHit;
 /// How hits are sent (`MATOMO_API`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
-    /// A POST sends one or many hits in a JSON body. This is the only form whose answer says what was
-    /// stored.
+    /// A POST sends one or many hits in a JSON body. This is the only form whose answer says what
+    /// was stored.
     Bulk,
     /// A GET sends one hit, as the RFTI has it, for gateways that pass nothing else.
     Single,
@@ -117,8 +117,8 @@ const BULK_OVERHEAD: usize = 32;
 /// How many bytes a bulk adds to each hit, at most.
 const HIT_OVERHEAD: usize = 20;
 
-/// Makes the body of a bulk request: the hits in their order, each with a `rand` of its own, and the
-/// token if one is given.
+/// Makes the body of a bulk request: the hits in their order, each with a `rand` of its own, and
+/// the token if one is given.
 pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&str>) -> Vec<u8> {
     // A vector that has room for everything is never copied to a larger one.
     let length: usize = hits.iter().map(|encoded| encoded.len() + HIT_OVERHEAD).sum();
@@ -163,8 +163,8 @@ pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
 pub enum Age {
     /// Matomo takes it without a token.
     Fresh,
-    /// It is about to cross Matomo's limit of 24 h. It is sent alone, so that a refusal means no other
-    /// hit.
+    /// It is about to cross Matomo's limit of 24 h. It is sent alone, so that a refusal means no
+    /// other hit.
     Crossing,
     /// It is over the limit, and needs a token with write access.
     NeedsToken,
@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(
             encoded(Api::Bulk, message),
             concat!(
-                r#"{"idsite":"7","rec":"1","apiv":"1","uid":"u\"1","urlref":"https://é.fr/?a=b&c","#,
-                r#""dimension8":"NOTES","cdt":"1732549235""#
+                r#"{"idsite":"7","rec":"1","apiv":"1","uid":"u\"1","#,
+                r#""urlref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"1732549235""#
             )
         );
         assert_eq!(

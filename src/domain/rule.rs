@@ -1,4 +1,5 @@
-//! The rules and their stable codes. What each rule says, and how severe it is, is data of the plan.
+//! The rules and their stable codes. What each rule says, and how severe it is, is data of the
+//! plan.
 
 use super::code::codes;
 
@@ -104,7 +105,8 @@ codes! {
 }
 
 codes! {
-    /// How severe a violation is; the most severe is the last. The plan's data gives it to each rule.
+    /// How severe a violation is; the most severe is the last. The plan's data gives it to each
+    /// rule.
     Severity {
         /// Nothing is wrong, but something was not checked.
         Information = "information",

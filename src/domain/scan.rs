@@ -1,4 +1,5 @@
-//! Looks for bytes in many places at once. Every value of every hit is looked through, so it counts.
+//! Looks for bytes in many places at once. Every value of every hit is looked through, so it
+//! counts.
 
 /// How many bytes are looked at together.
 const BLOCK: usize = 16;

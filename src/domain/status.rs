@@ -136,13 +136,14 @@ pub struct ShardStatus {
     /// The name and the depth, without the hits that a worker has and has not settled.
     #[serde(flatten)]
     pub queue: QueueStatus,
-    /// How many readers there are: 1 as soon as workers are subscribed, of which the broker serves one.
+    /// How many readers there are: 1 as soon as workers are subscribed, of which the broker serves
+    /// one.
     pub consumers: u32,
-    /// The worker that reads it, if that is known. AMQP does not report it, so it is the worker that
-    /// was given a hit in the last minute.
+    /// The worker that reads it, if that is known. AMQP does not report it, so it is the worker
+    /// that was given a hit in the last minute.
     pub holder: Option<String>,
-    /// The age of the hit that was last taken out, while others wait: those behind it are younger. If
-    /// none was taken, it is the time since hits were first seen here. It is `None` if nothing
+    /// The age of the hit that was last taken out, while others wait: those behind it are younger.
+    /// If none was taken, it is the time since hits were first seen here. It is `None` if nothing
     /// waits, and if another worker knows better.
     pub oldest_seconds: Option<u64>,
     /// For how long hits have waited here without any reader.

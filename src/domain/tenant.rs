@@ -97,6 +97,7 @@ pub enum TenantsError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TenantsFile {
+    /// The tenants in the order of the file.
     tenants: Vec<Tenant>,
 }
 

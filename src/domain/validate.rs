@@ -1,5 +1,5 @@
-//! Checks a hit against the plan. The [`Verdict`] has every violation, not only the first, each with
-//! a stable code.
+//! Checks a hit against the plan. The [`Verdict`] has every violation, not only the first, each
+//! with a stable code.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,8 @@ pub struct Context<'c> {
 }
 
 impl Context<'_> {
-    /// Makes the context of a hit that was first seen at this time, and of which nothing else is known.
+    /// Makes the context of a hit that was first seen at this time, and of which nothing else is
+    /// known.
     pub fn at(first_seen: Timestamp) -> Self {
         Self {
             first_seen,
@@ -63,7 +64,8 @@ pub type Values<'h> = SmallVec<[Option<Cow<'h, str>>; hit::USUAL_FIELDS]>;
 /// A hit in the plan's order, normalised where its meaning is certain.
 #[derive(Debug)]
 pub struct CheckedHit<'h> {
-    /// One place for each field of the plan, in the plan's order. The request supplies `rec`, `apiv`,
+    /// One place for each field of the plan, in the plan's order. The request supplies `rec`,
+    /// `apiv`,
     /// `rand` and `cdt` itself.
     pub values: Values<'h>,
     /// Matomo's site.
@@ -74,8 +76,8 @@ pub struct CheckedHit<'h> {
     pub cdt: Timestamp,
 }
 
-/// A broken rule. It carries no personal data: values are in it only if they are meant to come from a
-/// list.
+/// A broken rule. It carries no personal data: values are in it only if they are meant to come from
+/// a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The rule that is broken.

@@ -30,8 +30,8 @@ impl Digest {
     }
 }
 
-/// Computes the name of a set of messages, whatever their order: the SHA-256 of their names, sorted,
-/// one a line. The same comes of an export by `jq -r .id FILE | sort | sha256sum`.
+/// Computes the name of a set of messages, whatever their order: the SHA-256 of their names,
+/// sorted, one a line. The same comes of an export by `jq -r .id FILE | sort | sha256sum`.
 pub(super) fn of_set(mut digests: Vec<Digest>) -> String {
     digests.sort_unstable();
     let mut whole = Sha256::new();

@@ -88,11 +88,13 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
             counts.chosen, counts.read
         );
     } else if options.json {
-        writeln!(
-            out,
-            "{}",
-            json!({"file": options.file, "hits": counts.chosen, "read": counts.read, "set_sha256": set})
-        )?;
+        let written = json!({
+            "file": options.file,
+            "hits": counts.chosen,
+            "read": counts.read,
+            "set_sha256": set,
+        });
+        writeln!(out, "{written}")?;
     } else {
         writeln!(
             out,

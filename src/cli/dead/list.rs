@@ -33,21 +33,35 @@ pub struct DeadListOptions {
 /// A dead hit as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadRow {
+    /// The queue in which it lies.
     pub(super) queue: &'static str,
+    /// The SHA-256 of the body.
     pub(super) id: String,
+    /// Why it is dead.
     reasons: Vec<ListedCause>,
+    /// The HTTP status of the latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// How often it was sent.
     attempts: u32,
+    /// When it first failed.
     first_failed_at: Option<Timestamp>,
+    /// When it last failed, or was rejected.
     failed_at: Option<Timestamp>,
+    /// Matomo's site.
     idsite: Option<String>,
+    /// The value of `dimension3`.
     exploitant: Option<String>,
+    /// The value of `dimension4`.
     plateforme: Option<String>,
+    /// The value of `dimension1`.
     uai: Option<String>,
+    /// The value of `dimension8`.
     service: Option<String>,
+    /// The replay that sent it before, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<String>,
+    /// The visitor, with `--reveal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
 }
@@ -55,7 +69,9 @@ pub(super) struct DeadRow {
 /// Why the hit is dead.
 #[derive(Debug, Serialize)]
 struct ListedCause {
+    /// The code of the failure or of the rule.
     code: String,
+    /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
 }

@@ -47,20 +47,26 @@ struct ReceiptContent {
     id: String,
     /// The version of the program.
     version: &'static str,
+    /// Who gave the command.
     who: Operator,
     /// The address of the broker.
     broker: String,
+    /// The prefix of the queue names.
     queue_prefix: String,
     /// The queues that were chosen.
     queues: Vec<&'static str>,
+    /// The filter that chose the hits.
     filter: Filter,
     /// The most hits of each queue, if `--max` was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<u64>,
+    /// What a replay changed in the hits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fixes: Vec<Fix>,
+    /// The most hits per second of a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<u32>,
+    /// When the command began.
     started_at: Timestamp,
     /// When the command was done, or stopped; `None` while it works.
     finished_at: Option<Timestamp>,
@@ -71,16 +77,19 @@ struct ReceiptContent {
     stopped: Option<String>,
     /// Hits, by what was done to them or why they stayed.
     counts: BTreeMap<String, u64>,
-    /// The name of the set of hits that were moved or deleted, once it is known. `dead export` makes
-    /// the same name of the same hits.
+    /// The name of the set of hits that were moved or deleted, once it is known. `dead export`
+    /// makes the same name of the same hits.
     set_sha256: Option<String>,
 }
 
 /// Who gave the command.
 #[derive(Debug, Serialize)]
 struct Operator {
+    /// The user of this machine.
     user: Option<String>,
+    /// The name of this machine.
     host: Option<String>,
+    /// The user of `AMQP_URL`.
     amqp_user: String,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! The queue is read from its beginning to its end in several *passes*. A pass sends the most
 //! urgent of the chosen hits, no more than a few minutes' worth, and gives everything else back: so
-//! nothing is held for as long as the broker's consumer timeout, and no more than the hits of a pass
-//! are in memory, however many there are.
+//! nothing is held for as long as the broker's consumer timeout, and no more than the hits of a
+//! pass are in memory, however many there are.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -51,10 +51,12 @@ const MAX_BODY_CHARACTERS: usize = 2_000;
 /// A hit with all that is known of it.
 #[derive(Debug, Serialize)]
 struct ShownHit {
+    /// What `dead list` shows of it.
     #[serde(flatten)]
     row: DeadRow,
     /// The headers that relays and brokers write; with `--reveal` all of them.
     headers: std::collections::BTreeMap<String, Header>,
+    /// The routing key, which is the visitor; masked without `--reveal`.
     routing_key: String,
     /// Names and values in the order of the message.
     fields: Vec<(String, String)>,

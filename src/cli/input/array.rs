@@ -7,6 +7,7 @@ use crate::domain::hit;
 
 /// The reader of arrays.
 pub(super) struct Array {
+    /// The text from which it reads.
     text: InputText,
     /// The latest element, with the white space around it.
     element: Vec<u8>,
@@ -128,8 +129,8 @@ impl Scan {
         self.depth == 0 && !self.in_text
     }
 
-    /// Takes a byte. Returns `None` if it does not end an element, and else whether that is the last
-    /// one.
+    /// Takes a byte. Returns `None` if it does not end an element, and else whether that is the
+    /// last one.
     pub(super) fn ends(&mut self, byte: u8) -> Option<bool> {
         if self.in_text {
             match byte {

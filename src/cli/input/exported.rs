@@ -25,6 +25,7 @@ pub(super) const MAX_LINE_BYTES: usize = 8 * hit::MAX_BYTES;
 /// One line: a message of a dead-letter queue.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExportedLine<'l> {
+    /// The version of the form.
     #[serde(rename = "dnma_relay_dead")]
     pub(crate) version: u32,
     /// The queue: *parked* or *rejected*.
@@ -33,14 +34,18 @@ pub(crate) struct ExportedLine<'l> {
     /// The SHA-256 of the body.
     #[serde(borrow)]
     pub(crate) id: Cow<'l, str>,
+    /// The routing key of the message.
     #[serde(borrow)]
     pub(crate) routing_key: Cow<'l, str>,
+    /// The AMQP property `content_type`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(crate) content_type: Option<Cow<'l, str>>,
     /// The AMQP property `timestamp`, in UNIX seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timestamp: Option<u64>,
+    /// The headers of the message.
     pub(crate) headers: BTreeMap<String, Header>,
+    /// The body of the message.
     #[serde(borrow, flatten)]
     pub(crate) body: ExportedBody<'l>,
 }
@@ -78,8 +83,11 @@ impl<'l> ExportedBody<'l> {
 
 /// The message that a line holds.
 pub(super) struct ExportedMessage {
+    /// The body, byte for byte.
     pub(super) body: Vec<u8>,
+    /// The content type, if it is one that hits have.
     pub(super) content_type: Option<&'static str>,
+    /// When the hit first failed.
     pub(super) received_at: Option<Timestamp>,
 }
 

@@ -13,6 +13,7 @@ use crate::domain::hit;
 
 /// The reader of lines.
 pub(super) struct Lines {
+    /// The text from which it reads.
     text: InputText,
     /// The latest line.
     line: Vec<u8>,
@@ -68,8 +69,8 @@ impl Lines {
         Ok(Some(InputRecord { number, body: Ok(body), content_type, received_at }))
     }
 
-    /// Reads one line, and keeps no more of it than shows that it is too long. Returns `false` at the
-    /// end of the text.
+    /// Reads one line, and keeps no more of it than shows that it is too long. Returns `false` at
+    /// the end of the text.
     fn read(&mut self) -> std::io::Result<bool> {
         let mut read = false;
         loop {
@@ -121,7 +122,11 @@ mod tests {
 
     #[test]
     fn a_call_is_found_in_an_access_log_with_its_time() {
-        let line = br#"192.0.2.1 - - [25/Nov/2024:17:11:42 +0100] "GET /matomo.php?idsite=1&uid=x HTTP/1.1" 204"#;
+        let line = concat!(
+            r#"192.0.2.1 - - [25/Nov/2024:17:11:42 +0100] "#,
+            r#""GET /matomo.php?idsite=1&uid=x HTTP/1.1" 204 0 "-" "curl""#
+        );
+        let line = line.as_bytes();
         let (call, time) = logged_call(line).expect("a call");
         assert_eq!(call, b"/matomo.php?idsite=1&uid=x");
         assert_eq!(time.map(|time| time.as_second()), Some(1_732_551_102));

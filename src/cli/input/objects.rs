@@ -11,6 +11,7 @@ use crate::domain::hit;
 
 /// The reader of objects.
 pub(super) struct Objects {
+    /// The text from which it reads.
     text: InputText,
     /// The latest object.
     object: Vec<u8>,

@@ -12,11 +12,13 @@ use crate::domain::hit;
 
 /// The reader of tables.
 pub(super) struct Table {
+    /// The CSV reader.
     rows: Reader<RowMeter>,
     /// How many bytes have been read for the latest row.
     row_bytes: Rc<Cell<usize>>,
     /// The parameter name of each column.
     names: Vec<String>,
+    /// The cells of the latest row.
     row: ByteRecord,
     /// The latest row as a message.
     body: Vec<u8>,
@@ -27,7 +29,9 @@ const MAX_ROW_BYTES: usize = 16 * hit::MAX_BYTES;
 
 /// Counts the bytes that are read for a row, and fails when they are too many.
 struct RowMeter {
+    /// The text from which it reads.
     text: InputText,
+    /// How many bytes have been read for the latest row.
     row_bytes: Rc<Cell<usize>>,
 }
 

@@ -1,4 +1,5 @@
-//! The geometry of the report's charts, in whole numbers for inline SVG in a box [`FULL_WIDTH`] wide.
+//! The geometry of the report's charts, in whole numbers for inline SVG in a box [`FULL_WIDTH`]
+//! wide.
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,7 @@ pub(super) fn stack<const N: usize>(parts: [u64; N]) -> [(u64, u64); N] {
 /// The chart of hits over time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TimeChart {
+    /// The columns from left to right.
     pub(super) columns: Vec<ChartColumn>,
     /// How many hours a column stands for.
     pub(super) step: i64,
@@ -68,9 +70,13 @@ pub(super) struct TimeChart {
 pub(super) struct ChartColumn {
     /// The first of these hours, in UNIX hours.
     pub(super) from: i64,
+    /// How many hits there are in these hours.
     pub(super) hits: u64,
+    /// Where the column begins, counted from the left.
     pub(super) x: u64,
+    /// The width of the column.
     pub(super) width: u64,
+    /// The height of the column.
     pub(super) height: u64,
 }
 
@@ -113,8 +119,8 @@ impl TimeChart {
         Some(Self { columns, step, most, outside })
     }
 
-    /// Returns the hours that are named below the chart: those of the first, the middle and the last
-    /// column.
+    /// Returns the hours that are named below the chart: those of the first, the middle and the
+    /// last column.
     pub(super) fn ticks(&self) -> Vec<i64> {
         let last = self.columns.len().saturating_sub(1);
         let mut named = vec![0, last / 2, last];

@@ -18,8 +18,11 @@ const LINES_SHOWN: usize = 3;
 pub(super) struct ViolationKey {
     /// The severity; errors come first.
     pub(super) severity: std::cmp::Reverse<Severity>,
+    /// The rule that is broken.
     pub(super) rule: Rule,
+    /// The field, if there is one.
     pub(super) field: Option<String>,
+    /// The value, if it may be shown.
     pub(super) value: Option<String>,
 }
 
@@ -47,6 +50,7 @@ pub(super) struct ViolationCounts {
     pub(super) with_errors: u64,
     /// Hits with warnings, and no error.
     pub(super) with_warnings: u64,
+    /// The groups of equal violations.
     pub(super) groups: BTreeMap<ViolationKey, ViolationGroup>,
 }
 
@@ -100,8 +104,8 @@ impl ViolationCounts {
     }
 }
 
-/// Lists what was not checked because its list is not loaded: one violation for each field, the same
-/// for every hit.
+/// Lists what was not checked because its list is not loaded: one violation for each field, the
+/// same for every hit.
 pub(super) fn not_checked(plan: &Plan) -> Vec<Violation> {
     let unloaded = plan.fields().iter().filter_map(|field| {
         let list = [plan.list_of(field), plan.exceptions_of(field)]

@@ -28,8 +28,11 @@ const MAX_VALUES: usize = 5_000;
 #[derive(Debug, Template)]
 #[template(path = "report.html")]
 struct ReportPage<'p> {
+    /// The language of the page.
     language: Language,
+    /// How many hits have violations.
     counts: &'p ViolationCounts,
+    /// The statistics of the file.
     statistics: &'p FileStatistics,
     /// The version of the plan.
     version: &'p str,
@@ -41,9 +44,13 @@ struct ReportPage<'p> {
     readable: u64,
     /// Hits with errors, with warnings only, and with neither.
     whole: Pieces,
+    /// The sections of the plan.
     sections: Vec<ReportSection<'p>>,
+    /// The errors that were found.
     errors: Vec<ReportFinding>,
+    /// The warnings that were found.
     warnings: Vec<ReportFinding>,
+    /// The values of each field with a list.
     coverage: Vec<CoveredField<'p>>,
     /// The first and the last second of the hours that have hits.
     period: Option<(Timestamp, Timestamp)>,
@@ -60,12 +67,15 @@ type Pieces = [(u64, u64); 3];
 /// How many hits break the plan in a section.
 #[derive(Debug)]
 struct ReportSection<'p> {
+    /// The number of the section.
     number: &'p str,
+    /// The title of the section.
     title: &'p str,
     /// Hits with at least one error in the section.
     with_errors: u64,
     /// Hits with warnings in the section, and no error.
     with_warnings: u64,
+    /// The hits with errors, with warnings only, and with neither.
     bar: Pieces,
 }
 
@@ -147,8 +157,8 @@ impl ReportPage<'_> {
         spaced(self.language.of(english, french), self.language)
     }
 
-    /// Writes a number with its noun, which is given in the singular and the plural of both languages.
-    /// In French, 0 is singular.
+    /// Writes a number with its noun, which is given in the singular and the plural of both
+    /// languages. In French, 0 is singular.
     fn count(
         &self,
         count: impl Borrow<u64>,

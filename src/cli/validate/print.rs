@@ -34,8 +34,11 @@ pub(super) fn summary(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let summary = json!({"summary": {
-        "hits": counts.hits, "with_errors": counts.with_errors, "with_warnings": counts.with_warnings,
-        "plan": plan.version, "not_checked": reports(plan, &not_checked(plan), language),
+        "hits": counts.hits,
+        "with_errors": counts.with_errors,
+        "with_warnings": counts.with_warnings,
+        "plan": plan.version,
+        "not_checked": reports(plan, &not_checked(plan), language),
     }});
     writeln!(out, "{summary}")?;
     Ok(())

@@ -1,6 +1,6 @@
-//! Statistics of a file of hits: which sections of the plan are kept to, which values were seen, when
-//! the hits were, and how late they came. They are bounded whatever the file holds, and keep no
-//! visitor and no free text.
+//! Statistics of a file of hits: which sections of the plan are kept to, which values were seen,
+//! when the hits were, and how late they came. They are bounded whatever the file holds, and keep
+//! no visitor and no free text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -142,7 +142,8 @@ impl FileStatistics {
         }
     }
 
-    /// Counts the values of a hit as the ministry would read them: normalised, if the hit can be sent.
+    /// Counts the values of a hit as the ministry would read them: normalised, if the hit can be
+    /// sent.
     pub(super) fn add(
         &mut self,
         plan: &Plan,
@@ -190,8 +191,8 @@ impl FieldCoverage {
         }
     }
 
-    /// Returns the legal values that no hit had; none if the list is not loaded. Of two spellings of
-    /// one value, one is enough.
+    /// Returns the legal values that no hit had; none if the list is not loaded. Of two spellings
+    /// of one value, one is enough.
     pub(super) fn never_seen<'p>(&self, plan: &'p Plan) -> Vec<&'p str> {
         let list = self.list.as_ref().and_then(|list| plan.list(list));
         let mut seen: BTreeSet<&str> = self.seen.keys().map(String::as_str).collect();

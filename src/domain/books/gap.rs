@@ -151,6 +151,7 @@ impl Gap {
 
 /// Writes each gap with its sentence for people.
 pub(super) fn with_text<S: Serializer>(gaps: &[Gap], serializer: S) -> Result<S::Ok, S::Error> {
+    /// A gap and its sentence.
     #[derive(Serialize)]
     struct GapWithText<'g> {
         #[serde(flatten)]

@@ -46,16 +46,16 @@ pub struct BalanceRecord {
     pub queues: Option<QueueReadings>,
 }
 
-/// The figures of an account over all workers, in distinct hits: `carried + entered + replayed` is the sum of
-/// everything below but `doubtful`.
+/// The figures of an account over all workers, in distinct hits: `carried + entered + replayed` is
+/// the sum of everything below but `doubtful`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct StatementRow {
     /// Hits that were in flight, on their way to a retry, or given back when the period began.
     pub carried: i64,
     /// Hits that came in, each counted once however often it came.
     pub entered: i64,
-    /// Hits that an operator sent again out of *parked* or *rejected*, where they had been counted when
-    /// they came there.
+    /// Hits that an operator sent again out of *parked* or *rejected*, where they had been counted
+    /// when they came there.
     pub replayed: i64,
     /// Hits that are in Matomo.
     pub delivered: i64,
@@ -122,7 +122,8 @@ impl BalanceRecord {
         Self { at, workers, queues }
     }
 
-    /// Makes the balance of everything that is counted, or of what was counted since a former record.
+    /// Makes the balance of everything that is counted, or of what was counted since a former
+    /// record.
     pub fn balance(&self, former: Option<&Self>) -> Statement {
         let mut gaps = Vec::new();
         let then = former.map(|former| self.continuing(former, &mut gaps)).unwrap_or_default();
@@ -152,8 +153,8 @@ impl BalanceRecord {
             let rejected_by = rejected_by.filter(|(_, hits)| *hits > 0).collect();
             accounts.push(StatementLine { name: name.clone(), row, rejected_by });
         }
-        // Over a period, what was added to the queue is compared. Without one, the sum of all accounts
-        // is: what workers that are gone had sent to a retry is no gap once it is back.
+        // Over a period, what was added to the queue is compared. Without one, the sum of all
+        // accounts is: what workers that are gone had sent to a retry is no gap once it is back.
         let retrying = if former.is_some() {
             retrying(now.values()) - retrying(then.values())
         } else {
@@ -163,8 +164,8 @@ impl BalanceRecord {
             let of = |figures: &BTreeMap<&AccountName, Figures>| {
                 figures.values().map(parked).sum::<i64>()
             };
-            // Without a period, nobody has counted the hits that lay there before and were sent again
-            // since, so the sum may be negative.
+            // Without a period, nobody has counted the hits that lay there before and were sent
+            // again since, so the sum may be negative.
             if former.is_some() { of(&now) - of(&then) } else { of(&now).max(0) }
         };
         let counted = CountedInQueues {
@@ -185,7 +186,8 @@ impl BalanceRecord {
         }
     }
 
-    /// Returns what the workers that still run had counted then, and adds a gap for those that do not.
+    /// Returns what the workers that still run had counted then, and adds a gap for those that do
+    /// not.
     fn continuing<'f>(
         &self,
         former: &'f Self,
@@ -217,9 +219,9 @@ impl BalanceRecord {
         sum(continuing)
     }
 
-    /// Compares counters with queues, both over the same time. If a queue moved while the workers were
-    /// asked, anything between its two depths will do. Returns whether there was anything to compare
-    /// with.
+    /// Compares counters with queues, both over the same time. If a queue moved while the workers
+    /// were asked, anything between its two depths will do. Returns whether there was anything to
+    /// compare with.
     fn compare(
         &self,
         former: Option<&Self>,
@@ -235,7 +237,8 @@ impl BalanceRecord {
             let (now, then) = (now.range(depth), then.range(depth));
             (now.0 - then.1, now.1 - then.0)
         };
-        // What a retry queue has let go is on its way back until a worker takes it out of its shard.
+        // What a retry queue has let go is on its way back until a worker takes it out of its
+        // shard.
         let ((min, max), waiting) = (added(|queues| queues.retry), added(|queues| queues.waiting));
         let in_retry = (min + waiting.0.min(0), max + waiting.1.max(0));
         for (place, counted, (min, max)) in [
@@ -256,8 +259,11 @@ impl BalanceRecord {
 /// How many hits the workers have counted into each kind of queue.
 #[derive(Debug, Clone, Copy)]
 struct CountedInQueues {
+    /// Hits in the retry queues together.
     retry: i64,
+    /// Hits in *parked*.
     parked: i64,
+    /// Hits in *rejected*.
     rejected: i64,
 }
 
@@ -296,9 +302,9 @@ impl StatementRow {
         }
     }
 
-    /// Converts counters into distinct hits. A hit that comes out of a retry queue, or again, although
-    /// none of these counters sent it there or gave it back, was with a worker that is gone: it
-    /// counts as entering here.
+    /// Converts counters into distinct hits. A hit that comes out of a retry queue, or again,
+    /// although none of these counters sent it there or gave it back, was with a worker that is
+    /// gone: it counts as entering here.
     fn of(figures: &Figures) -> Self {
         let retrying = signed(figures.retried) - signed(figures.came_back);
         let given_back = signed(figures.released) - signed(figures.redelivered)

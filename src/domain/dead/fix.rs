@@ -6,13 +6,14 @@
 //! | `rename:FIELD:OLD=NEW` | a value that is exactly OLD becomes NEW |
 //! | `upper:FIELD` | upper case |
 //! | `trim:FIELD` | white space at both ends goes |
-//! | `default:FIELD=VALUE` | `dimension3` (exploitant) or `dimension4` (plateforme) where there is none |
+//! | `default:FIELD=VALUE` | an exploitant (`dimension3`) or plateforme (`dimension4`) for none |
 //! | `seconds` | a `cdt` in milliseconds becomes seconds |
 //! | `utc:ZONE` | a `cdt` in the local time of ZONE (`Europe/Paris`) becomes UTC |
 //!
 //! `utc:` knows every zone of the IANA's database with the feature `service`, which bundles it.
-//! Without, the library carries no time zones: there is `utc:UTC` alone, unless the program that uses
-//! it turns on a feature of `jiff` that brings a database (`tzdb-bundle-always`, `tzdb-zoneinfo`).
+//! Without, the library carries no time zones: there is `utc:UTC` alone, unless the program that
+//! uses it turns on a feature of `jiff` that brings a database (`tzdb-bundle-always`,
+//! `tzdb-zoneinfo`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -277,8 +278,8 @@ impl Fix {
     }
 }
 
-/// Converts a time without an offset from the local time of a zone. It is written with an offset, so
-/// that it is not converted twice. A UNIX time does not say which clock it was made from: it is
+/// Converts a time without an offset from the local time of a zone. It is written with an offset,
+/// so that it is not converted twice. A UNIX time does not say which clock it was made from: it is
 /// converted only if it lies after the hit was first seen.
 fn utc(value: &str, tz: &TimeZone, first_seen: Option<Timestamp>) -> Option<String> {
     let text = value.trim();
@@ -299,8 +300,8 @@ fn utc(value: &str, tz: &TimeZone, first_seen: Option<Timestamp>) -> Option<Stri
 }
 
 /// Applies the fixes to a hit in their order. Returns it as a JSON object, or `None` if nothing
-/// changes. `first_seen` is when the hit was first seen. A hit with an array, an object or a boolean
-/// stays as it is, because what is meant by that would be a guess.
+/// changes. `first_seen` is when the hit was first seen. A hit with an array, an object or a
+/// boolean stays as it is, because what is meant by that would be a guess.
 pub fn apply_fixes(
     plan: &Plan,
     fixes: &[Fix],

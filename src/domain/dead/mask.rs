@@ -17,8 +17,8 @@ pub fn shown(value: &str) -> String {
     value.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Returns the value of a field as it may be shown: nothing of visitors, browsers and parameters that
-/// are none of the plan's, and addresses without their query.
+/// Returns the value of a field as it may be shown: nothing of visitors, browsers and parameters
+/// that are none of the plan's, and addresses without their query.
 pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
     let Some(index) = plan.index(name) else { return hidden(value) };
     let is = |role: FieldRole| plan.role_index(role) == Some(index);

@@ -52,7 +52,9 @@ pub struct Sendable {
 /// everybody, and last those that need a token anyhow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency {
+    /// Whether Matomo takes the hit with a token only.
     needs_token: bool,
+    /// The time of the hit.
     cdt: Timestamp,
 }
 

@@ -1,4 +1,5 @@
-//! The differences between two plans, so that they can be read before a new version is put in force.
+//! The differences between two plans, so that they can be read before a new version is put in
+//! force.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +37,8 @@ pub fn between(a: &Plan, b: &Plan) -> Vec<PlanChange> {
     changes.into_iter().map(change).collect()
 }
 
-/// Lists everything that a plan says, each fact by what it is about and by what distinguishes it from
-/// others of its kind.
+/// Lists everything that a plan says, each fact by what it is about and by what distinguishes it
+/// from others of its kind.
 fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
     let mut facts = BTreeMap::new();
     let mut add = |what: String, which: &str, value: &str| {

@@ -81,8 +81,8 @@ pub enum ListError {
     ControlCharacter(usize),
 }
 
-/// Reads a reference list, which has one value a line. Blank lines and lines that begin with `#` are
-/// left out.
+/// Reads a reference list, which has one value a line. Blank lines and lines that begin with `#`
+/// are left out.
 ///
 /// # Errors
 /// Returns a [`ListError`] for the first mistake.

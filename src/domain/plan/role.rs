@@ -3,7 +3,8 @@
 use crate::domain::code::codes;
 
 codes! {
-    /// The role of a field that the code reads. Its code is the name of the field in the plan's data.
+    /// The role of a field that the code reads. Its code is the name of the field in the plan's
+    /// data.
     FieldRole {
         /// The field holds Matomo's site.
         Site = "idsite",

@@ -100,9 +100,10 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
     let forms = if is(FieldRole::Record) || is(FieldRole::ApiVersion) {
         vec![json!({"enum": ["1", 1]})]
     } else if is(FieldRole::Time) {
+        let (first, end) = (946_684_800, 4_102_444_800_u64);
         vec![
             json!({"type": "string", "pattern": "^\\s*[0-9]", "maxLength": 40}),
-            json!({"type": "number", "minimum": 946_684_800, "exclusiveMaximum": 4_102_444_800_u64}),
+            json!({"type": "number", "minimum": first, "exclusiveMaximum": end}),
             blank(),
         ]
     } else if let Some(legal) = legal(plan, index, field).filter(|_| !is(FieldRole::Tool)) {

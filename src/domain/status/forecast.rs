@@ -10,8 +10,8 @@ const MIN_TREND_SECONDS: u64 = 15;
 /// What is to be expected of the hits that wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// How long it takes until the shards are empty, at the rate of the last minutes; `None` if they
-    /// do not get emptier.
+    /// How long it takes until the shards are empty, at the rate of the last minutes; `None` if
+    /// they do not get emptier.
     pub drained_seconds: Option<u64>,
     /// How long it takes until the oldest waiting hit is 24 h old; `None` with a token, and if its
     /// age is not known.

@@ -3,9 +3,9 @@
 use super::{FailureCount, Hour, QueuesStatus, Status};
 
 impl Status {
-    /// Merges statuses; returns `None` if there is none. Broker and Matomo are available if they are
-    /// for one worker: each worker's own state says whose network is at fault. State, headline and
-    /// notes have to be [described](Self::described) anew.
+    /// Merges statuses; returns `None` if there is none. Broker and Matomo are available if they
+    /// are for one worker: each worker's own state says whose network is at fault. State, headline
+    /// and notes have to be [described](Self::described) anew.
     pub fn merge(statuses: &[Self]) -> Option<Self> {
         let first = statuses.first()?;
         let mut whole = first.clone();

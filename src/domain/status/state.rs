@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 
-/// After how many seconds without any hit being settled the hits in flight are stuck. This is longer
-/// than any request takes, with a retry of its confirm.
+/// After how many seconds without any hit being settled the hits in flight are stuck. This is
+/// longer than any request takes, with a retry of its confirm.
 const STUCK_AFTER: u64 = 600;
 
-/// After how many seconds a shard without a reader is news. It may be without one while it is handed
-/// over.
+/// After how many seconds a shard without a reader is news. It may be without one while it is
+/// handed over.
 const UNREAD_AFTER: u64 = 60;
 
-/// The percentage of rejected hits above which it is news, and how many hits must have been rejected
-/// for that. The alarm `DnmaRelayManyRejects` has the same share.
+/// The percentage of rejected hits above which it is news, and how many hits must have been
+/// rejected for that. The alarm `DnmaRelayManyRejects` has the same share.
 const MANY_REJECTS: (u64, u64) = (5, 20);
 
 /// From how many waiting hits on there is a backlog. Fewer are the hits of the moment.

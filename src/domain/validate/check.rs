@@ -15,6 +15,7 @@ use crate::domain::tenant::{Sender, Tenant};
 
 /// The check of one hit.
 pub(super) struct HitCheck<'p, 'h> {
+    /// The plan in force.
     pub(super) plan: &'p Plan,
     /// The violations that were found so far.
     pub(super) violations: Vec<Violation>,
@@ -125,8 +126,8 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         self.violations.append(&mut found);
     }
 
-    /// Whether hits of this tool or service may leave the field out; `None` if the list that says so
-    /// is not loaded.
+    /// Whether hits of this tool or service may leave the field out; `None` if the list that says
+    /// so is not loaded.
     fn is_excepted(&self, field: &Field) -> Option<bool> {
         let list = self.plan.exceptions_of(field).filter(|list| list.is_loaded())?;
         Some(

@@ -14,8 +14,8 @@ use crate::domain::scan;
 /// The check letters of a UAI, by its number modulo 23.
 const KEY_LETTERS: &[u8; 23] = b"ABCDEFGHJKLMNPRSTUVWXYZ";
 
-/// Parts of the user agents of robots, in lower case. Matomo's device detector knows these, and Matomo
-/// answers such a hit without storing anything.
+/// Parts of the user agents of robots, in lower case. Matomo's device detector knows these, and
+/// Matomo answers such a hit without storing anything.
 const BOTS: [&str; 18] = [
     "googlebot",
     "bingbot",
@@ -37,8 +37,8 @@ const BOTS: [&str; 18] = [
     "crawler",
 ];
 
-/// Finds any of [`BOTS`] in one pass, in upper and lower case. Building it from constants cannot fail,
-/// which a unit test checks.
+/// Finds any of [`BOTS`] in one pass, in upper and lower case. Building it from constants cannot
+/// fail, which a unit test checks.
 static BOT: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
@@ -215,8 +215,8 @@ fn check_letter(uai: &str) -> Option<char> {
     KEY_LETTERS.get(number % 23).map(|letter| char::from(*letter))
 }
 
-/// Says what a `uid` looks like if it seems to be no pseudonym. A pseudonym is long, or hexadecimal,
-/// or has many digits.
+/// Says what a `uid` looks like if it seems to be no pseudonym. A pseudonym is long, or
+/// hexadecimal, or has many digits.
 fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
     if has_email(uid) {
         return Some("an e-mail address");

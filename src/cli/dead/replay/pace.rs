@@ -29,6 +29,7 @@ pub(super) struct Pace {
     depths_read: Option<Instant>,
     /// The connection that reads the depths of the shards.
     depths: Living,
+    /// The progress bar, which says why the replay waits.
     progress: ProgressBar,
     /// Whether standard error has a line that says why the replay takes so long.
     notified: bool,

@@ -1,5 +1,5 @@
-//! The passes of a replay over a queue: each chooses the most urgent hits, sends them, and gives all
-//! others back.
+//! The passes of a replay over a queue: each chooses the most urgent hits, sends them, and gives
+//! all others back.
 
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -37,12 +37,15 @@ const MAX_PASS_TIME: Duration = Duration::from_secs(600);
 pub(super) struct Replay<'r> {
     /// What decides which hits are sent.
     pub(super) rules: ReplayRules<'r>,
+    /// The connection to the queues of dead hits.
     pub(super) client: &'r DeadLetterClient,
     /// How fast hits may be sent.
     pub(super) pace: Pace,
+    /// The receipt that says what was done.
     pub(super) receipt: &'r mut Receipt,
     /// Cancelled by the first signal.
     pub(super) stop: CancellationToken,
+    /// The progress bar.
     pub(super) progress: ProgressBar,
     /// Hits of this pass that the broker did not take.
     pub(super) refused: u64,
@@ -54,6 +57,7 @@ pub(super) struct Replay<'r> {
 struct Chosen {
     /// How urgent it is, and its place in the queue.
     order: (Urgency, u64),
+    /// The message as it lies in its queue.
     dead_letter: DeadLetter,
     /// The AMQP user who sent it, as far as that is verified.
     tenant: Option<String>,

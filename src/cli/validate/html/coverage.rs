@@ -15,6 +15,7 @@ const SHOWN: usize = 20;
 /// The values that were seen of one field.
 #[derive(Debug)]
 pub(super) struct CoveredField<'p> {
+    /// The name of the field.
     pub(super) field: &'p str,
     /// The name of its list; `None` for the schools, which have none.
     pub(super) list: Option<&'p str>,
@@ -39,6 +40,7 @@ pub(super) struct CoveredField<'p> {
 /// A value that was seen.
 #[derive(Debug)]
 pub(super) struct SeenValue {
+    /// The value, as it may be shown.
     pub(super) value: String,
     /// How many hits have it.
     pub(super) count: u64,

@@ -28,14 +28,15 @@ pub(super) struct ReportFinding {
     pub(super) hits: u64,
     /// The first lines that do; empty if there are several values.
     pub(super) lines: String,
-    /// The values that break it, the most frequent first. There are none if there is only one, since
-    /// the message names it.
+    /// The values that break it, the most frequent first. There are none if there is only one,
+    /// since the message names it.
     pub(super) values: ShownList<WrongValue>,
 }
 
 /// A wrong value.
 #[derive(Debug)]
 pub(super) struct WrongValue {
+    /// The value, as it may be shown.
     pub(super) value: String,
     /// The value that was probably meant.
     pub(super) hint: Option<String>,
@@ -59,8 +60,8 @@ pub(super) fn findings(
         kinds.entry((key.rule, index)).or_default().push((key, group));
     }
     for rule in Rule::ALL {
-        // Violations beyond the groups that are kept have lost their field. If only one field breaks
-        // the rule, they are its own.
+        // Violations beyond the groups that are kept have lost their field. If only one field
+        // breaks the rule, they are its own.
         let fields: Vec<_> =
             kinds.keys().filter(|(of, index)| of == rule && index.is_some()).copied().collect();
         if let [field] = fields.as_slice()
