@@ -1,4 +1,4 @@
-//! The command line: one enum, one file per command.
+//! The command line: one enum, and one file or folder for each command.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub mod workers;
 #[derive(Debug, Parser)]
 #[command(name = "dnma-relay", version, about, long_about, max_term_width = 110)]
 pub struct Cli {
-    /// Without a command: run.
+    /// The command; without one, the relay runs.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -54,7 +54,7 @@ pub enum Command {
     /// finding; without, it contacts nobody.
     ///
     /// Example: dnma-relay check --connect --send-test-hit 99
-    Check(check::Options),
+    Check(check::CheckOptions),
     /// Check hits from a file against the tagging plan
     ///
     /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a
@@ -63,21 +63,21 @@ pub enum Command {
     /// Nothing is sent anywhere. Exit code 1 if any hit has an error.
     ///
     /// Example: dnma-relay validate --lang fr hits.ndjson
-    Validate(validate::Options),
+    Validate(validate::ValidateOptions),
     /// Print the tagging plan that is applied: fields, lists, GAR codes, rules
     ///
     /// `plan schema` prints the JSON Schema of a message, `plan diff A B` what changes from one
     /// plan to another.
     ///
     /// Example: dnma-relay plan diff 2.01 rfti-2.02.toml
-    Plan(plan::Options),
+    Plan(plan::PlanOptions),
     /// Publish hits from a file to the main exchange, with confirms
     ///
     /// Reads what `validate` reads. The routing key is the hit's uid, as the relay needs it. Exit
     /// code 1 if the broker did not take every hit.
     ///
     /// Example: dnma-relay publish --rate 200 hits.ndjson
-    Publish(publish::Options),
+    Publish(publish::PublishOptions),
     /// Watch one or several workers: whether hits flow, what waits, who reads it
     ///
     /// Shows what the status page of each worker shows, in one view, anew every 2 s until q or
@@ -85,13 +85,13 @@ pub enum Command {
     /// once.
     ///
     /// Example: dnma-relay top --url relay.dnma.svc:8080
-    Top(top::Options),
+    Top(top::TopOptions),
     /// Print exchanges, queues and bindings as RabbitMQ definitions (JSON)
     ///
     /// For brokers where the relay may not declare them itself (TOPOLOGY=verify).
     ///
     /// Example: dnma-relay topology > dnma.json && rabbitmqctl import_definitions dnma.json
-    Topology(topology::Options),
+    Topology(topology::TopologyOptions),
     /// Balance the hits of all workers, by exploitant, plateforme and site
     ///
     /// Asks every worker for its counters, and says what became of the hits that came in:
@@ -100,8 +100,9 @@ pub enum Command {
     /// with the likely reason. Exit code 0 if the books close, 1 if they do not or a worker does
     /// not answer.
     ///
-    /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json > today.json
-    Books(books::Options),
+    /// Example: dnma-relay books --url http://dnma-relay:8080 --since yesterday.json --json >
+    /// today.json
+    Books(books::BooksOptions),
     /// Look after dead hits: list, group, show, export, replay, purge
     ///
     /// Hits that could not be delivered lie in the queue *parked*, hits that break the plan in
@@ -112,7 +113,7 @@ pub enum Command {
     Dead {
         /// What to do.
         #[command(subcommand)]
-        command: Box<dead::Command>,
+        command: Box<dead::DeadCommand>,
     },
     /// Ask the relay that runs with this environment whether it lives
     ///
@@ -141,7 +142,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
         {
-            // Whoever reads us (`| head`) has seen enough.
+            // The program that reads the output (`| head`) has read enough of it.
             return ExitCode::SUCCESS;
         }
         eprintln!("dnma-relay: {error:#}");
@@ -149,13 +150,13 @@ pub async fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// A file that was named and cannot be used: wrong use, which scripts must be able to tell from
-/// hits with errors.
+/// A file that was named and cannot be used. This is wrong use, which scripts must be able to tell
+/// from hits with errors.
 #[derive(Debug, Error)]
 #[error("{0:#}")]
 struct Unusable(anyhow::Error);
 
-/// The language of texts for people.
+/// The option for the language of texts.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Lang {
     /// English

@@ -1,9 +1,9 @@
-//! The half that decides: pure functions and data.
+//! The half of the program that decides: pure functions and data.
 //!
-//! Nothing below waits or touches the world. There is no socket, no clock (`now` is always an
-//! argument), no environment and no log line here, so every decision can be tested with values
-//! alone, and an ENT editor can use this half by itself (`default-features = false`) to check its
-//! own hits.
+//! Nothing in here waits for anything or touches the outside world. There is no socket, no clock
+//! (`now` is always an argument), no environment and no log line here, so every decision can be
+//! tested with values alone, and an ENT editor can use this half by itself (`default-features =
+//! false`) to check its own hits.
 
 pub mod answer;
 pub mod books;

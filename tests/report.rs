@@ -46,10 +46,12 @@ fn hit(index: u64, secrets: &mut BTreeSet<String>) -> Value {
     let profile = ["ELEVE", "ELEVE", "ENSEIGNANT", "PARENT"][index as usize % 4];
     let service = ["ACCUEIL", "NOTES", "ABSENCES"][index as usize % 3];
     let mut hit = json!({
-        "idsite": "1", "uid": uid, "url": url, "url_ref": "https://ent.example.fr/accueil", "dimension1": school(index),
+        "idsite": "1", "uid": uid, "url": url, "url_ref": "https://ent.example.fr/accueil",
+        "dimension1": school(index),
         "dimension2": profile, "dimension3": "EXPLOITANT", "dimension4": "PLATEFORME",
         "dimension6": "OUTIL", "dimension7": "NATIF", "dimension8": service,
-        "dimension9": "Travail", "dimension10": "Semaine 48", "dimension11": "WEB-PWA", "action_name": format!("Page intime {index}"),
+        "dimension9": "Travail", "dimension10": "Semaine 48", "dimension11": "WEB-PWA",
+        "action_name": format!("Page intime {index}"),
         "cdt": MORNING + 20 * index as i64, "ua": ua,
     });
     match index {

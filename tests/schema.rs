@@ -20,9 +20,11 @@ fn plan() -> Plan {
 
 fn valid() -> Map<String, Value> {
     let json = json!({
-        "idsite": "1", "uid": "7c9e6679f4b44e1f8e0c5b6f0a3d2c1b", "url": "https://ent.example.fr/", "dimension1": "0750655E",
-        "dimension2": "ELEVE", "dimension3": "EXPLOITANT", "dimension4": "PLATEFORME", "dimension6": "PRONOTE", "dimension7": "TIERS",
-        "dimension8": "CAHIER_TEXTES", "dimension9": "Travail", "dimension10": "Semaine 48", "dimension11": "WEB-PWA",
+        "idsite": "1", "uid": "7c9e6679f4b44e1f8e0c5b6f0a3d2c1b",
+        "url": "https://ent.example.fr/", "dimension1": "0750655E",
+        "dimension2": "ELEVE", "dimension3": "EXPLOITANT", "dimension4": "PLATEFORME",
+        "dimension6": "PRONOTE", "dimension7": "TIERS", "dimension8": "CAHIER_TEXTES",
+        "dimension9": "Travail", "dimension10": "Semaine 48", "dimension11": "WEB-PWA",
         "action_name": "Cahier de textes", "cdt": 1_732_549_235, "ua": "Mozilla/5.0",
     });
     json.as_object().expect("an object").clone()
@@ -60,7 +62,8 @@ fn value(plan: &Plan) -> BoxedStrategy<Value> {
     prop_oneof![
         4 => proptest::sample::select(legal).prop_map(Value::from),
         4 => proptest::sample::select(near.to_vec()).prop_map(Value::from),
-        2 => (0_usize..300, proptest::sample::select(vec!["a", "é", "7"])).prop_map(|(n, c)| Value::from(c.repeat(n))),
+        2 => (0_usize..300, proptest::sample::select(vec!["a", "é", "7"]))
+            .prop_map(|(n, c)| Value::from(c.repeat(n))),
         1 => (1_000_usize..1_050).prop_map(|n| Value::from("é".repeat(n))),
         2 => (-10_i64..3_000_000_000).prop_map(Value::from),
         1 => any::<bool>().prop_map(Value::from),

@@ -9,26 +9,26 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::workers::{self, Workers};
-use crate::domain::books::{Books, Gap, Looks, Queues, Record, Statement};
+use crate::domain::books::{BalanceRecord, Books, Gap, QueueReadings, Queues, Statement};
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::depths::QueueDepths;
 use crate::service::config::Broker;
 
 mod print;
 
-/// Counters and queues are not read in the same instant: a difference has to last for so many
-/// looks.
-const LOOKS: u32 = 5;
+/// How many readings a difference has to last for. Counters and queues cannot be read in the same
+/// instant, so a single reading may differ though the books close.
+const MAX_READINGS: u32 = 5;
 
-/// Between two of them.
-const PAUSE: Duration = Duration::from_millis(300);
+/// The pause between two readings.
+const READING_PAUSE: Duration = Duration::from_millis(300);
 
-/// Bytes of former books: a hundred workers with every account full.
-const MOST: u64 = 200 * 1024 * 1024;
+/// How many bytes former books may have: those of a hundred workers with every account full.
+const MAX_FORMER_BYTES: u64 = 200 * 1024 * 1024;
 
-/// Options of `books`.
+/// The command line options of `books`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct BooksOptions {
     #[command(flatten)]
     workers: Workers,
     /// Only what happened since these former books, which --json wrote; - for standard input
@@ -42,12 +42,12 @@ pub struct Options {
     csv: bool,
 }
 
-/// Asks, adds up, and tells.
+/// Asks the workers and the broker, adds up what they reply, and prints the balance.
 ///
 /// # Errors
-/// A configuration mistake, or an output that cannot be written to.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let former = match options.since.as_deref().map(read).transpose() {
+/// Fails for a configuration mistake, and for an output that cannot be written to.
+pub async fn run(options: &BooksOptions) -> anyhow::Result<ExitCode> {
+    let former = match options.since.as_deref().map(read_former).transpose() {
         Ok(former) => former,
         Err(reason) => {
             eprintln!("dnma-relay: --since: {reason}");
@@ -63,16 +63,19 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(broker) => Some(QueueDepths::open(broker, "dnma-relay books").await),
         None => None,
     };
-    let mut looks = 1;
+    let mut readings = 1;
     let (record, statement) = loop {
-        let (record, statement) = look(&options.workers, depths.as_ref(), former.as_ref()).await?;
-        // What is certain already does not change.
-        if looks == LOOKS || !statement.gaps.iter().all(Gap::may_pass) || statement.gaps.is_empty()
+        let (record, statement) =
+            read_all(&options.workers, depths.as_ref(), former.as_ref()).await?;
+        // A gap that does not pass by itself is there at the next reading too.
+        if readings == MAX_READINGS
+            || !statement.gaps.iter().all(Gap::may_pass)
+            || statement.gaps.is_empty()
         {
             break (record, statement);
         }
-        looks += 1;
-        tokio::time::sleep(PAUSE).await;
+        readings += 1;
+        tokio::time::sleep(READING_PAUSE).await;
     };
     if let Some(Ok(depths)) = depths {
         depths.close().await;
@@ -87,34 +90,39 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if statement.gaps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One look at everything.
-async fn look(
+/// Reads the queues, asks all workers, and reads the queues again.
+async fn read_all(
     workers: &Workers,
     depths: Option<&Result<QueueDepths, BrokerError>>,
-    former: Option<&Record>,
-) -> anyhow::Result<(Record, Statement)> {
+    former: Option<&BalanceRecord>,
+) -> anyhow::Result<(BalanceRecord, Statement)> {
     let (mut books, mut gaps) = (Vec::new(), Vec::new());
-    let before = queues(depths, &mut gaps).await;
-    for workers::Answer { address, said } in workers::each(workers, "books.json").await? {
-        let read = |body: Vec<u8>| {
+    let before = read_queues(depths, &mut gaps).await;
+    for workers::WorkerReply { address, body } in workers::ask_all(workers, "books.json").await? {
+        let parse = |body: Vec<u8>| {
             serde_json::from_slice::<Books>(&body)
                 .map_err(|_| "its answer is no books of a dnma-relay".to_owned())
         };
-        match said.and_then(read) {
-            Ok(answer) => books.push(answer),
+        match body.and_then(parse) {
+            Ok(reply) => books.push(reply),
             Err(reason) => gaps.push(Gap::Silent { address, reason }),
         }
     }
-    let after = if before.is_some() { queues(depths, &mut gaps).await } else { None };
+    let after = if before.is_some() { read_queues(depths, &mut gaps).await } else { None };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
-    let record =
-        Record::new(now, books, before.zip(after).map(|(before, after)| Looks { before, after }));
+    let record = BalanceRecord::new(
+        now,
+        books,
+        before.zip(after).map(|(before, after)| QueueReadings { before, after }),
+    );
     let mut statement = record.balance(former);
     statement.gaps.splice(0..0, gaps);
     Ok((record, statement))
 }
 
-async fn queues(
+/// Reads the depths of the queues; a broker that does not answer is a gap. Returns `None` if
+/// `AMQP_URL` is not set, or if the broker did not answer.
+async fn read_queues(
     depths: Option<&Result<QueueDepths, BrokerError>>,
     gaps: &mut Vec<Gap>,
 ) -> Option<Queues> {
@@ -129,7 +137,8 @@ async fn queues(
     None
 }
 
-fn read(path: &Path) -> Result<Record, String> {
+/// Reads former books, which `--json` wrote.
+fn read_former(path: &Path) -> Result<BalanceRecord, String> {
     let reader: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -138,7 +147,7 @@ fn read(path: &Path) -> Result<Record, String> {
                 .map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
         )
     };
-    let record = serde_json::from_reader(std::io::BufReader::new(reader.take(MOST)));
+    let record = serde_json::from_reader(std::io::BufReader::new(reader.take(MAX_FORMER_BYTES)));
     record.map_err(|error| {
         format!(
             "{} is not what `dnma-relay books --json` wrote (line {})",
@@ -148,7 +157,7 @@ fn read(path: &Path) -> Result<Record, String> {
     })
 }
 
-/// An empty value means "not set", as for every setting.
+/// Whether a variable is set. An empty value means "not set", as for every setting.
 fn is_set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.to_string_lossy().trim().is_empty())
 }

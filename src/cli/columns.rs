@@ -1,7 +1,7 @@
-//! Tables for people.
+//! The layout of tables for people.
 
-/// Each column as wide as its widest cell. The first `words` columns stand to the left; of the
-/// others, those with a number in the last line stand to the right.
+/// Makes each column as wide as its widest cell. The first `words` columns are aligned to the left;
+/// of the others, those that have a number in the last line are aligned to the right.
 pub(super) fn in_columns(lines: &[Vec<String>], words: usize) -> Vec<String> {
     let count = lines.first().map_or(0, Vec::len);
     let column = |place: usize| lines.iter().filter_map(move |line| line.get(place));

@@ -16,9 +16,9 @@ mod receipt;
 mod replay;
 mod show;
 
-/// What to do with dead hits.
+/// The commands for dead hits.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum DeadCommand {
     /// List dead hits, one a line
     ///
     /// Nothing is taken: the hits are back in their queue, in their order, when this ends; if it is
@@ -26,18 +26,18 @@ pub enum Command {
     /// ends, so mind a pager. Visitors are not shown unless --reveal is given.
     ///
     /// Example: dnma-relay dead list --queue rejected --since 2h --exploitant ALPHA
-    List(list::Options),
+    List(list::DeadListOptions),
     /// Count dead hits by reason, field, value, or anything else
     ///
     /// A rejected hit counts for each rule that rejected it. Beside a value that is in no list
     /// stands the nearest legal one.
     ///
     /// Example: dnma-relay dead group --by exploitant,reason
-    Group(group::Options),
+    Group(group::DeadGroupOptions),
     /// Show dead hits whole: why they are dead, what they say, and what would become of them now
     ///
     /// Example: dnma-relay dead show 3f2a91c07b5d --lang fr
-    Show(show::Options),
+    Show(show::DeadShowOptions),
     /// Write dead hits to a file: NDJSON with body and headers
     ///
     /// The queues stay as they are. A name that ends in .gz is packed. The file holds whole hits,
@@ -45,7 +45,7 @@ pub enum Command {
     /// bodies back. Exit code 1, and no file, if nothing was chosen.
     ///
     /// Example: dnma-relay dead export --queue parked parked.ndjson.gz
-    Export(export::Options),
+    Export(export::DeadExportOptions),
     /// Send dead hits again, through the main exchange
     ///
     /// Each is published, confirmed by the broker, and only then taken out of its queue. Hits that
@@ -63,27 +63,28 @@ pub enum Command {
     ///
     /// Example: dnma-relay dead replay --reason not-in-list --field dimension8 --fix
     /// rename:dimension8:CANTINE=SERVICE_COLLECTIVITE --dry-run
-    Replay(replay::Options),
+    Replay(replay::DeadReplayOptions),
     /// Delete dead hits for good
     ///
     /// Only with filters or --all. Asks for the number of hits to be typed, unless --yes is given,
     /// and leaves a receipt. Exit code 1 if nothing was chosen.
     ///
     /// Example: dnma-relay dead purge --queue rejected --until 30days
-    Purge(purge::Options),
+    Purge(purge::DeadPurgeOptions),
 }
 
-/// Runs one of them.
+/// Runs a command.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub async fn run(command: &Command) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
+pub async fn run(command: &DeadCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List(options) => list::run(options).await,
-        Command::Group(options) => group::run(options).await,
-        Command::Show(options) => show::run(options).await,
-        Command::Export(options) => export::run(options).await,
-        Command::Replay(options) => replay::run(options).await,
-        Command::Purge(options) => purge::run(options).await,
+        DeadCommand::List(options) => list::run(options).await,
+        DeadCommand::Group(options) => group::run(options).await,
+        DeadCommand::Show(options) => show::run(options).await,
+        DeadCommand::Export(options) => export::run(options).await,
+        DeadCommand::Replay(options) => replay::run(options).await,
+        DeadCommand::Purge(options) => purge::run(options).await,
     }
 }

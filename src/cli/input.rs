@@ -1,10 +1,10 @@
-//! Files of hits in every form that an ENT has them in: opened, told apart by their content, read
-//! in bounded memory, and with a progress bar.
+//! Files of hits in every form that an ENT has them in. A file is recognised by its content, read
+//! in bounded memory, and shown with a progress bar.
 //!
-//! A form is one file: [`lines`] (NDJSON, query strings, URLs, access logs), [`exported`] (lines of
-//! `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over several lines),
-//! [`table`] (CSV). Each
-//! gives one [`Record`] after the other; gzip is unpacked on the way.
+//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs, access logs),
+//! [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over
+//! several lines), [`table`] (CSV). Each gives one [`InputRecord`] after the other; gzip is
+//! unpacked on the way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -27,38 +27,44 @@ use table::Table;
 
 /// One hit as a message would carry it.
 #[derive(Debug)]
-pub(super) struct Record<'r> {
-    /// Line of the file, or place in the array, from 1.
+pub(super) struct InputRecord<'r> {
+    /// The line of the file, or the place in the array, from 1.
     pub(super) number: u64,
-    /// The message, or why there is none.
+    /// The message, or a sentence that says why there is none.
     pub(super) body: Result<&'r [u8], String>,
-    /// What a publisher would say of the form.
+    /// The content type that a publisher would give it.
     pub(super) content_type: Option<&'static str>,
-    /// When somebody received the hit, where the file tells.
+    /// When somebody received the hit, if the file says so.
     pub(super) received_at: Option<Timestamp>,
 }
 
 /// A file of any size, or standard input.
 pub(super) struct Input {
-    form: Form,
+    /// The reader of the form that was recognised.
+    form: InputForm,
+    /// The size of the file; `None` for standard input.
     bytes: Option<u64>,
+    /// The progress bar.
     progress: ProgressBar,
 }
 
-enum Form {
+/// The reader of each form.
+enum InputForm {
     Lines(Lines),
     Array(Array),
     Objects(Objects),
     Table(Box<Table>),
 }
 
-/// Text, unpacked.
-type Text = Box<dyn BufRead>;
+/// The text of a file, unpacked.
+type InputText = Box<dyn BufRead>;
 
+/// The content type of a JSON object.
 const JSON: &str = "application/json";
+/// The content type of a query string.
 const QUERY: &str = "application/x-www-form-urlencoded";
 
-/// How much is looked at to tell the forms apart.
+/// How many bytes are read to recognise the form.
 const BUFFER: usize = 256 * 1024;
 
 impl Input {
@@ -76,7 +82,7 @@ impl Input {
         };
         let mut raw = BufReader::with_capacity(BUFFER, progress.wrap_read(raw));
         let packed = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let mut text: Text = if packed {
+        let mut text: InputText = if packed {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
         } else {
             Box::new(raw)
@@ -86,18 +92,18 @@ impl Input {
         }
         let begin = text.fill_buf()?;
         let form = if array::begins(begin) {
-            Form::Array(Array::new(text))
+            InputForm::Array(Array::new(text))
         } else if objects::begins(begin) {
-            Form::Objects(Objects::new(text))
+            InputForm::Objects(Objects::new(text))
         } else if let Some(delimiter) = table::delimiter(begin) {
-            Form::Table(Box::new(Table::new(text, delimiter)?))
+            InputForm::Table(Box::new(Table::new(text, delimiter)?))
         } else {
-            Form::Lines(Lines::new(text))
+            InputForm::Lines(Lines::new(text))
         };
         Ok(Self { form, bytes, progress })
     }
 
-    /// From here on there is progress to show; drawn on a terminal only.
+    /// Shows the progress bar from now on, if standard error is a terminal.
     pub(super) fn show_progress(&mut self) -> anyhow::Result<()> {
         self.progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         match self.bytes {
@@ -114,27 +120,31 @@ impl Input {
         Ok(())
     }
 
-    /// The next hit; none at the end.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    /// Reads the next hit; returns `None` at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         match &mut self.form {
-            Form::Lines(lines) => lines.next(),
-            Form::Array(array) => array.next(),
-            Form::Objects(objects) => objects.next(),
-            Form::Table(table) => table.next(),
+            InputForm::Lines(lines) => lines.next(),
+            InputForm::Array(array) => array.next(),
+            InputForm::Objects(objects) => objects.next(),
+            InputForm::Table(table) => table.next(),
         }
     }
 
-    /// What [`Record::number`] counts.
-    pub(super) fn counts(&self) -> &'static str {
-        if matches!(self.form, Form::Array(_) | Form::Objects(_)) { "hit" } else { "line" }
+    /// Returns what [`InputRecord::number`] counts: lines or hits.
+    pub(super) fn unit(&self) -> &'static str {
+        if matches!(self.form, InputForm::Array(_) | InputForm::Objects(_)) {
+            "hit"
+        } else {
+            "line"
+        }
     }
 
-    /// Says something beside the progress bar.
-    pub(super) fn tell(&self, message: String) {
+    /// Shows a message beside the progress bar.
+    pub(super) fn show_message(&self, message: String) {
         self.progress.set_message(message);
     }
 
-    /// The bar goes away.
+    /// Removes the progress bar.
     pub(super) fn finish(&self) {
         self.progress.finish_and_clear();
     }

@@ -9,23 +9,22 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Lang;
-use super::Unusable;
-use crate::domain::plan::changes::{self, Change};
+use super::{Lang, Unusable};
+use crate::domain::plan::changes::{self, PlanChange};
 use crate::domain::plan::list;
 use crate::domain::plan::schema::schema;
 use crate::domain::plan::{Field, Plan};
 use crate::domain::rule::Rule;
 use crate::service::rules::source::Source;
 
-/// Options of `plan`.
+/// The command line options of `plan`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+pub struct PlanOptions {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<PlanCommand>,
     #[command(flatten)]
-    which: Which,
+    source: PlanSource,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -34,9 +33,9 @@ pub struct Options {
     lang: Lang,
 }
 
-/// Which plan.
+/// The options that say where the plan comes from.
 #[derive(Debug, Args)]
-pub(super) struct Which {
+pub(super) struct PlanSource {
     /// Directory with the DNMA's reference lists [default: the one of REFERENCE_LISTS]
     #[arg(long, value_name = "DIR")]
     lists: Option<PathBuf>,
@@ -45,12 +44,13 @@ pub(super) struct Which {
     plan: Option<PathBuf>,
 }
 
+/// The commands of `plan`.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum PlanCommand {
     /// Print the JSON Schema of a message
     Schema {
         #[command(flatten)]
-        which: Which,
+        source: PlanSource,
     },
     /// Print what changes from one plan to another; exit code 1 if anything does
     Diff {
@@ -64,31 +64,31 @@ enum Command {
     },
 }
 
-/// Prints the plan.
+/// Prints the plan, its schema, or what differs between two plans.
 ///
 /// # Errors
-/// A plan that cannot be read, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a plan that cannot be read, and for an output that cannot be written to.
+pub fn run(options: &PlanOptions) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match &options.command {
         None => {
-            let plan = options.which.read().map_err(Unusable)?;
+            let plan = options.source.read().map_err(Unusable)?;
             if options.json {
                 writeln!(out, "{:#}", as_json(&plan, options.lang))?;
             } else {
                 as_text(&plan, options.lang, &mut out)?;
             }
         }
-        Some(Command::Schema { which }) => {
-            writeln!(out, "{:#}", schema(&which.read().map_err(Unusable)?))?
+        Some(PlanCommand::Schema { source }) => {
+            writeln!(out, "{:#}", schema(&source.read().map_err(Unusable)?))?
         }
-        Some(Command::Diff { from, to, json }) => {
+        Some(PlanCommand::Diff { from, to, json }) => {
             let changes =
                 changes::between(&named(from).map_err(Unusable)?, &named(to).map_err(Unusable)?);
             if *json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&changes)?)?;
             } else {
-                changes.iter().try_for_each(|change| tell(change, &mut out))?;
+                changes.iter().try_for_each(|change| print_change(change, &mut out))?;
             }
             return Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -96,7 +96,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Which {
+impl PlanSource {
+    /// Reads the plan.
     pub(super) fn read(&self) -> anyhow::Result<Plan> {
         if let Some(path) = &self.plan {
             return read(path);
@@ -109,7 +110,7 @@ impl Which {
     }
 }
 
-/// The plan of a file.
+/// Reads the plan of a file.
 fn read(path: &Path) -> anyhow::Result<Plan> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("{shown} cannot be read"))?;
@@ -120,7 +121,7 @@ fn read(path: &Path) -> anyhow::Result<Plan> {
     Plan::parse(&text).with_context(|| format!("{shown} is not a plan"))
 }
 
-/// The plan of a file, or the built-in one by its version.
+/// Reads the plan of a file, or takes the built-in one if its version is given.
 fn named(path: &Path) -> anyhow::Result<Plan> {
     let built_in = Plan::built_in()?;
     if path.as_os_str() == built_in.version.as_str() && !path.exists() {
@@ -130,8 +131,9 @@ fn named(path: &Path) -> anyhow::Result<Plan> {
     }
 }
 
-fn tell(change: &Change, out: &mut dyn Write) -> std::io::Result<()> {
-    let Change { what, from, to } = change;
+/// Prints one difference in a line.
+fn print_change(change: &PlanChange, out: &mut dyn Write) -> std::io::Result<()> {
+    let PlanChange { what, from, to } = change;
     match (from, to) {
         (Some(from), Some(to)) => writeln!(out, "~ {what}: {from} → {to}"),
         (Some(from), None) => writeln!(out, "- {what}: {from}"),
@@ -140,18 +142,35 @@ fn tell(change: &Change, out: &mut dyn Write) -> std::io::Result<()> {
     }
 }
 
+/// Writes the plan as a JSON object.
 fn as_json(plan: &Plan, lang: Lang) -> serde_json::Value {
     let fields = plan.fields().iter().map(|field| {
         json!({
-            "name": field.name, "parameter": field.parameter(), "section": field.section, "max": field.max, "list": field.list,
-            "mandatory": field.mandatory, "exceptions": field.exceptions, "supplied": field.relay, "visit": field.visit,
+            "name": field.name,
+            "parameter": field.parameter(),
+            "section": field.section,
+            "max": field.max,
+            "list": field.list,
+            "mandatory": field.mandatory,
+            "exceptions": field.exceptions,
+            "supplied": field.relay,
+            "visit": field.visit,
         })
     });
     let lists = plan.lists().iter().map(|list| {
-        let values = list.values().iter().map(|value| json!({"value": value, "description": list.description(value)}));
-        json!({"name": list.name, "section": list.section, "loaded": list.is_loaded(), "values": values.collect::<Vec<_>>()})
+        let described =
+            |value: &String| json!({"value": value, "description": list.description(value)});
+        json!({
+            "name": list.name,
+            "section": list.section,
+            "loaded": list.is_loaded(),
+            "values": list.values().iter().map(described).collect::<Vec<_>>(),
+        })
     });
-    let rules = Rule::ALL.iter().map(|rule| json!({"code": rule, "severity": plan.severity(*rule), "text": plan.text(*rule, lang.into())}));
+    let rules = Rule::ALL.iter().map(|rule| {
+        let text = plan.text(*rule, lang.into());
+        json!({"code": rule, "severity": plan.severity(*rule), "text": text})
+    });
     json!({
         "version": plan.version,
         "fields": fields.collect::<Vec<_>>(),
@@ -162,6 +181,7 @@ fn as_json(plan: &Plan, lang: Lang) -> serde_json::Value {
     })
 }
 
+/// Prints the plan for people.
 fn as_text(plan: &Plan, lang: Lang, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "RFTI {}\n\nFields", plan.version)?;
     for field in plan.fields() {
@@ -203,6 +223,7 @@ fn as_text(plan: &Plan, lang: Lang, out: &mut dyn Write) -> std::io::Result<()> 
     })
 }
 
+/// Says whether a hit must carry the field.
 fn need(field: &Field) -> &'static str {
     match (field.mandatory.is_empty(), field.relay, field.exceptions.is_some()) {
         (true, ..) => "optional",

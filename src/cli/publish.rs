@@ -9,16 +9,16 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Unusable;
-use super::input::{Input, Record};
+use super::input::{Input, InputRecord};
 use super::stop;
 use crate::domain::hit;
 use crate::domain::prose::hits;
 use crate::service::amqp::publisher::{Confirm, Publisher};
 use crate::service::config::Broker;
 
-/// Options of `publish`.
+/// The command line options of `publish`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct PublishOptions {
     /// File of hits; - for standard input
     file: String,
     /// Most hits per second; without it, as fast as the broker confirms
@@ -33,18 +33,24 @@ pub struct Options {
     user_id: Option<String>,
 }
 
-/// How many hits may be on their way to the broker, unconfirmed.
+/// How many hits may be published and not yet confirmed by the broker.
 const WINDOW: usize = 1_000;
 
+/// What became of the hits so far.
 #[derive(Debug, Default, Serialize)]
-struct Count {
+struct PublishCounts {
+    /// Hits that the broker confirmed.
     published: u64,
+    /// Hits that the broker refused or could not route.
     refused: u64,
+    /// Hits that are too long or lie in broken rows, and were not published.
     unreadable: u64,
+    /// Hits without a readable `uid`, which were published all the same.
     without_visitor: u64,
+    /// The last line or hit up to which the broker has answered for all.
     #[serde(skip)]
     settled_to: u64,
-    /// Of what.
+    /// What `settled_to` counts: lines or hits.
     #[serde(skip)]
     unit: &'static str,
 }
@@ -52,8 +58,8 @@ struct Count {
 /// Publishes every hit and waits for every confirm.
 ///
 /// # Errors
-/// A configuration mistake, a file that cannot be read, or a broker that goes away.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a file that cannot be read, and a broker that goes away.
+pub async fn run(options: &PublishOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let mut input = Input::open(&options.file).map_err(Unusable)?;
     let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
@@ -66,7 +72,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     input.show_progress()?;
     let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
-    let mut count = Count { unit: input.counts(), ..Count::default() };
+    let mut count = PublishCounts { unit: input.unit(), ..PublishCounts::default() };
     let stop = stop::on_signal()?;
     let mut window: VecDeque<(u64, Confirm)> = VecDeque::new();
     // Reading blocks this thread, and no other: the connection has threads of its own.
@@ -74,7 +80,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         if stop.is_cancelled() {
             break Some(anyhow::anyhow!("stopped by a signal"));
         }
-        let Record { number, body, content_type, .. } = match input.next() {
+        let InputRecord { number, body, content_type, .. } = match input.next() {
             Ok(Some(record)) => record,
             Ok(None) => break None,
             Err(error) => break Some(error),
@@ -96,7 +102,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             && let Some(oldest) = window.pop_front()
         {
             count.settle(oldest).await?;
-            input.tell(format!("{} hits", count.published));
+            input.show_message(format!("{} hits", count.published));
         }
     };
     for confirm in window {
@@ -115,7 +121,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if count.refused + count.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Count {
+impl PublishCounts {
+    /// Waits for the confirm of one hit, and counts it.
     async fn settle(&mut self, (line, confirm): (u64, Confirm)) -> anyhow::Result<()> {
         if confirm.is_taken().await.with_context(|| self.so_far())? {
             self.published += 1;
@@ -126,7 +133,7 @@ impl Count {
         Ok(())
     }
 
-    /// Where to go on after the connection broke.
+    /// Says from where to go on after the connection broke.
     fn so_far(&self) -> String {
         format!(
             "the connection to RabbitMQ broke: everything up to {} {} is confirmed, later ones \
@@ -136,7 +143,8 @@ impl Count {
     }
 }
 
-fn report(count: &Count, json: bool) -> anyhow::Result<()> {
+/// Prints the counts, as sentences or as JSON.
+fn report(count: &PublishCounts, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string(count)?);
         return Ok(());

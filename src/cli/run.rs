@@ -1,4 +1,4 @@
-//! `dnma-relay run`: boot order and signals.
+//! `dnma-relay run`: the order in which a worker starts, and the signals that stop it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use crate::service::Service;
 use crate::service::config::Settings;
 use crate::service::ops::logging;
 
-/// Settings, logs, sockets, work, drain.
+/// Reads the settings, starts the log, opens the sockets, works until a signal comes, and waits for
+/// what is in flight.
 ///
 /// # Errors
-/// A configuration mistake, a port that is taken, or a drain that took too long.
+/// Fails for a configuration mistake, a port that is taken, and a drain that takes too long.
 pub async fn run() -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env()?;
     logging::start_logging(&settings.log);
@@ -29,12 +30,16 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     listen_for_signals(shutdown.clone(), settings.matomo.timeout)?;
     let service = Service::build(settings).await?;
-    tracing::info!(address = %service.http_address()?, "answering /livez, /readyz, /metrics and the status page /");
+    tracing::info!(
+        address = %service.http_address()?,
+        "answering /livez, /readyz, /metrics and the status page /"
+    );
     service.run(shutdown).await?;
     tracing::info!("dnma-relay stopped: nothing is in flight");
     Ok(ExitCode::SUCCESS)
 }
 
+/// Cancels `shutdown` at the first signal, and ends the process at the second.
 fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -45,10 +50,10 @@ fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io
                 _ = interrupt.recv() => "SIGINT",
             }
         };
-        let (name, most) = (signal().await, timeout.as_secs());
+        let (name, limit) = (signal().await, timeout.as_secs());
         tracing::info!(
             signal = name,
-            "stopping: what is in flight settles first, within {most} s; a second signal stops at \
+            "stopping: what is in flight settles first, within {limit} s; a second signal stops at \
              once"
         );
         shutdown.cancel();

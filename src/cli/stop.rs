@@ -6,29 +6,29 @@ use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a program that a signal ended.
-const ENDED: i32 = 130;
+/// The exit code of a program that a signal ended.
+const ENDED_BY_SIGNAL: i32 = 130;
 
-/// From here on signals are heard.
+/// Listens for signals from now on. The token that is returned is cancelled by the first signal.
 pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let cancelled = stop.clone();
     tokio::spawn(async move {
-        let mut activity = async || {
+        let mut next_signal = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        activity().await;
-        told.cancel();
-        // Nobody may read it.
-        let _told =
+        next_signal().await;
+        cancelled.cancel();
+        // The command stops all the same if standard error is closed.
+        let _written =
             writeln!(std::io::stderr(), "stopping in good order; a second signal stops at once");
-        activity().await;
-        std::process::exit(ENDED);
+        next_signal().await;
+        std::process::exit(ENDED_BY_SIGNAL);
     });
     Ok(stop)
 }

@@ -1,4 +1,4 @@
-//! `dnma-relay top`: one or several workers at a glance, live.
+//! `dnma-relay top`: the state of one or several workers, shown live.
 
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
@@ -19,12 +19,12 @@ use crate::domain::status::Status;
 
 mod screen;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(2);
+/// The time between two updates.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Options of `top`.
+/// The command line options of `top`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct TopOptions {
     #[command(flatten)]
     workers: Workers,
     /// Print once and end; exit code 1 if no worker answers
@@ -38,20 +38,20 @@ pub struct Options {
     lang: Lang,
 }
 
-/// What one worker said.
+/// The status of one worker.
 #[derive(Debug)]
-struct Answer {
-    /// Host and port.
+struct WorkerStatus {
+    /// The host and port that was asked.
     address: String,
-    /// Its status, or why there is none.
+    /// What it replied, or a sentence that says why there is no status.
     status: Result<Status, String>,
 }
 
 /// Shows the workers until `q`, Ctrl-C or SIGTERM; prints once where the output is no terminal.
 ///
 /// # Errors
-/// A configuration mistake, an output that cannot be written to, or (once) no worker that answers.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, and for an output that cannot be written to.
+pub async fn run(options: &TopOptions) -> anyhow::Result<ExitCode> {
     let language = options.lang.into();
     let live = !options.once
         && !options.json
@@ -76,8 +76,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Asks all at once. A worker that answers on two addresses is told once.
-async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer>> {
+/// Asks all workers at the same time. A worker that answers on two addresses is listed once.
+async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<WorkerStatus>> {
     let read = |body: Vec<u8>| {
         let unreadable = language.of(
             "tells no status that this version can read",
@@ -85,14 +85,15 @@ async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer
         );
         serde_json::from_slice::<Status>(&body).map_err(|_| unreadable.to_owned())
     };
-    let said =
-        workers::each(workers, language.of("status.json?lang=en", "status.json?lang=fr")).await?;
+    let replies =
+        workers::ask_all(workers, language.of("status.json?lang=en", "status.json?lang=fr"))
+            .await?;
     let silent = |reason| format!("{} ({reason})", language.of("does not answer", "ne répond pas"));
-    let answer = |workers::Answer { address, said }| Answer {
+    let status = |workers::WorkerReply { address, body }| WorkerStatus {
         address,
-        status: said.map_err(silent).and_then(read),
+        status: body.map_err(silent).and_then(read),
     };
-    let mut answers: Vec<Answer> = said.into_iter().map(answer).collect();
+    let mut answers: Vec<WorkerStatus> = replies.into_iter().map(status).collect();
     let mut seen = HashSet::new();
     answers.retain(|answer| {
         answer.status.as_ref().map_or(true, |status| seen.insert(status.worker.clone()))
@@ -100,27 +101,34 @@ async fn ask(workers: &Workers, language: Language) -> anyhow::Result<Vec<Answer
     Ok(answers)
 }
 
-fn object(answers: &[Answer], language: Language) -> serde_json::Value {
+/// Makes the JSON object of `--json`.
+fn object(answers: &[WorkerStatus], language: Language) -> serde_json::Value {
     let workers: Vec<_> = answers.iter().filter_map(|answer| answer.status.as_ref().ok()).collect();
     let silent = answers.iter().filter_map(|answer| {
         Some(json!({"address": answer.address, "why": answer.status.as_ref().err()?}))
     });
-    json!({"whole": screen::whole(answers, language), "workers": workers, "silent": silent.collect::<Vec<_>>()})
+    json!({
+        "whole": screen::whole(answers, language),
+        "workers": workers,
+        "silent": silent.collect::<Vec<_>>(),
+    })
 }
 
-/// A terminal of our own, given back as it was.
+/// The alternate screen of the terminal. Dropping it gives the terminal back as it was.
 struct Screen;
 
 impl Screen {
+    /// Switches the terminal to raw mode and to its alternate screen.
     fn open() -> std::io::Result<Self> {
         terminal::enable_raw_mode()?;
-        // From here on there is something to give back.
+        // From here on the terminal has to be given back, whatever fails.
         let screen = Self;
         execute!(std::io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
         Ok(screen)
     }
 
-    fn draw(&self, lines: &[screen::Line]) -> std::io::Result<()> {
+    /// Draws the lines from the top, and clears the rest.
+    fn draw(&self, lines: &[screen::ScreenLine]) -> std::io::Result<()> {
         let (_, rows) = terminal::size()?;
         let mut out = std::io::stdout().lock();
         let colours = std::env::var_os("NO_COLOR").is_none();
@@ -145,11 +153,12 @@ impl Drop for Screen {
     }
 }
 
+/// Shows the workers until the user ends it.
 async fn watch(workers: &Workers, language: Language) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let screen = Screen::open()?;
     let mut events = EventStream::new();
-    let mut tick = tokio::time::interval(EVERY);
+    let mut tick = tokio::time::interval(UPDATE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut answers = Vec::new();
     loop {
@@ -169,7 +178,8 @@ async fn watch(workers: &Workers, language: Language) -> anyhow::Result<()> {
     }
 }
 
-/// `q`, Esc or Ctrl-C, which is a key like any other here.
+/// Whether this key ends the command: `q`, Esc, or Ctrl-C, which is a key like any other in raw
+/// mode.
 fn ends(event: &Event) -> bool {
     let Event::Key(key) = event else { return false };
     matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)

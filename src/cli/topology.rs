@@ -8,19 +8,19 @@ use clap::Args;
 use crate::service::amqp::topology::Topology;
 use crate::service::config::Broker;
 
-/// Options of `topology`.
+/// The command line options of `topology`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct TopologyOptions {
     /// Virtual host to put into the definitions
     #[arg(long, default_value = "/")]
     vhost: String,
 }
 
-/// Prints the definitions.
+/// Prints the exchanges, queues and bindings as RabbitMQ definitions.
 ///
 /// # Errors
-/// A configuration mistake, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, and for an output that cannot be written to.
+pub fn run(options: &TopologyOptions) -> anyhow::Result<ExitCode> {
     let topology = Topology::new(&Broker::from_env()?);
     writeln!(std::io::stdout().lock(), "{:#}", topology.definitions(&options.vhost))?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `dnma-relay validate`: a verdict on a file of hits before anything is sent.
+//! `dnma-relay validate`: checks a file of hits against the plan before anything is sent.
 
 use std::hash::RandomState;
 use std::io::Write;
@@ -8,10 +8,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::Lang;
-use super::Unusable;
-use super::input::{Input, Record};
-use super::plan::Which;
+use super::input::{Input, InputRecord};
+use super::plan::PlanSource;
+use super::{Lang, Unusable};
 use crate::domain::hit::{self, RawHit};
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
@@ -20,17 +19,17 @@ use crate::domain::validate::{CheckedHit, Context, Violation, validate};
 use crate::domain::visits::Visits;
 
 mod chart;
+mod counts;
 mod html;
 mod print;
-mod survey;
-mod tally;
+mod statistics;
 
-use survey::Survey;
-use tally::Tally;
+use counts::ViolationCounts;
+use statistics::FileStatistics;
 
-/// Options of `validate`.
+/// The command line options of `validate`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct ValidateOptions {
     /// File of hits; - for standard input
     file: String,
     /// Text groups equal violations; json has one object a hit and a summary at the end; html is
@@ -44,9 +43,10 @@ pub struct Options {
     #[arg(long)]
     site_id: Option<String>,
     #[command(flatten)]
-    which: Which,
+    source: PlanSource,
 }
 
+/// The formats of the result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     #[default]
@@ -55,66 +55,70 @@ enum Format {
     Html,
 }
 
-/// Visitors whose visit dimensions are remembered.
+/// How many visitors' visit dimensions are remembered.
 const VISITORS: usize = 100_000;
 
-/// How often the clock is read: a call for each hit would cost more than it tells.
+/// After how many hits the clock is read again: a call for each hit would cost more than it is
+/// worth.
 const CLOCK_EVERY: u64 = 1_000;
 
 /// Reads every hit, and prints what is wrong.
 ///
 /// # Errors
-/// A file that cannot be read, or an output that cannot be written to.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let plan = options.which.read().map_err(Unusable)?;
+/// Fails for a file that cannot be read, and for an output that cannot be written to.
+pub fn run(options: &ValidateOptions) -> anyhow::Result<ExitCode> {
+    let plan = options.source.read().map_err(Unusable)?;
     let mut input = Input::open(&options.file).map_err(Unusable)?;
     input.show_progress()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut visits = Visits::new(VISITORS, RandomState::new());
-    let mut tally = Tally::new(input.counts());
-    let mut survey = Survey::new(&plan);
+    let mut counts = ViolationCounts::new(input.unit());
+    let mut statistics = FileStatistics::new(&plan);
     let mut now = Timestamp::now();
     while let Some(record) = input
         .next()
-        .with_context(|| format!("{} could be read only up to hit {}", options.file, tally.hits))?
+        .with_context(|| format!("{} could be read only up to hit {}", options.file, counts.hits))?
     {
-        if tally.hits.is_multiple_of(CLOCK_EVERY) {
+        if counts.hits.is_multiple_of(CLOCK_EVERY) {
             now = Timestamp::now();
         }
         let (number, seen_at) = (record.number, record.received_at.unwrap_or(now));
         let html = options.format == Format::Html;
-        let mut surveyed = |hit: &RawHit<'_>, checked: Option<&CheckedHit<'_>>| {
+        let mut on_readable = |hit: &RawHit<'_>, checked: Option<&CheckedHit<'_>>| {
             if html {
-                survey.add(&plan, hit, checked, seen_at);
-                survey.received += u64::from(record.received_at.is_some());
+                statistics.add(&plan, hit, checked, seen_at);
+                statistics.received += u64::from(record.received_at.is_some());
             }
         };
-        let violations = check(&plan, &record, seen_at, options, &mut visits, &mut surveyed);
+        let violations = check(&plan, &record, seen_at, options, &mut visits, &mut on_readable);
         if options.format == Format::Json {
             print::hit(&plan, number, &violations, options.lang.into(), &mut out)?;
         }
         if html {
-            survey.judge(&plan, &violations);
+            statistics.count_violations(&plan, &violations);
         }
-        tally.add(&plan, number, &violations, options.lang.into());
+        counts.add(&plan, number, &violations, options.lang.into());
     }
     input.finish();
     match options.format {
-        Format::Text => print::text(&tally, &plan, options.lang.into(), &mut out)?,
-        Format::Json => print::summary(&tally, &plan, options.lang.into(), &mut out)?,
-        Format::Html => html::write(&tally, &survey, &plan, options.lang.into(), now, &mut out)?,
+        Format::Text => print::text(&counts, &plan, options.lang.into(), &mut out)?,
+        Format::Json => print::summary(&counts, &plan, options.lang.into(), &mut out)?,
+        Format::Html => {
+            html::write(&counts, &statistics, &plan, options.lang.into(), now, &mut out)?
+        }
     }
     out.flush()?;
-    Ok(if tally.with_errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if counts.with_errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Checks one hit, and calls `on_readable` if it can be read. Returns every violation.
 fn check(
     plan: &Plan,
-    record: &Record<'_>,
+    record: &InputRecord<'_>,
     seen_at: Timestamp,
-    options: &Options,
+    options: &ValidateOptions,
     visits: &mut Visits,
-    surveyed: &mut dyn FnMut(&RawHit<'_>, Option<&CheckedHit<'_>>),
+    on_readable: &mut dyn FnMut(&RawHit<'_>, Option<&CheckedHit<'_>>),
 ) -> Vec<Violation> {
     let body = match &record.body {
         Ok(body) => body,
@@ -128,8 +132,8 @@ fn check(
     match hit::decode(body, record.content_type) {
         Err(error) => vec![Violation::from(error)],
         Ok(hit) => {
-            // A file is no queue: how old its hits are says nothing of how old they would be when
-            // sent.
+            // How old the hits of a file are says nothing about how old they would be when sent, so
+            // none is too old.
             let default_site = options.site_id.as_deref();
             let context = Context {
                 first_seen: seen_at,
@@ -144,7 +148,7 @@ fn check(
                 verdict.violations.extend(visits.changed(plan, &snapshot));
                 visits.keep(snapshot);
             }
-            surveyed(&hit, verdict.hit.as_ref());
+            on_readable(&hit, verdict.hit.as_ref());
             verdict.violations
         }
     }

@@ -1,72 +1,81 @@
-//! The running workers, as a command asks them: which addresses, and what each answers, within
-//! bounds.
+//! The running workers, as a command asks them: at which addresses they are, and what each
+//! replies. Every reply is bounded in time and in size.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::join_all;
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use url::{Host, Url};
 
 use crate::service::config::Settings;
 use crate::service::worker::matomo::cause;
 
-/// A worker answers from memory; one that takes longer hangs.
+/// How long a worker may take. It replies from memory, so one that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer. Books with every account full stay below 2 MiB.
-const MOST: usize = 8 * 1024 * 1024;
+/// How many bytes a reply may have. Books with every account full stay below 2 MiB.
+const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Of `HTTP_LISTEN`.
-const USUAL_PORT: u16 = 8080;
+/// The default port of `HTTP_LISTEN`.
+const DEFAULT_PORT: u16 = 8080;
 
-/// Which workers to ask.
+/// The option that says which workers to ask.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Workers {
     /// Address of a worker, once for each; or a name that has one address per worker, as a
     /// headless Service of Kubernetes [default: this machine, port of HTTP_LISTEN]
-    #[arg(long = "url", value_name = "URL", value_parser = address)]
+    #[arg(long = "url", value_name = "URL", value_parser = parse_address)]
     pub urls: Vec<Url>,
 }
 
-/// What one worker said.
+/// What one worker replied.
 #[derive(Debug)]
-pub struct Answer {
-    /// Who was asked: host and port, or the name that could not be resolved.
+pub struct WorkerReply {
+    /// The host and port that was asked, or the name that could not be resolved.
     pub address: String,
-    /// The body of its answer 200; or in words why there is none.
-    pub said: Result<Vec<u8>, String>,
+    /// The body of a response with status 200; or a sentence that says why there is none.
+    pub body: Result<Vec<u8>, String>,
 }
 
-/// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at once, for at most 5
-/// s. The order is that of the command line; one answer for each address.
+/// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at the same time, and
+/// waits for at most [`TIMEOUT`]. Returns one reply for each address, in the order of the command
+/// line.
 ///
 /// # Errors
-/// A configuration mistake, when no address was given and `HTTP_LISTEN` is none.
-pub async fn each(workers: &Workers, path: &str) -> anyhow::Result<Vec<Answer>> {
-    let urls = if workers.urls.is_empty() { vec![here()?] } else { workers.urls.clone() };
-    let answers = urls.into_iter().map(|url| async move {
+/// Fails if no address was given and `HTTP_LISTEN` is none.
+pub async fn ask_all(workers: &Workers, path: &str) -> anyhow::Result<Vec<WorkerReply>> {
+    let local = || anyhow::Ok(Url::parse(&format!("http://{}/", local_address()?))?);
+    let urls = if workers.urls.is_empty() { vec![local()?] } else { workers.urls.clone() };
+    let replies = urls.into_iter().map(|url| async move {
         match resolve(&url).await {
             Ok(addresses) => {
                 join_all(addresses.into_iter().map(|address| ask(&url, address, path))).await
             }
-            Err(reason) => vec![Answer {
+            Err(reason) => vec![WorkerReply {
                 address: url.host_str().unwrap_or_default().to_owned(),
-                said: Err(reason),
+                body: Err(reason),
             }],
         }
     });
-    Ok(join_all(answers).await.into_iter().flatten().collect())
+    Ok(join_all(replies).await.into_iter().flatten().collect())
 }
 
-/// The worker that runs with this environment.
-fn here() -> anyhow::Result<Url> {
-    Ok(Url::parse(&format!("http://{}/", reachable(Settings::http_listen_from_env()?)))?)
+/// Returns the address of the worker that runs with this environment.
+pub(super) fn local_address() -> anyhow::Result<SocketAddr> {
+    Ok(connectable(Settings::http_listen_from_env()?))
 }
 
-/// "Every address of this machine" can be listened on, but not be connected to.
-pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+/// Starts a client for workers. It uses no proxy, since these addresses are of the inside, and
+/// follows no redirect.
+pub(super) fn client(timeout: Duration) -> ClientBuilder {
+    Client::builder().timeout(timeout).redirect(redirect::Policy::none()).no_proxy()
+}
+
+/// Replaces "every address of this machine", which can be listened on but not connected to, by the
+/// loopback address.
+fn connectable(listen: SocketAddr) -> SocketAddr {
     let loopback = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -75,15 +84,15 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, listen.port())
 }
 
-/// `http://relay:8080`, or short `relay:8080`, or `relay`, which is on its usual port.
-fn address(text: &str) -> Result<Url, String> {
+/// Reads an address: `http://relay:8080`, or short `relay:8080`, or `relay` for the default port.
+fn parse_address(text: &str) -> Result<Url, String> {
     let is_short = !text.contains("://");
     let whole = if is_short { format!("http://{text}") } else { text.to_owned() };
     let mut url = Url::parse(&whole)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if let Some(url) = url.as_mut().filter(|url| is_short && url.port().is_none()) {
-        url.set_port(Some(USUAL_PORT)).map_err(|()| "no port can be added".to_owned())?;
+        url.set_port(Some(DEFAULT_PORT)).map_err(|()| "no port can be added".to_owned())?;
     }
     let url = url.ok_or("not an address like http://dnma-relay:8080")?;
     if url.username().is_empty() && url.password().is_none() {
@@ -93,8 +102,8 @@ fn address(text: &str) -> Result<Url, String> {
     }
 }
 
-/// Every address of the name. Where a worker has one of each kind, it is asked once: by IPv4, on
-/// which it listens by default.
+/// Finds every address of the name. A worker that has an address of each kind is asked once: by
+/// IPv4, on which it listens by default.
 async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     let port = url.port_or_known_default().unwrap_or(80);
     let name = match url.host() {
@@ -116,23 +125,23 @@ async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
-async fn ask(url: &Url, address: SocketAddr, path: &str) -> Answer {
+/// Asks the worker at an address for a path.
+async fn ask(url: &Url, address: SocketAddr, path: &str) -> WorkerReply {
     let asking = async {
-        // No proxy: these addresses are of the inside.
-        let client =
-            Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
         // The name stays in the request, for a certificate or a gateway that asks for it.
-        let client = client.resolve(url.host_str().unwrap_or_default(), address).build()?;
-        client.get(under(url, path)).send().await
+        let host = url.host_str().unwrap_or_default();
+        let client = client(TIMEOUT).resolve(host, address).build()?;
+        client.get(with_path(url, path)).send().await
     };
-    let said = match asking.await {
+    let body = match asking.await {
         Ok(response) => read(response).await,
         Err(error) => Err(reason(&error)),
     };
-    Answer { address: address.to_string(), said }
+    WorkerReply { address: address.to_string(), body }
 }
 
-fn under(url: &Url, path: &str) -> Url {
+/// Appends a path, and maybe a query, to the path that the address has already.
+fn with_path(url: &Url, path: &str) -> Url {
     let (path, query) =
         path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let mut whole = url.clone();
@@ -141,6 +150,7 @@ fn under(url: &Url, path: &str) -> Url {
     whole
 }
 
+/// Reads the body of a response, if its status is 200.
 async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     match response.status().as_u16() {
         200 => {}
@@ -150,11 +160,13 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MOST => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_REPLY_BYTES => {
+                bytes.extend_from_slice(&chunk)
+            }
             Ok(Some(_)) => {
                 return Err(format!(
                     "answers with more than {} MiB: not a dnma-relay",
-                    MOST / 1024 / 1024
+                    MAX_REPLY_BYTES / 1024 / 1024
                 ));
             }
             Ok(None) => return Ok(bytes),
@@ -163,6 +175,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Says why there is no reply.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         format!("no answer within {} s", TIMEOUT.as_secs())
@@ -186,7 +199,7 @@ mod tests {
             ("10.0.0.7:1", "10.0.0.7:1"),
         ] {
             assert_eq!(
-                reachable(listen.parse().expect("listen")),
+                connectable(listen.parse().expect("listen")),
                 asked.parse().expect("asked"),
                 "{listen}"
             );
@@ -196,9 +209,10 @@ mod tests {
     #[test]
     fn an_address_is_whole_and_its_path_is_kept() {
         for wrong in ["", "amqp://localhost", "http://user:secret@relay/"] {
-            assert!(address(wrong).is_err(), "{wrong}");
+            assert!(parse_address(wrong).is_err(), "{wrong}");
         }
-        let under = |url, path| under(&address(url).expect("an address"), path).to_string();
+        let url_of =
+            |url, path| with_path(&parse_address(url).expect("an address"), path).to_string();
         for (given, asked) in [
             ("http://relay:8080", "http://relay:8080/books.json"),
             ("relay", "http://relay:8080/books.json"),
@@ -206,9 +220,9 @@ mod tests {
             ("http://[::1]:9000/", "http://[::1]:9000/books.json"),
             ("https://ops.example.fr/relay/", "https://ops.example.fr/relay/books.json"),
         ] {
-            assert_eq!(under(given, "books.json"), asked);
+            assert_eq!(url_of(given, "books.json"), asked);
         }
-        assert_eq!(under("relay", "status.json?lang=fr"), "http://relay:8080/status.json?lang=fr");
+        assert_eq!(url_of("relay", "status.json?lang=fr"), "http://relay:8080/status.json?lang=fr");
     }
 
     /// Answers one request, with the host that it was asked for as the body.
@@ -231,7 +245,7 @@ mod tests {
         let (fine, missing, endless) = (
             answers("200 OK", 3).await,
             answers("404 Not Found", 0).await,
-            answers("200 OK", MOST + 1).await,
+            answers("200 OK", MAX_REPLY_BYTES + 1).await,
         );
         let nobody = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -240,15 +254,15 @@ mod tests {
             .expect("an address");
         let urls = [fine, missing, endless, nobody]
             .into_iter()
-            .map(|to| address(&format!("http://localhost:{}", to.port())).expect("url"));
+            .map(|to| parse_address(&format!("http://localhost:{}", to.port())).expect("url"));
         let workers = Workers { urls: urls.collect() };
-        let answers = each(&workers, "books.json").await.expect("addresses");
-        let said: Vec<_> = answers
+        let replies = ask_all(&workers, "books.json").await.expect("addresses");
+        let bodies: Vec<_> = replies
             .into_iter()
-            .map(|answer| answer.said.map_err(|reason| reason.chars().take(18).collect::<String>()))
+            .map(|reply| reply.body.map_err(|reason| reason.chars().take(18).collect::<String>()))
             .collect();
         assert_eq!(
-            said,
+            bodies,
             [
                 Ok(b"xxx".to_vec()),
                 Err("answers 404: not a".to_owned()),

@@ -1,8 +1,8 @@
-//! What came back from a request → what it means for the hits that it carried.
+//! Interprets what came back from a request: what it means for the hits that the request carried.
 //!
 //! Matomo answers 200 or 204 to hits that it did not store, 400 to good hits while its database is
-//! away, and 500 to a whole bulk for the sake of one hit. [`interpret`] knows all that; what becomes of
-//! the hits is decided in [`settle`](super::settle).
+//! away, and 500 to a whole bulk for the sake of one hit. [`interpret`] knows all that; what
+//! becomes of the hits is decided in [`settle`](super::settle).
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use serde::Deserialize;
 use super::code::codes;
 use super::request::Api;
 
-/// What came back from one request. A timeout is an answer too.
+/// What came back from a request. A timeout counts as an answer too.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// An HTTP response.
+    /// There was an HTTP response.
     Response {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// What the body was.
+        /// The body, as far as it matters.
         body: Body,
-        /// `Retry-After`, where a proxy sent one.
+        /// The `Retry-After` header, if a proxy sent one.
         retry_after: Option<Duration>,
     },
-    /// No connection: nothing was sent.
+    /// There was no connection, so nothing was sent.
     Unreachable,
-    /// No answer in time. Matomo goes on with a request whose client left, so the hits may be
-    /// stored.
+    /// There was no answer in time. Matomo goes on with a request whose client left, so the hits
+    /// may be stored.
     TimedOut,
     /// The connection broke after the request was under way: the hits may be stored.
     Broken,
@@ -45,28 +45,32 @@ impl Answer {
 /// The body of a response, as far as it matters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// The bulk endpoint's account.
+    /// It is the bulk endpoint's count of hits.
     Counts(Counts),
-    /// Matomo's 43-byte GIF: a single request, or a bulk taken by the QueuedTracking plugin.
+    /// It is Matomo's 43-byte GIF, which answers a single request, and a bulk that the
+    /// QueuedTracking plugin took.
     Gif,
-    /// Nothing.
+    /// There is no body.
     Empty,
-    /// Anything else: a login page, "Matomo is not installed yet", `Error:SQLSTATE…`.
+    /// It is anything else: a login page, "Matomo is not installed yet", `Error:SQLSTATE…`.
     Other,
 }
 
-/// `{"status":"success","tracked":n,"invalid":0}`
+/// The bulk endpoint's count of hits: `{"status":"success","tracked":n,"invalid":0}`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Counts {
+    /// `success`, or the count is not believed.
     status: String,
+    /// Hits that Matomo stored.
     tracked: u64,
+    /// Hits that Matomo refused.
     invalid: u64,
-    /// Which hits were refused, by place; only with a superuser's token.
+    /// The places of the refused hits in the bulk. Matomo names them only with a superuser's token.
     #[serde(default)]
     invalid_indices: Option<Vec<usize>>,
 }
 
-/// The length of Matomo's answer picture.
+/// The length of the picture with which Matomo answers.
 const GIF_BYTES: usize = 43;
 
 impl Body {
@@ -87,39 +91,41 @@ impl Body {
 }
 
 codes! {
-    /// Why a hit was not delivered: in `x-dnma-reason` and metrics.
+    /// Why a hit was not delivered. Its code stands in `x-dnma-reason` and metrics.
     Reason {
         /// Matomo could not be connected to.
         Unreachable = "unreachable",
-        /// No answer within `MATOMO_TIMEOUT`.
+        /// There was no answer within `MATOMO_TIMEOUT`.
         Timeout = "timeout",
         /// The connection broke during the request.
         ConnectionLost = "connection-lost",
-        /// 3xx: a redirect loses the body of a POST, so it is never followed. `MATOMO_URL` is wrong.
+        /// The status was 3xx. A redirect loses the body of a POST, so it is never followed:
+        /// `MATOMO_URL` is wrong.
         Redirect = "redirect",
-        /// 4xx, or Matomo's 400 in single mode, which it also answers while its database is away.
+        /// The status was 4xx. In single mode Matomo answers 400 while its database is away, too.
         ClientError = "client-error",
-        /// 429, from a proxy: Matomo never sends it.
+        /// The status was 429, which a proxy sends and Matomo never does.
         TooManyRequests = "too-many-requests",
-        /// 500: the request was rolled back.
+        /// The status was 500: Matomo rolled the request back.
         ServerError = "server-error",
-        /// 502: PHP died or is not there.
+        /// The status was 502: PHP died or is not there.
         BadGateway = "bad-gateway",
-        /// 503 and other 5xx.
+        /// The status was 503, 408, or another 5xx.
         Unavailable = "unavailable",
-        /// 504: the proxy gave up; Matomo goes on and stores.
+        /// The status was 504: the proxy gave up, while Matomo goes on and stores.
         GatewayTimeout = "gateway-timeout",
-        /// 200, but `tracked: 0, invalid: 0`: tracking is switched off.
+        /// The status was 200 with `tracked: 0, invalid: 0`: tracking is switched off.
         TrackerOff = "tracker-off",
-        /// A 2xx that no Matomo sends.
+        /// The answer is none that Matomo sends.
         NotMatomo = "not-matomo",
-        /// 200, but fewer hits counted than sent: one was skipped on a lock wait, and nobody knows which.
+        /// The status was 200, but another number of hits was counted than sent: one was skipped on
+        /// a lock wait, for example, and nobody knows which.
         CountMismatch = "count-mismatch",
         /// Matomo counted the hit as invalid: an unknown site, or a time that needs a better token.
         Refused = "refused",
         /// The hit needs a token, and the one we have was refused not long ago.
         TokenRefused = "token-refused",
-        /// Older than 24 h, and there is no token.
+        /// The hit is older than 24 h, and there is no token.
         TooOld = "too-old",
     }
 }
@@ -127,40 +133,39 @@ codes! {
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
-    /// The reason.
+    /// Why it failed.
     pub reason: Reason,
-    /// HTTP status, where there was one.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
 }
 
 /// What an answer means for the hits of its request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Interpretation {
-    /// All stored; `queued`: taken by the QueuedTracking plugin, which stores later and tells
-    /// nobody.
+    /// All hits are stored, or queued to be.
     Stored {
-        /// By the plugin.
+        /// Whether the QueuedTracking plugin took them, which stores later and reports to nobody.
         queued: bool,
     },
-    /// Matomo counted some as invalid.
+    /// Matomo counted some hits as invalid.
     Refused {
-        /// Which ones, if that can be known.
+        /// The places of these hits in the request, if they are known.
         places: Option<Vec<usize>>,
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
     },
     /// Nothing was stored, and one hit may be the cause.
     Suspect(Failure),
-    /// Not one hit's fault, and nothing was stored.
+    /// Nothing was stored, and that is not one hit's fault.
     Down(Failure),
-    /// Not one hit's fault, and the hits may be stored.
+    /// The hits may be stored; that this is not certain is not one hit's fault.
     DownAmbiguous(Failure),
-    /// Matomo works, but its count does not add up.
+    /// Matomo works, but its count does not add up, so the hits may be stored.
     Ambiguous(Failure),
 }
 
 impl Interpretation {
-    /// What went wrong, if it was the whole request.
+    /// Returns what went wrong, if the whole request failed.
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Suspect(failure)
@@ -186,7 +191,7 @@ impl Interpretation {
     }
 }
 
-/// Reads the answer to a request of `sent` hits.
+/// Interprets the answer to a request of `sent` hits.
 pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
     let (status, body) = match answer {
         Answer::Unreachable => {
@@ -226,6 +231,7 @@ pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
     }
 }
 
+/// Interprets the bulk endpoint's count.
 fn counted(counts: &Counts, sent: usize, status: u16) -> Interpretation {
     let failure = |reason| Failure { reason, status: Some(status) };
     let total =
@@ -250,7 +256,8 @@ fn counted(counts: &Counts, sent: usize, status: u16) -> Interpretation {
     Interpretation::Refused { places, status }
 }
 
-/// Whether the list of refused places can be true: as many as counted, each once, each in the bulk.
+/// Whether the list of refused places can be true: as many as were counted, each once, and each in
+/// the bulk.
 fn credible(places: &[usize], invalid: u64, sent: usize) -> bool {
     let mut seen = places.to_vec();
     seen.sort_unstable();

@@ -1,8 +1,8 @@
-//! The daily balance: what became of the hits of each account (exploitant, plateforme, site), as
-//! one worker counts it.
+//! The books of a worker: what became of the hits of each account (exploitant, plateforme, site).
 //!
-//! Within a worker every hit that was received has exactly one fate or is in flight: an account
-//! closes. What several workers add up to, and what the broker says to it, is the [`Statement`].
+//! Within a worker every hit that was received has exactly one fate or is in flight, so that an
+//! account closes. The [`Statement`] adds up the books of several workers and compares them with
+//! the queues of the broker.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,23 +15,26 @@ use serde::{Deserialize, Serialize};
 use super::dead::DeadQueue;
 use super::plan::Plan;
 use super::settle::{Delivered, Settlement};
+use super::validate::rejecting_rule;
 
 mod gap;
 mod statement;
 
 pub use gap::{Gap, QueueKind};
-pub use statement::{Line, Looks, Queues, Record, Row, Since, Statement};
+pub use statement::{
+    BalanceRecord, QueueReadings, Queues, Since, Statement, StatementLine, StatementRow,
+};
 
-/// What stands for every value that is not in the reference lists.
+/// The name that stands for every value that is not in the reference lists.
 pub const OTHER: &str = "other";
 
-/// Longest idsite that has an account of its own: more digits than Matomo's column holds are
-/// nobody's site.
+/// How many digits the idsite of an account may have. No site has more, since Matomo's column does
+/// not hold them.
 const MAX_SITE_DIGITS: usize = 10;
 
-/// Whose hits.
+/// The name of an account: whose hits it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Name {
+pub struct AccountName {
     /// `dimension3`, or `other`.
     pub exploitant: String,
     /// `dimension4`, or `other`.
@@ -43,9 +46,9 @@ pub struct Name {
 /// How a hit came to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// From an ENT.
+    /// It came from an ENT.
     First,
-    /// Out of a retry queue.
+    /// It came out of a retry queue.
     CameBack,
     /// An operator sent it again, out of this queue.
     Replayed(DeadQueue),
@@ -57,52 +60,52 @@ pub enum Arrival {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Figures {
-    /// Taken from the broker; the sum of all fates and `in_flight`.
+    /// Hits that were taken from the broker: the sum of all fates and `in_flight`.
     pub received: u64,
-    /// Of these: out of a retry queue.
+    /// Of these, the hits that came out of a retry queue.
     pub came_back: u64,
-    /// Of these: given to a worker before.
+    /// Of these, the hits that had been given to a worker before.
     pub redelivered: u64,
-    /// Of these: sent again by an operator out of *parked*.
+    /// Of these, the hits that an operator sent again out of *parked*.
     pub replayed_parked: u64,
-    /// Of these: sent again by an operator out of *rejected*.
+    /// Of these, the hits that an operator sent again out of *rejected*.
     pub replayed_rejected: u64,
-    /// In Matomo.
+    /// Hits that are in Matomo.
     pub delivered: u64,
-    /// Of these: had been counted as delivered before, and only the ack was lost.
+    /// Of these, the hits that had been counted as delivered before, and whose ack was lost.
     pub delivered_before: u64,
-    /// Rejected for breaking the plan, by the first error's code.
+    /// Hits that were rejected for breaking the plan, by the code of the first error.
     pub rejected: BTreeMap<Cow<'static, str>, u64>,
-    /// Sent to a retry queue.
+    /// Hits that were sent to a retry queue.
     pub retried: u64,
-    /// Parked.
+    /// Hits that were parked.
     pub parked: u64,
-    /// Given back to the broker unsent.
+    /// Hits that were given back to the broker unsent.
     pub released: u64,
-    /// Taken from the broker, and without a fate yet.
+    /// Hits that were taken from the broker and have no fate yet.
     pub in_flight: u64,
-    /// How often a hit was sent again although Matomo may have stored it. No fate: such a hit has
-    /// one beside.
+    /// How often a hit was sent again although Matomo may have stored it. This is no fate: such a
+    /// hit has one as well.
     pub doubtful: u64,
 }
 
-/// One line of a worker's books.
+/// An account in a worker's books.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Whose.
+    /// Whose hits it counts.
     #[serde(flatten)]
-    pub name: Name,
-    /// How many.
+    pub name: AccountName,
+    /// What became of them.
     #[serde(flatten)]
     pub figures: Figures,
 }
 
-/// What one worker answers.
+/// The books of a worker, as it answers `/books.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
-    /// Its name, unique among replicas.
+    /// The name of the worker, unique among replicas.
     pub worker: String,
-    /// Everything was 0 then.
+    /// When the worker started, with every figure 0.
     pub started_at: Timestamp,
     /// When it answered.
     pub at: Timestamp,
@@ -110,7 +113,7 @@ pub struct Books {
     pub accounts: Vec<Account>,
 }
 
-/// The site, if it may name an account: a plain number.
+/// Returns the site if it may name an account, which a plain number may.
 pub fn site(value: Option<&str>) -> Option<&str> {
     value.filter(|value| {
         (1..=MAX_SITE_DIGITS).contains(&value.len())
@@ -119,7 +122,7 @@ pub fn site(value: Option<&str>) -> Option<&str> {
 }
 
 impl Figures {
-    /// A hit came in.
+    /// Counts a hit that came in.
     pub fn receive(&mut self, arrival: Arrival) {
         self.received += 1;
         self.in_flight += 1;
@@ -132,7 +135,7 @@ impl Figures {
         }
     }
 
-    /// A hit that came in has its fate.
+    /// Counts the fate of a hit that came in.
     pub fn settle(&mut self, plan: &Plan, settlement: &Settlement) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match settlement {
@@ -143,19 +146,22 @@ impl Figures {
             Settlement::Retry { .. } => self.retried += 1,
             Settlement::Park { .. } => self.parked += 1,
             Settlement::Reject { violations } => {
-                *self.rejected.entry(Cow::Borrowed(plan.cause(violations).code())).or_default() +=
-                    1;
+                *self
+                    .rejected
+                    .entry(Cow::Borrowed(rejecting_rule(plan, violations).code()))
+                    .or_default() += 1;
             }
             Settlement::Release => self.released += 1,
         }
     }
 
-    /// Rejected, whatever the rule.
+    /// Returns how many hits were rejected, whatever the rule.
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()
     }
 
-    /// Hits that have a fate, and those in flight. The same as `received`, or hits are missing.
+    /// Returns how many hits have a fate or are in flight. If that is not `received`, hits are
+    /// missing.
     pub fn accounted(&self) -> u64 {
         self.delivered
             + self.rejected()
@@ -189,7 +195,7 @@ impl AddAssign<&Figures> for Figures {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for AccountName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.exploitant, self.plateforme, self.idsite)
     }
@@ -262,7 +268,7 @@ mod tests {
             rejected: BTreeMap::from([("malformed".into(), 1)]),
             ..Figures::default()
         };
-        let name = Name {
+        let name = AccountName {
             exploitant: "A".to_owned(),
             plateforme: OTHER.to_owned(),
             idsite: "1".to_owned(),
@@ -276,8 +282,13 @@ mod tests {
         };
         let json = serde_json::to_string(&books).expect("writes");
         assert_eq!(serde_json::from_str::<Books>(&json).expect("reads"), books);
-        let older = r#"{"worker":"w","started_at":"2026-11-24T06:00:00Z","at":"2026-11-24T06:00:00Z","accounts":[
-            {"exploitant":"A","plateforme":"B","idsite":"1","received":1,"delivered":1,"from_the_future":7}]}"#;
+        let older = r#"{
+            "worker":"w","started_at":"2026-11-24T06:00:00Z","at":"2026-11-24T06:00:00Z",
+            "accounts":[{
+                "exploitant":"A","plateforme":"B","idsite":"1",
+                "received":1,"delivered":1,"from_the_future":7
+            }]
+        }"#;
         assert_eq!(
             serde_json::from_str::<Books>(older).expect("reads").accounts[0].figures.received,
             1

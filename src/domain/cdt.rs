@@ -1,9 +1,9 @@
-//! `cdt`, the time of a hit: UNIX seconds or a datetime → UTC (RFTI §3.2.1, §4.2).
+//! Reads `cdt`, the time of a hit: UNIX seconds or a date and time (RFTI §3.2.1, §4.2).
 //!
-//! Matomo is silent about most faults here: a time in the future (even by a second), in
-//! milliseconds, or unreadable is replaced by its own "now" and answered with 2xx, so a hit that
-//! was retried would move to another day. So the relay sends whole UNIX seconds, never in the
-//! future, and reports what it found.
+//! Matomo is silent about most faults here. It replaces a time that lies in the future (even by a
+//! second), is in milliseconds, or cannot be read by its own "now", and answers with 2xx, so a hit
+//! that was retried would move to another day. Therefore the relay sends whole UNIX seconds, never
+//! in the future, and reports what it found.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -14,34 +14,36 @@ use thiserror::Error;
 /// with write access.
 pub const NEEDS_TOKEN_AFTER: i64 = 86_400;
 
-/// A hit that comes this close to [`NEEDS_TOKEN_AFTER`] may cross it while the request is under
-/// way, in seconds.
-pub const NEAR_LIMIT: i64 = 120;
+/// How close, in seconds, a hit may be to [`NEEDS_TOKEN_AFTER`] and still be sent with others. A
+/// hit that is closer may cross the limit while the request is under way.
+pub const TOKEN_MARGIN: i64 = 120;
 
-/// From this age on, in seconds, the operator has little time left before hits need a token (20 h).
+/// The age in seconds (20 h) from which on little time is left before a hit needs a token.
 pub const WARN_AFTER: i64 = 72_000;
 
 /// Why a `cdt` is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CdtError {
-    /// Neither a number nor a date and time; or zero, negative, or before 2000.
+    /// It is neither a number nor a date and time; or it is zero, negative, or before 2000.
     #[error("neither a UNIX timestamp nor a date and time")]
     Unreadable,
-    /// A UNIX time in milliseconds, which Matomo takes for the far future. The same time in
-    /// seconds.
+    /// It is a UNIX time in milliseconds, which Matomo takes for the far future. The variant holds
+    /// the same time in seconds.
     #[error("milliseconds; in seconds it is {0}")]
     Milliseconds(i64),
 }
 
-/// 2000-01-01T00:00:00Z: the plan is from 2008, so an earlier time is a fault of the sender.
+/// The first time that is believed, 2000-01-01T00:00:00Z: the plan is from 2008, so an earlier time
+/// is a fault of the sender.
 const FIRST: i64 = 946_684_800;
-/// 2100-01-01T00:00:00Z, in seconds; the same figure read as milliseconds lies in 1970.
+/// The end of the times that are believed, 2100-01-01T00:00:00Z. The same figure read as
+/// milliseconds lies in 1970.
 const LAST: i64 = 4_102_444_800;
 
-/// Reads `cdt` as Matomo does, but without its silence. A datetime without offset is UTC.
+/// Reads `cdt` as Matomo does, but without its silence. A date and time without an offset is UTC.
 ///
 /// # Errors
-/// [`CdtError`] for what Matomo would replace by its own time.
+/// Returns a [`CdtError`] for what Matomo would replace by its own time.
 pub fn parse(text: &str) -> Result<Timestamp, CdtError> {
     let text = text.trim();
     if let Some(seconds) = unix(text) {
@@ -57,7 +59,7 @@ pub fn parse(text: &str) -> Result<Timestamp, CdtError> {
     if (FIRST..LAST).contains(&time.as_second()) { Ok(time) } else { Err(CdtError::Unreadable) }
 }
 
-/// Whole seconds of a decimal number; a fraction is cut, as Matomo does.
+/// Reads the whole seconds of a decimal number. A fraction is cut off, as Matomo does.
 fn unix(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
@@ -67,6 +69,7 @@ fn unix(text: &str) -> Option<i64> {
     whole.parse().ok()
 }
 
+/// Reads a date, with or without a time and an offset.
 fn instant(text: &str) -> Option<Timestamp> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Some(timestamp);
@@ -76,22 +79,23 @@ fn instant(text: &str) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(civil).ok()
 }
 
-/// Where a time stands against the moment the hit was first seen.
+/// How a time relates to the moment at which the hit was first seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lag {
-    /// In the past: fine, so many seconds old.
+    /// The time lies so many seconds in the past, as it should.
     Past(i64),
-    /// In the future by so many seconds.
+    /// The time lies so many seconds in the future.
     Future(i64),
-    /// In the future by almost exactly one or two hours: French local time sent as UTC.
+    /// The time lies almost exactly one or two hours in the future: it is French local time that
+    /// was sent as UTC.
     LocalTime(i64),
 }
 
-/// How much network and clock may have eaten of a whole hour, in seconds: a local time that was
-/// sent at once is seen with a lead of a little under 3600 or 7200 s.
+/// How far, in seconds, a lead may be from one or two whole hours. The network takes its time, so a
+/// local time that is sent at once is seen with a lead of a little under 3600 or 7200 s.
 const LOCAL_TIME_TOLERANCE: i64 = 90;
 
-/// Compares a hit's time with when it was first seen.
+/// Compares the time of a hit with the moment at which it was first seen.
 pub fn lag(cdt: Timestamp, first_seen: Timestamp) -> Lag {
     let lead = cdt.as_second() - first_seen.as_second();
     if lead <= 0 {

@@ -1,12 +1,11 @@
-//! Dead hits: what lies in *parked* and *rejected*, as far as its message tells.
+//! Dead hits: what is known of the messages in *parked* and *rejected*.
 //!
-//! The queues are the only store. So everything that is known of a dead hit is read from its body
+//! The queues are the only store, so everything that is known of a dead hit is read from its body
 //! and from the headers that the relay wrote when it moved the hit ([`envelope`]).
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::code::codes;
 use super::envelope::{self, Header};
 use super::hit::{self, DecodeError, RawHit};
 use super::plan::{FieldRole, Plan};
@@ -18,51 +17,43 @@ pub mod group;
 pub mod mask;
 pub mod outlook;
 
-codes! {
-    /// A queue that hits stay in until somebody decides.
-    DeadQueue {
-        /// Hits that could not be delivered.
-        Parked = "parked",
-        /// Hits that break the plan.
-        Rejected = "rejected",
-    }
-}
+pub use super::envelope::DeadQueue;
 
-/// Reason of a hit that the broker itself parked, after too many deliveries: it may have crashed
-/// workers.
+/// The reason of a hit that the broker itself parked after too many deliveries. Such a hit may have
+/// crashed workers.
 pub const DELIVERY_LIMIT: &str = "delivery-limit";
-/// Reason of a message that says nothing of how it came here.
+/// The reason of a message that does not say how it came into its queue.
 pub const UNKNOWN: &str = "unknown";
 
-/// Header that the broker writes when it moves a message by itself.
+/// The header that the broker writes when it moves a message by itself.
 const FIRST_DEATH: &str = "x-first-death-reason";
 
 /// A message as it lies in its queue.
 pub struct Message<'m, 'h> {
-    /// Where it lies.
+    /// The queue in which it lies.
     pub dead_queue: DeadQueue,
-    /// Byte for byte as the ENT wrote it.
+    /// The body, byte for byte as the ENT wrote it.
     pub body: &'m [u8],
-    /// The AMQP property.
+    /// The AMQP property `content_type`.
     pub content_type: Option<&'m str>,
     /// The AMQP property `timestamp`.
     pub sent_at: Option<Timestamp>,
-    /// Looks a header up.
+    /// Looks up a header by its name.
     pub header: &'h dyn Fn(&str) -> Option<Header>,
 }
 
 /// What is known of a dead hit.
 #[derive(Debug)]
 pub struct Dead<'m> {
-    /// Where it lies.
+    /// The queue in which it lies.
     pub dead_queue: DeadQueue,
-    /// Why it is there: one for a parked hit, and one for each rule that rejected it.
-    pub causes: Vec<Cause>,
-    /// HTTP status of the latest failure.
+    /// Why it is there: one cause for a parked hit, and one for each rule that rejected a hit.
+    pub causes: Vec<DeathCause>,
+    /// The HTTP status of the latest failure.
     pub status: Option<u16>,
     /// How often it was sent.
     pub attempts: u32,
-    /// When it first failed.
+    /// When it first failed, if that is known.
     pub first_failed_at: Option<Timestamp>,
     /// When it last failed, or was rejected.
     pub failed_at: Option<Timestamp>,
@@ -72,31 +63,33 @@ pub struct Dead<'m> {
     pub tenant: Option<String>,
     /// The replay that sent it before, if one did.
     pub replay: Option<String>,
-    /// The hit itself.
+    /// The hit itself, or why the body is none.
     pub hit: Result<RawHit<'m>, DecodeError>,
 }
 
 /// Why a hit is dead.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Cause {
-    /// Code of the failure, or of the rule.
+pub struct DeathCause {
+    /// The code of the failure, or of the rule.
     pub code: String,
     /// The field at fault, by the RFTI's name.
     #[serde(default)]
     pub field: Option<String>,
+    /// How severe the violation was when the hit was rejected.
     #[serde(default = "error")]
     severity: Severity,
-    /// What the relay said.
+    /// The sentence that the relay wrote for people.
     #[serde(default)]
     pub message: Option<String>,
 }
 
+/// The severity of violations whose header does not name one.
 fn error() -> Severity {
     Severity::Error
 }
 
 impl<'m> Dead<'m> {
-    /// Reads a message. What a header lacks, or holds that is none of ours, counts as not told.
+    /// Reads a message. A header that is missing or cannot be read counts as absent.
     pub fn read(message: &Message<'m, '_>) -> Self {
         let text = |name: &str| match (message.header)(name) {
             Some(Header::Text(text)) => Some(text),
@@ -121,13 +114,13 @@ impl<'m> Dead<'m> {
         }
     }
 
-    /// The value that the hit has for a field; none if it is no hit, or has none.
+    /// Returns the value of the field of this role; `None` if the hit has none or cannot be read.
     pub fn value(&self, role: FieldRole) -> Option<&str> {
         self.hit.as_ref().ok()?.text(role.code())
     }
 
-    /// The value of a field with a closed list: what a rejected hit has instead of a legal one.
-    /// Nothing of what people write freely.
+    /// Returns the value of a field that has a list, which a rejected hit has in place of a legal
+    /// one. It returns nothing of what people write freely.
     pub fn listed(&self, plan: &Plan, field: Option<&str>) -> Option<&str> {
         let field = plan
             .index(field?)
@@ -137,19 +130,22 @@ impl<'m> Dead<'m> {
     }
 }
 
-/// Rejected hits carry every violation; of these, errors are what rejected them, or else, under
-/// strict validation, warnings.
-fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<Cause> {
-    let alone =
-        |code: String| vec![Cause { code, field: None, severity: Severity::Error, message: None }];
+/// Reads why a hit is dead. A rejected hit carries every violation; of these, the errors are what
+/// rejected it, or else, under strict validation, the warnings.
+fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<DeathCause> {
+    let alone = |code: String| {
+        vec![DeathCause { code, field: None, severity: Severity::Error, message: None }]
+    };
     match text(envelope::REASON) {
         Some(reason) if reason == envelope::REASON_PLAN => {
-            let violations: Vec<Cause> = text(envelope::VIOLATIONS)
+            let violations: Vec<DeathCause> = text(envelope::VIOLATIONS)
                 .and_then(|list| serde_json::from_str(&list).ok())
                 .unwrap_or_default();
-            let gravest = violations.iter().map(|cause| cause.severity).max();
-            let causes: Vec<Cause> =
-                violations.into_iter().filter(|cause| Some(cause.severity) == gravest).collect();
+            let most_severe = violations.iter().map(|cause| cause.severity).max();
+            let causes: Vec<DeathCause> = violations
+                .into_iter()
+                .filter(|cause| Some(cause.severity) == most_severe)
+                .collect();
             if causes.is_empty() { alone(reason) } else { causes }
         }
         Some(reason) => alone(reason),
@@ -164,7 +160,10 @@ fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<Cause> {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::domain) const BODY: &str = r#"{"idsite":"7","uid":"u-1","dimension1":"0750655E,0350029S","dimension3":"ALPHA","dimension4":"PA","dimension8":"CANTINE","cdt":1732549235}"#;
+    pub(in crate::domain) const BODY: &str = r#"{
+        "idsite":"7","uid":"u-1","dimension1":"0750655E,0350029S","dimension3":"ALPHA",
+        "dimension4":"PA","dimension8":"CANTINE","cdt":1732549235
+    }"#;
 
     pub(in crate::domain) fn rejected(violations: &str) -> Dead<'static> {
         let violations = violations.to_owned();
@@ -205,7 +204,10 @@ pub(super) mod tests {
     #[test]
     fn what_rejected_a_hit_is_its_errors_or_else_its_warnings() {
         let dead = rejected(
-            r#"[{"code":"long-value","severity":"warning","field":"dimension9","message":"m"},{"code":"not-in-list","severity":"error","field":"dimension8","message":"m"}]"#,
+            r#"[
+                {"code":"long-value","severity":"warning","field":"dimension9","message":"m"},
+                {"code":"not-in-list","severity":"error","field":"dimension8","message":"m"}
+            ]"#,
         );
         assert_eq!(
             dead.causes.iter().map(|cause| cause.code.as_str()).collect::<Vec<_>>(),

@@ -1,85 +1,98 @@
-//! Our headers ↔ attempt, reason, first failure: all that the relay knows of a hit travels with it,
-//! and its body stays as the ENT wrote it.
+//! The headers in which everything that the relay knows about a hit travels with it, while its body
+//! stays as the ENT wrote it.
 
 use jiff::Timestamp;
 
-use super::dead::DeadQueue;
+use super::code::codes;
 
-/// How often the hit has been sent to Matomo.
+codes! {
+    /// A queue in which hits stay until somebody decides about them.
+    DeadQueue {
+        /// Holds the hits that could not be delivered.
+        Parked = "parked",
+        /// Holds the hits that break the plan.
+        Rejected = "rejected",
+    }
+}
+
+/// The header that says how often the hit has been sent to Matomo.
 pub const ATTEMPT: &str = "x-dnma-attempt";
-/// Code of the latest failure, or `plan` for a rejected hit.
+/// The header with the code of the latest failure, or `plan` for a rejected hit.
 pub const REASON: &str = "x-dnma-reason";
-/// HTTP status of the latest failure.
+/// The header with the HTTP status of the latest failure.
 pub const STATUS: &str = "x-dnma-status";
-/// When the hit first failed, RFC 3339 in UTC.
+/// The header that says when the hit first failed, RFC 3339 in UTC.
 pub const FIRST_FAILED_AT: &str = "x-dnma-first-failed-at";
-/// When the hit last failed, RFC 3339 in UTC.
+/// The header that says when the hit last failed, RFC 3339 in UTC.
 pub const FAILED_AT: &str = "x-dnma-failed-at";
-/// JSON list of `{code, field, message}`.
+/// The header with the violations of a rejected hit: a JSON list of
+/// `{code, severity, field, message}`.
 pub const VIOLATIONS: &str = "x-dnma-violations";
-/// Version of the plan that was applied.
+/// The header with the version of the plan that was applied.
 pub const PLAN: &str = "x-dnma-plan";
-/// The worker that wrote these headers.
+/// The header with the name of the worker that wrote these headers.
 pub const WORKER: &str = "x-dnma-worker";
-/// The AMQP user who sent the hit, as the broker had verified it before the relay moved the hit.
+/// The header with the AMQP user who sent the hit, as the broker had verified it before the relay
+/// moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
-/// The replay that took the hit out of its queue, and the name of that:
+/// The header with the queue that a replay took the hit out of, and the name of the replay:
 /// `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
 pub const REPLAY: &str = "x-dnma-replay";
 
+/// The headers that are written anew whenever the relay moves a hit.
 const OURS: [&str; 9] =
     [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
 
-/// `x-dnma-reason` of a rejected hit; its violations say the rest.
+/// The value of [`REASON`] for a rejected hit. Its violations say the rest.
 pub const REASON_PLAN: &str = "plan";
 
-/// What a message tells of its history.
+/// What the headers of a message say about its history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetryHistory {
-    /// How often it was sent before.
+    /// How often the hit was sent before.
     pub attempts: u32,
-    /// When it first failed.
+    /// When it first failed, if it has failed.
     pub first_failed_at: Option<Timestamp>,
-    /// Where it lay, if an operator has just sent it again: it has not failed since.
+    /// The queue in which it lay, if an operator has sent it again and it has not failed since.
     pub replayed: Option<DeadQueue>,
 }
 
-/// One header value. In JSON it is just that.
+/// The value of a header. In JSON it is a plain string or number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Header {
-    /// A text.
+    /// The value is text.
     Text(String),
-    /// A whole number.
+    /// The value is a whole number.
     Number(i64),
 }
 
-/// What the next queue is told.
+/// What the headers of a hit say that is moved to a dead-letter queue.
 #[derive(Debug)]
 pub struct DeadLetterHeaders<'l> {
-    /// Code of the failure, or [`REASON_PLAN`].
+    /// The code of the failure, or [`REASON_PLAN`].
     pub reason: &'l str,
     /// How often the hit has been sent, this attempt included.
     pub attempts: u32,
-    /// HTTP status of the failure.
+    /// The HTTP status of the failure, if there was an answer.
     pub status: Option<u16>,
-    /// When it first failed, if this is not the first time.
+    /// When the hit first failed, if this is not the first time.
     pub first_failed_at: Option<Timestamp>,
-    /// Now.
+    /// When it failed this time: now.
     pub failed_at: Timestamp,
-    /// JSON of the violations, for rejected hits.
+    /// The violations as JSON, if the hit is rejected.
     pub violations: Option<String>,
-    /// Version of the plan.
+    /// The version of the plan.
     pub plan: &'l str,
-    /// Name of this worker.
+    /// The name of this worker.
     pub worker: &'l str,
-    /// The AMQP user who sent the hit.
+    /// The AMQP user who sent the hit, if it is known.
     pub tenant: Option<&'l str>,
 }
 
-/// Reads a message's past from its headers. What cannot be read counts as not there: a sender's
-/// mistake in a header of ours must not stop the line.
+/// Reads a message's history from its headers. A header that cannot be read counts as absent: a
+/// sender's mistake in a header of ours must not stop the hits behind it.
 pub fn retry_history(
     number: impl Fn(&str) -> Option<i64>,
     text: impl Fn(&str) -> Option<String>,
@@ -94,9 +107,9 @@ pub fn retry_history(
     }
 }
 
-/// Whether a header of the incoming message may go on to the next queue. Ours are written anew; the
-/// broker's death history would be taken for a client's claim; and `CC`/`BCC` would multiply the
-/// hit when it comes back from a retry queue.
+/// Whether a header of the incoming message is kept when the hit is moved. Ours are written anew;
+/// the broker would take its own death history for a client's claim; and `CC` and `BCC` would
+/// multiply the hit when it comes back from a retry queue.
 pub fn keeps(name: &str) -> bool {
     let death = name == "x-death"
         || name.starts_with("x-first-death-")
@@ -105,13 +118,13 @@ pub fn keeps(name: &str) -> bool {
     !death && !count && name != "CC" && name != "BCC" && !OURS.contains(&name)
 }
 
-/// Whether a header is one that relays write.
+/// Whether this is a header that relays write.
 pub fn is_ours(name: &str) -> bool {
     OURS.contains(&name) || name == REPLAY
 }
 
 impl DeadLetterHeaders<'_> {
-    /// The headers, in the order of the design.
+    /// Returns the headers by name.
     pub fn list(&self) -> Vec<(&'static str, Header)> {
         let first = self.first_failed_at.unwrap_or(self.failed_at);
         let mut headers = vec![
@@ -131,7 +144,7 @@ impl DeadLetterHeaders<'_> {
     }
 }
 
-/// Milliseconds are enough for people and for sorting.
+/// Writes a time to the millisecond, which is enough for people and for sorting.
 fn rfc3339(time: Timestamp) -> String {
     let millis = Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
     format!("{millis:.3}")

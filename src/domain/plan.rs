@@ -1,8 +1,8 @@
-//! The national tagging plan as a typed value, parsed from data.
+//! The national tagging plan as a typed value, which is parsed from data.
 //!
 //! `plan/rfti-2.01.toml` is the plan that the ministry published on 2 December 2024. When the
 //! ministry changes a list, a limit or a mandatory flag, that file changes and nothing else. The
-//! lists that the DNMA keeps outside the plan are laid over it ([`Plan::load`]).
+//! lists that the DNMA keeps outside the plan are added with [`Plan::load`].
 
 use std::collections::BTreeMap;
 
@@ -11,96 +11,106 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::rule::{Language, Rule, Severity};
-use super::validate::Violation;
 
 pub mod changes;
 pub mod list;
-mod names;
 mod read;
 mod role;
 pub mod schema;
 
 pub use list::List;
-use names::Names;
 pub use read::PlanError;
 pub use role::FieldRole;
 
-/// The plan built into this version.
+/// The data of the plan that is built into this version.
 const BUILT_IN: &str = include_str!("plan/rfti-2.01.toml");
 
-/// A tagging plan: fields, lists, aliases, and what each rule says.
+/// A tagging plan: its fields, lists and aliases, and what each rule says.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Version as the ministry writes it, for example `2.01`.
+    /// The version as the ministry writes it, for example `2.01`.
     pub version: String,
-    /// A hit before this time cannot follow the plan.
+    /// The time before which no hit can follow the plan.
     pub in_force_since: Timestamp,
-    /// The plan recommends fewer characters than this.
+    /// How many characters the plan recommends for a value at most.
     pub recommended_length: usize,
-    /// Matomo keeps so many characters of a dimension.
+    /// How many characters of a dimension Matomo keeps.
     pub stored_length: usize,
-    /// The tool of GAR resources.
+    /// The value of `dimension6` for resources of the GAR.
     pub gar_tool: String,
-    gar: Vec<Gar>,
-    national: Vec<National>,
+    /// The services of the GAR.
+    gar: Vec<GarService>,
+    /// The profiles of the national directory.
+    national: Vec<NationalProfile>,
+    /// The sections of the RFTI that fields come from, in order.
     sections: Vec<Section>,
+    /// The fields in the order of the RFTI's example request.
     fields: Vec<Field>,
+    /// The lists of legal values.
     lists: Vec<List>,
+    /// The other spellings of legal values.
     aliases: Vec<Alias>,
-    words: Vec<Word>,
-    rules: BTreeMap<Rule, Text>,
-    names: Names,
+    /// The words that the code itself puts into a rule's text.
+    words: Vec<Translation>,
+    /// What each rule says, and how severe it is.
+    rules: BTreeMap<Rule, RuleText>,
+    /// Where each field stands in `fields`, by the RFTI's name and by Matomo's.
+    names: FxHashMap<String, usize>,
+    /// Where the field of each [`FieldRole`] stands in `fields`.
     roles: Vec<Option<usize>>,
-    /// By technology, the fields that a hit must carry; what the relay supplies is not among them.
+    /// The fields that a hit must carry, by its technology. What the relay supplies is not among
+    /// them.
     mandatory: FxHashMap<String, Vec<usize>>,
-    /// For a technology that the plan does not know.
+    /// The fields that a hit must carry whose technology the plan does not know.
     strictest: Vec<usize>,
 }
 
-/// One field of the plan (RFTI §3.2.1 to §3.2.3).
+/// A field of the plan (RFTI §3.2.1 to §3.2.3).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
-    /// Name as the RFTI writes it.
+    /// The name as the RFTI writes it.
     pub name: String,
-    /// Matomo's name where it differs: `url_ref` is `urlref` in the Tracking API.
+    /// Matomo's name, if it differs: `url_ref` is `urlref` in the Tracking API.
     #[serde(default)]
     parameter: Option<String>,
-    /// Section of the RFTI that defines the field.
+    /// The number of the section of the RFTI that defines the field.
     pub section: String,
-    /// Most characters, none where the plan says N/A.
+    /// How many characters the value may have; `None` where the plan says N/A.
     #[serde(default)]
     pub max: Option<usize>,
     /// The technologies (values of `dimension11`) for which the field is mandatory.
     #[serde(default)]
     pub mandatory: Vec<String>,
-    /// The list of tools and services whose hits may leave the field out (`dimension9`,
-    /// `dimension10`).
+    /// The name of the list of tools and services whose hits may leave the field out
+    /// (`dimension9`, `dimension10`).
     #[serde(default)]
     pub exceptions: Option<String>,
-    /// The relay supplies the value: `rec`, `apiv`, `rand`.
+    /// Whether the relay supplies the value: `rec`, `apiv`, `rand`.
     #[serde(default)]
     pub relay: bool,
-    /// The list that the value must be taken from.
+    /// The name of the list that the value must be taken from.
     #[serde(default)]
     pub list: Option<String>,
-    /// The list whose values a report looks for, and nobody is held to.
+    /// The name of a list whose values a report looks for, though no hit is held to it.
     #[serde(default)]
     pub coverage: Option<String>,
-    /// The recommended length applies.
+    /// Whether the recommended length applies.
     #[serde(default)]
     pub short: bool,
-    /// The exploitant's own words, which must not name a person.
+    /// Whether the value is free text of the exploitant, which must not name a person.
     #[serde(default)]
     pub free: bool,
-    /// The value stays the same for a whole visit.
+    /// Whether the value must stay the same for a whole visit.
     #[serde(default)]
     pub visit: bool,
-    /// What introduces the value in JSON, after another one: `,"name":`.
+    /// What introduces the value in JSON after another one: `,"name":`.
     #[serde(skip)]
     json: String,
+    /// Where `list` stands among the lists.
     #[serde(skip)]
     list_at: Option<usize>,
+    /// Where `exceptions` stands among the lists.
     #[serde(skip)]
     exceptions_at: Option<usize>,
 }
@@ -109,61 +119,82 @@ pub struct Field {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Section {
-    /// Number, for example `3.2.1`.
+    /// The number, for example `3.2.1`.
     pub number: String,
+    /// The title in French.
     fr: String,
+    /// The title in English.
     en: String,
 }
 
+/// A spelling that the plan uses beside the legal value.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Alias {
+    /// The name of the list.
     list: String,
+    /// The other spelling.
     alias: String,
+    /// The legal value.
     value: String,
 }
 
+/// A service of the GAR.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Gar {
+struct GarService {
+    /// The code that some ENTs send in place of the service.
     code: String,
+    /// The service as the plan spells it.
     service: String,
+    /// The spelling of the service in the plan's other list of services, if it differs.
     #[serde(default)]
     also: Option<String>,
 }
 
+/// A profile of the national directory.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct National {
+struct NationalProfile {
+    /// Its name in the directory.
     name: String,
+    /// The DNMA's profile for it.
     profile: String,
 }
 
+/// What a rule says, and how severe it is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct RuleText {
+    /// How severe a violation is.
     severity: Severity,
+    /// What it says in French.
     fr: String,
+    /// What it says in English.
     en: String,
+    /// What it says in French where there is nothing to suggest, if that differs.
     #[serde(default)]
     fr_alone: Option<String>,
+    /// The same in English.
     #[serde(default)]
     en_alone: Option<String>,
 }
 
-/// What the code says inside of a text, in both languages.
+/// Words that the code puts into a rule's text, in both languages.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Word {
+struct Translation {
+    /// The English words, as the code has them.
     en: String,
+    /// The same in French.
     fr: String,
 }
 
 impl Plan {
-    /// RFTI 2.01, the plan in force.
+    /// Returns RFTI 2.01, the plan in force.
     ///
     /// # Errors
-    /// Never in a released version: a unit test reads it.
+    /// Never fails in a released version, because a unit test reads this plan.
     pub fn built_in() -> Result<Self, PlanError> {
         Self::parse(BUILT_IN)
     }
@@ -171,16 +202,16 @@ impl Plan {
     /// Reads a plan of any version.
     ///
     /// # Errors
-    /// [`PlanError`] for the first thing that is wrong with it.
+    /// Returns a [`PlanError`] for the first mistake.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         read::plan(text)
     }
 
-    /// Puts a reference list in force. The GAR's tool is the plan's own (RFTI §2.2.2), so it is
+    /// Gives a reference list its values. The GAR's tool is the plan's own (RFTI §2.2.2), so it is
     /// legal whatever a list of tools says.
     ///
     /// # Errors
-    /// [`PlanError::ListMissing`] when the plan has no list of that name.
+    /// Returns [`PlanError::ListMissing`] if the plan has no list of that name.
     pub fn load(&mut self, list: &str, mut values: Vec<String>) -> Result<(), PlanError> {
         let tools = self
             .role_index(FieldRole::Tool)
@@ -198,34 +229,34 @@ impl Plan {
         Ok(())
     }
 
-    /// The fields in the order of the RFTI's example request.
+    /// Returns the fields in the order of the RFTI's example request.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// Where the field of this name stands in [`Plan::fields`]; both the RFTI's and Matomo's name
-    /// are known.
+    /// Returns where the field of this name stands in [`Plan::fields`]. Both the RFTI's and
+    /// Matomo's name are known.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.names.get(name)
+        self.names.get(name).copied()
     }
 
-    /// Where a field that the code reads stands in [`Plan::fields`].
+    /// Returns where the field of a role stands in [`Plan::fields`].
     pub fn role_index(&self, role: FieldRole) -> Option<usize> {
         self.roles.get(role as usize).copied().flatten()
     }
 
-    /// The fields that a hit of this technology must carry, by their index. An unknown technology
-    /// is held to the strictest.
+    /// Returns the indices of the fields that a hit of this technology must carry. A hit of an
+    /// unknown technology must carry every field that is mandatory for any.
     pub fn mandatory(&self, technology: Option<&str>) -> &[usize] {
         technology.and_then(|technology| self.mandatory.get(technology)).unwrap_or(&self.strictest)
     }
 
-    /// The list that a field's value is taken from.
+    /// Returns the list that a field's value must be taken from.
     pub fn list_of(&self, field: &Field) -> Option<&List> {
         field.list_at.and_then(|at| self.lists.get(at))
     }
 
-    /// The tools and services whose hits may leave a field out.
+    /// Returns the list of the tools and services whose hits may leave a field out.
     pub fn exceptions_of(&self, field: &Field) -> Option<&List> {
         field.exceptions_at.and_then(|at| self.lists.get(at))
     }
@@ -237,32 +268,32 @@ impl Plan {
         })
     }
 
-    /// The list of this name.
+    /// Returns the list of this name.
     pub fn list(&self, name: &str) -> Option<&List> {
         self.lists.iter().find(|list| list.name == name)
     }
 
-    /// Every list; a reference list that is not loaded has no values.
+    /// Returns every list. A reference list that is not loaded has no values.
     pub fn lists(&self) -> &[List] {
         &self.lists
     }
 
-    /// The sections that fields come from, in order.
+    /// Returns the sections that fields come from, in order.
     pub fn sections(&self) -> &[Section] {
         &self.sections
     }
 
-    /// Every GAR code with its service.
+    /// Iterates over the GAR codes, each with its service.
     pub fn gar(&self) -> impl Iterator<Item = (&str, &str)> {
         self.gar.iter().map(|gar| (gar.code.as_str(), gar.service.as_str()))
     }
 
-    /// Every profile of the directory with the DNMA's.
+    /// Iterates over the profiles of the national directory, each with the DNMA's.
     pub fn national(&self) -> impl Iterator<Item = (&str, &str)> {
         self.national.iter().map(|national| (national.name.as_str(), national.profile.as_str()))
     }
 
-    /// The aliases of a list, each with the value that it stands for.
+    /// Iterates over the aliases of a list, each with the value that it stands for.
     pub fn aliases<'p>(&'p self, list: &'p str) -> impl Iterator<Item = (&'p str, &'p str)> {
         self.aliases
             .iter()
@@ -270,17 +301,17 @@ impl Plan {
             .map(|alias| (alias.alias.as_str(), alias.value.as_str()))
     }
 
-    /// The value that the plan means by an alias.
+    /// Returns the value that an alias stands for.
     pub fn alias(&self, list: &str, value: &str) -> Option<&str> {
         self.aliases.iter().find(|a| a.alias == value && a.list == list).map(|a| a.value.as_str())
     }
 
-    /// The service that a GAR code stands for.
+    /// Returns the service that a GAR code stands for.
     pub fn gar_service(&self, code: &str) -> Option<&str> {
         self.gar.iter().find(|gar| gar.code == code).map(|gar| gar.service.as_str())
     }
 
-    /// How the plan spells a service in its other place, where its two places differ.
+    /// Returns how the plan spells a service in its other list of services, if the two differ.
     pub fn other_spelling(&self, service: &str) -> Option<&str> {
         self.gar.iter().find_map(|gar| match gar.also.as_deref() {
             Some(also) if gar.service == service => Some(also),
@@ -294,7 +325,7 @@ impl Plan {
         self.gar.iter().any(|gar| gar.service == service || gar.also.as_deref() == Some(service))
     }
 
-    /// The DNMA's profile for one of the directory's.
+    /// Returns the DNMA's profile for one of the national directory.
     pub fn national_profile(&self, name: &str) -> Option<&str> {
         self.national
             .iter()
@@ -302,27 +333,17 @@ impl Plan {
             .map(|national| national.profile.as_str())
     }
 
-    /// How grave a violation of this rule is.
+    /// Returns how severe a violation of this rule is.
     pub fn severity(&self, rule: Rule) -> Severity {
         self.rules.get(&rule).map_or(Severity::Error, |text| text.severity)
     }
 
-    /// The rule that rejects a hit, of all that it breaks: the first error, or else the first
-    /// warning.
-    pub fn cause(&self, violations: &[Violation]) -> Rule {
-        let first = violations
-            .iter()
-            .find(|v| self.severity(v.rule) == Severity::Error)
-            .or(violations.first());
-        first.map_or(Rule::Malformed, |v| v.rule)
-    }
-
-    /// What a rule says, with its `{placeholders}`.
+    /// Returns what a rule says, with its `{placeholders}`.
     pub fn text(&self, rule: Rule, language: Language) -> &str {
         self.rules.get(&rule).map_or("", |text| language.of(&text.en, &text.fr))
     }
 
-    /// What a rule says where there is nothing to suggest.
+    /// Returns what a rule says where there is nothing to suggest.
     pub(super) fn text_alone(&self, rule: Rule, language: Language) -> &str {
         let alone = self.rules.get(&rule).and_then(|text| {
             Some(language.of(text.en_alone.as_deref()?, text.fr_alone.as_deref()?))
@@ -330,9 +351,9 @@ impl Plan {
         alone.unwrap_or_else(|| self.text(rule, language))
     }
 
-    /// Words of the code's own in another language.
+    /// Translates words that the code puts into a rule's text.
     pub(super) fn translate(&self, words: &str, language: Language) -> String {
-        let into_french = |words: String, word: &Word| words.replace(&word.en, &word.fr);
+        let into_french = |words: String, word: &Translation| words.replace(&word.en, &word.fr);
         match language {
             Language::English => words.to_owned(),
             Language::French => self.words.iter().fold(words.to_owned(), into_french),
@@ -341,68 +362,23 @@ impl Plan {
 }
 
 impl Field {
-    /// The name under which Matomo takes the value.
+    /// Returns the name under which Matomo takes the value.
     pub fn parameter(&self) -> &str {
         self.parameter.as_deref().unwrap_or(&self.name)
     }
 
-    /// What introduces the value in the JSON that Matomo takes, after another value.
+    /// Returns what introduces the value in the JSON that Matomo takes, after another value.
     pub(super) fn json(&self) -> &str {
         &self.json
     }
 }
 
 impl Section {
-    /// What the section is called.
+    /// Returns the title of the section.
     pub fn title(&self, language: Language) -> &str {
         language.of(&self.en, &self.fr)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_plan_is_the_rfti() {
-        let plan = Plan::built_in().expect("the built-in plan parses");
-        assert_eq!(plan.version, "2.01");
-        let values = |list| plan.list(list).expect("a list").values();
-        assert_eq!(
-            values("services").len(),
-            27,
-            "26 services and the second spelling of the dictionaries"
-        );
-        assert_eq!(values("profils").len(), 6);
-        assert_eq!(plan.fields()[plan.index("urlref").expect("urlref")].name, "url_ref");
-        assert!(values("exploitants").is_empty(), "external lists are not guessed");
-        for service in values("services") {
-            assert!(
-                plan.list("services").and_then(|list| list.description(service)).is_some(),
-                "{service}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_misspelt_key_or_a_forgotten_rule_is_refused() {
-        let typo = BUILT_IN.replace("max = 1024", "maxx = 1024");
-        assert!(matches!(Plan::parse(&typo), Err(PlanError::Syntax(_))));
-        let forgotten = BUILT_IN.replace("[rules.too-long]", "[rules.too-wide]");
-        assert!(matches!(Plan::parse(&forgotten), Err(PlanError::Syntax(_))));
-        let list = BUILT_IN.replace("list = \"outils\"", "list = \"outil\"");
-        assert!(matches!(Plan::parse(&list), Err(PlanError::ListMissing(_))));
-        let uid = BUILT_IN.replace("name = \"uid\"", "name = \"user\"");
-        assert!(matches!(Plan::parse(&uid), Err(PlanError::FieldMissing("uid"))));
-    }
-
-    #[test]
-    fn every_text_is_there_in_both_languages() {
-        let plan = Plan::built_in().expect("the built-in plan parses");
-        for rule in Rule::ALL {
-            for language in [Language::English, Language::French] {
-                assert!(!plan.text(*rule, language).is_empty(), "{}", rule.code());
-            }
-        }
-    }
-}
+mod tests;

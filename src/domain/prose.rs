@@ -1,8 +1,8 @@
-//! Numbers, shares and lengths of time as each language writes them.
+//! Writes numbers, shares and durations as each language does.
 
 use super::rule::Language;
 
-/// Groups of three digits.
+/// Writes a number in groups of three digits.
 pub fn number(number: u64, language: Language) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -15,12 +15,12 @@ pub fn number(number: u64, language: Language) -> String {
     grouped
 }
 
-/// So many hits, in both languages.
+/// Writes how many hits there are, which is the same in both languages.
 pub fn hits(count: u64) -> String {
     if count == 1 { "1 hit".to_owned() } else { format!("{count} hits") }
 }
 
-/// A share in percent that is 0 or 100 only where it is.
+/// Writes a share in percent. It is 0 or 100 only if the part is nothing or the whole.
 pub fn share(part: u64, whole: u64, language: Language) -> String {
     let thousandths = (u128::from(part) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
     let text = match thousandths {
@@ -37,7 +37,8 @@ pub fn share(part: u64, whole: u64, language: Language) -> String {
     }
 }
 
-/// French sets a space that does not break before `:`, `;`, `!`, `?`, `%` and within guillemets.
+/// Sets the spaces of a text as its language does. French has one that does not break before `:`,
+/// `;`, `!`, `?`, `%` and within guillemets.
 pub fn spaced(text: &str, language: Language) -> String {
     let mut spaced = text.to_owned();
     if language == Language::French {
@@ -56,8 +57,8 @@ pub fn spaced(text: &str, language: Language) -> String {
     spaced
 }
 
-/// A length of time in its two largest units: `12 min`, `2 h 05 min`, `3 d 4 h`.
-pub fn lasting(seconds: u64, language: Language) -> String {
+/// Writes a duration in its two largest units: `12 min`, `2 h 05 min`, `3 d 4 h`.
+pub fn duration(seconds: u64, language: Language) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}\u{a0}s"),
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_time_has_two_units() {
+    fn a_duration_has_two_units() {
         for (seconds, english) in [
             (0, "0 s"),
             (59, "59 s"),
@@ -99,8 +100,8 @@ mod tests {
             (7_500, "2 h 05 min"),
             (273_600, "3 d 4 h"),
         ] {
-            assert_eq!(lasting(seconds, Language::English).replace('\u{a0}', " "), english);
+            assert_eq!(duration(seconds, Language::English).replace('\u{a0}', " "), english);
         }
-        assert_eq!(lasting(90_000, Language::French), "1\u{a0}j\u{a0}1\u{a0}h");
+        assert_eq!(duration(90_000, Language::French), "1\u{a0}j\u{a0}1\u{a0}h");
     }
 }

@@ -1,34 +1,34 @@
-//! A valid hit → what Matomo's Tracking API takes: one object of a bulk, or one query string.
+//! Encodes a valid hit as Matomo's Tracking API takes it: an object of a bulk, or a query string.
 //!
 //! The relay supplies `rec=1`, `apiv=1`, a fresh `rand` per attempt, and `cdt` in whole seconds.
-//! Only fields of the plan leave: an unknown parameter could change what Matomo stores. Empty
+//! Only fields of the plan are sent: an unknown parameter could change what Matomo stores. Empty
 //! values are left out, since Matomo would take an empty dimension for "clear it".
-
-use std::borrow::Cow;
 
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::cdt::{NEAR_LIMIT, NEEDS_TOKEN_AFTER};
+use super::cdt::{NEEDS_TOKEN_AFTER, TOKEN_MARGIN};
 use super::plan::{Field, FieldRole, Plan};
 use super::scan;
 use super::validate::CheckedHit;
 
-/// How hits travel (`MATOMO_API`).
+/// How hits are sent (`MATOMO_API`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
-    /// POST of a JSON body with one or many hits: the only form whose answer says what was stored.
+    /// A POST sends one or many hits in a JSON body. This is the only form whose answer says what
+    /// was stored.
     Bulk,
-    /// The RFTI's one GET per hit, for gateways that pass nothing else.
+    /// A GET sends one hit, as the RFTI has it, for gateways that pass nothing else.
     Single,
 }
 
 /// The characters of `rand` (RFTI §3.2.1: 7 to 8 characters).
 pub type Rand = [u8; 8];
 
+/// The characters that `rand` is made of, one for each five bits.
 const RAND_CHARACTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Eight characters from 40 random bits.
+/// Makes eight characters of 40 random bits.
 pub fn rand(mut bits: u64) -> Rand {
     let mut rand = [b'a'; 8];
     for place in &mut rand {
@@ -38,17 +38,17 @@ pub fn rand(mut bits: u64) -> Rand {
     rand
 }
 
-/// One hit in the form of its [`Api`], complete but for `rand`.
+/// Encodes a hit for the [`Api`], complete but for `rand`.
 pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     match api {
         Api::Bulk => {
             out.extend_from_slice(b"{\"idsite\":");
-            json_string(&mut out, &hit.idsite, false);
+            json_string(&mut out, &hit.idsite);
             out.extend_from_slice(b",\"rec\":\"1\",\"apiv\":\"1\"");
-            for (field, value, is_plain) in sent(plan, hit) {
+            for (field, value) in sent(plan, hit) {
                 out.extend_from_slice(field.json().as_bytes());
-                json_string(&mut out, value, is_plain);
+                json_string(&mut out, value);
             }
             out.extend_from_slice(b",\"cdt\":\"");
             decimal(&mut out, hit.cdt.as_second());
@@ -58,7 +58,7 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
             out.extend_from_slice(b"idsite=");
             url_text(&mut out, &hit.idsite);
             out.extend_from_slice(b"&rec=1&apiv=1");
-            for (field, value, _) in sent(plan, hit) {
+            for (field, value) in sent(plan, hit) {
                 out.push(b'&');
                 out.extend_from_slice(field.parameter().as_bytes());
                 out.push(b'=');
@@ -71,62 +71,58 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     out
 }
 
-/// The values that leave as they are, but for those that every hit has; and whether it is known
-/// that JSON needs no escape for them.
-fn sent<'s>(
-    plan: &'s Plan,
-    hit: &'s CheckedHit<'_>,
-) -> impl Iterator<Item = (&'s Field, &'s str, bool)> {
+/// Iterates over the values that leave as the hit has them, in the plan's order. Those that the
+/// relay supplies to every hit are not among them.
+fn sent<'s>(plan: &'s Plan, hit: &'s CheckedHit<'_>) -> impl Iterator<Item = (&'s Field, &'s str)> {
     let (site, time) = (plan.role_index(FieldRole::Site), plan.role_index(FieldRole::Time));
     plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
         let supplied = field.relay || site == Some(index) || time == Some(index);
         let value = value.as_ref().filter(|value| !supplied && !value.is_empty())?;
-        let is_plain = hit.is_plain && matches!(value, Cow::Borrowed(_));
-        Some((field, value.as_ref(), is_plain))
+        Some((field, value.as_ref()))
     })
 }
 
-/// What a query value may hold unescaped (RFC 3986 unreserved).
+/// The characters that a query value must have escaped: all but the unreserved ones of RFC 3986.
 const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Writes the value of a query.
 fn url_text(out: &mut Vec<u8>, text: &str) {
     for piece in utf8_percent_encode(text, URL_VALUE) {
         out.extend_from_slice(piece.as_bytes());
     }
 }
 
+/// Writes a number.
 fn decimal(out: &mut Vec<u8>, number: i64) {
     // Writing into a Vec cannot fail, so neither can this.
     let _infallible = serde_json::to_writer(out, &number);
 }
 
-/// `is_plain`: it is known that there is nothing to escape.
-fn json_string(out: &mut Vec<u8>, text: &str, is_plain: bool) {
-    if !is_plain
-        && scan::any(text.as_bytes(), |byte| {
-            scan::is_control(byte) | (byte == b'"') | (byte == b'\\')
-        })
-    {
+/// Writes a JSON string. Nearly no value needs an escape, and to find that out and copy the bytes
+/// takes less time than to write them one by one.
+fn json_string(out: &mut Vec<u8>, text: &str) {
+    let needs_escape = |byte| scan::is_control(byte) | (byte == b'"') | (byte == b'\\');
+    if scan::any(text.as_bytes(), needs_escape) {
         // Writing into a Vec cannot fail, so neither can this.
         let _infallible = serde_json::to_writer(out, text);
         return;
     }
-    // Nothing to escape, which is nearly always so.
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
 }
 
-/// Bytes that a bulk has beside its hits and its token, and around each of them.
-const AROUND_ALL: usize = 32;
-const AROUND_A_HIT: usize = 20;
+/// How many bytes a bulk has beside its hits and its token, at most.
+const BULK_OVERHEAD: usize = 32;
+/// How many bytes a bulk adds to each hit, at most.
+const HIT_OVERHEAD: usize = 20;
 
-/// The body of a bulk request: objects in visitor order, each with a `rand` of its own, and the
-/// token only where a hit needs it.
+/// Makes the body of a bulk request: the hits in their order, each with a `rand` of its own, and
+/// the token if one is given.
 pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&str>) -> Vec<u8> {
-    // Room for all at once: with too little, what is there would be copied again and again.
-    let length: usize = hits.iter().map(|encoded| encoded.len() + AROUND_A_HIT).sum();
-    let mut body = Vec::with_capacity(length + AROUND_ALL + token.map_or(0, str::len));
+    // A vector that has room for everything is never copied to a larger one.
+    let length: usize = hits.iter().map(|encoded| encoded.len() + HIT_OVERHEAD).sum();
+    let mut body = Vec::with_capacity(length + BULK_OVERHEAD + token.map_or(0, str::len));
     body.extend_from_slice(b"{\"requests\":[");
     for (index, encoded) in hits.iter().enumerate() {
         if index > 0 {
@@ -140,14 +136,14 @@ pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&
     body.push(b']');
     if let Some(token) = token {
         body.extend_from_slice(b",\"token_auth\":");
-        json_string(&mut body, token, false);
+        json_string(&mut body, token);
     }
     body.push(b'}');
     body
 }
 
-/// The query string of a single request. A token never goes here: it is added to a POST form by
-/// [`with_token`].
+/// Makes the query string of a single request. A token is never part of it, but of a POST form
+/// ([`with_token`]).
 pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
     let mut query = encoded.to_vec();
     query.extend_from_slice(b"&rand=");
@@ -155,29 +151,30 @@ pub fn single_query(encoded: &[u8], rand: Rand) -> Vec<u8> {
     query
 }
 
-/// A form body: the query and the token.
+/// Makes the body of a POST form from a query and the token.
 pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
     query.extend_from_slice(b"&token_auth=");
     url_text(&mut query, token);
     query
 }
 
-/// How old a hit is for Matomo, which decides how it may travel.
+/// How old a hit is for Matomo, which decides how it may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
-    /// Young enough for anyone.
+    /// Matomo takes it without a token.
     Fresh,
-    /// About to cross Matomo's 24 h line: sent alone, so that a refusal names it.
+    /// It is about to cross Matomo's limit of 24 h. It is sent alone, so that a refusal means no
+    /// other hit.
     Crossing,
-    /// Over the line: needs a token with write access.
+    /// It is over the limit, and needs a token with write access.
     NeedsToken,
 }
 
-/// Where a hit of this `cdt` stands at `now`.
+/// Returns the age of a hit of this `cdt` at `now`.
 pub fn age(cdt: Timestamp, now: Timestamp) -> Age {
     match now.as_second() - cdt.as_second() {
         seconds if seconds >= NEEDS_TOKEN_AFTER => Age::NeedsToken,
-        seconds if seconds >= NEEDS_TOKEN_AFTER - NEAR_LIMIT => Age::Crossing,
+        seconds if seconds >= NEEDS_TOKEN_AFTER - TOKEN_MARGIN => Age::Crossing,
         _ => Age::Fresh,
     }
 }
@@ -199,10 +196,16 @@ mod tests {
 
     #[test]
     fn a_hit_leaves_as_matomo_wants_it() {
-        let message = r#"{"uid":"u\"1","url_ref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"2024-11-25 15:40:35","rand":"old","cip":"1.2.3.4","ua":"","_id":""}"#;
+        let message = r#"{
+            "uid":"u\"1","url_ref":"https://é.fr/?a=b&c","dimension8":"NOTES",
+            "cdt":"2024-11-25 15:40:35","rand":"old","cip":"1.2.3.4","ua":"","_id":""
+        }"#;
         assert_eq!(
             encoded(Api::Bulk, message),
-            r#"{"idsite":"7","rec":"1","apiv":"1","uid":"u\"1","urlref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"1732549235""#
+            concat!(
+                r#"{"idsite":"7","rec":"1","apiv":"1","uid":"u\"1","#,
+                r#""urlref":"https://é.fr/?a=b&c","dimension8":"NOTES","cdt":"1732549235""#
+            )
         );
         assert_eq!(
             encoded(Api::Single, message),
@@ -212,31 +215,44 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What a hit says is what Matomo is told, in both forms: decode → request → decode loses and adds nothing.
+        /// What is sent to Matomo is what the hit says, in both forms: decode → request → decode
+        /// loses and adds nothing.
         #[test]
-        fn a_hit_says_the_same_before_and_after(texts in proptest::collection::vec("[^\\x00-\\x1f\\x7f]{0,30}", 22), single: bool) {
+        fn a_hit_says_the_same_before_and_after(
+            texts in proptest::collection::vec("[^\\x00-\\x1f\\x7f]{0,30}", 22),
+            single: bool,
+        ) {
             let plan = Plan::built_in().expect("plan");
             let own = ["idsite", "rec", "apiv", "rand", "cdt"];
-            let names = plan.fields().iter().map(|field| field.name.as_str()).filter(|name| !own.contains(name));
-            let mut message: serde_json::Map<String, serde_json::Value> = names.zip(&texts).map(|(n, t)| (n.to_owned(), t.as_str().into())).collect();
-            message.extend([("uid".to_owned(), "u1".into()), ("cdt".to_owned(), 1_732_549_235.into())]);
+            let names = plan.fields().iter().map(|field| field.name.as_str());
+            let names = names.filter(|name| !own.contains(name));
+            let mut message: serde_json::Map<String, serde_json::Value> =
+                names.zip(&texts).map(|(n, t)| (n.to_owned(), t.as_str().into())).collect();
+            message.insert("uid".to_owned(), "u1".into());
+            message.insert("cdt".to_owned(), 1_732_549_235.into());
             let body = serde_json::to_vec(&message).expect("JSON");
             let before = decode(&body, None).expect("decodes");
             let first_seen = Timestamp::from_second(1_732_549_300).expect("in range");
-            let checked = validate(&plan, &before, Context { default_site: Some("7"), ..Context::at(first_seen) }).hit.expect("can be sent");
+            let context = Context { default_site: Some("7"), ..Context::at(first_seen) };
+            let checked = validate(&plan, &before, context).hit.expect("can be sent");
             let api = if single { Api::Single } else { Api::Bulk };
             let mut sent = encode(api, &plan, &checked);
             if !single {
                 sent.push(b'}');
             }
-            let form = if single { "application/x-www-form-urlencoded" } else { "application/json" };
+            let form =
+                if single { "application/x-www-form-urlencoded" } else { "application/json" };
             let after = decode(&sent, Some(form)).expect("decodes");
-            let told: Vec<(&str, &str)> = after.fields().map(|(name, _)| (name, after.text(name).expect("text"))).collect();
+            let found: Vec<(&str, &str)> =
+                after.fields().map(|(name, _)| (name, after.text(name).expect("text"))).collect();
             let mut meant = vec![("idsite", "7"), ("rec", "1"), ("apiv", "1")];
-            let values = plan.fields().iter().zip(&checked.values).filter(|(field, _)| !own.contains(&field.name.as_str()));
-            meant.extend(values.filter_map(|(field, value)| Some((field.parameter(), value.as_deref().filter(|value| !value.is_empty())?))));
+            for (field, value) in plan.fields().iter().zip(&checked.values) {
+                let value = value.as_deref().filter(|value| !value.is_empty());
+                let is_own = own.contains(&field.name.as_str());
+                meant.extend(value.filter(|_| !is_own).map(|value| (field.parameter(), value)));
+            }
             meant.push(("cdt", "1732549235"));
-            proptest::prop_assert_eq!(told, meant);
+            proptest::prop_assert_eq!(found, meant);
         }
     }
 
@@ -277,8 +293,8 @@ mod tests {
         };
         assert_eq!(at(86_400), Age::NeedsToken);
         assert_eq!(at(86_399), Age::Crossing);
-        assert_eq!(at(86_400 - NEAR_LIMIT), Age::Crossing);
-        assert_eq!(at(86_399 - NEAR_LIMIT), Age::Fresh);
+        assert_eq!(at(86_400 - TOKEN_MARGIN), Age::Crossing);
+        assert_eq!(at(86_399 - TOKEN_MARGIN), Age::Fresh);
         assert_eq!(at(-10), Age::Fresh);
     }
 }

@@ -1,40 +1,47 @@
-//! The rules by their stable codes. What each says, and how grave it is, is data of the plan.
+//! The rules and their stable codes. What each rule says, and how severe it is, is data of the
+//! plan.
 
 use super::code::codes;
 
 codes! {
-    /// A rule of the plan, by its stable code: in `x-dnma-violations`, metrics and reports. A new kind of rule is a variant
-    /// here, its check in `validate.rs`, and its severity and texts in the plan's data.
+    /// A rule of the plan. Its stable code stands in `x-dnma-violations`, metrics and reports.
+    ///
+    /// A new kind of rule is a variant here, a check in `validate/` (`check.rs` for what is wrong,
+    /// `normalise.rs` for what is changed on the way out, `warnings.rs` for what is unwise), and a
+    /// table `[rules.CODE]` with its severity and texts in the plan's data.
     Rule {
-        /// Over 64 KiB.
+        /// The message has more than 64 KiB.
         TooLarge = "too-large",
-        /// No readable form: not UTF-8, not JSON, not a query string, empty.
+        /// The message has no readable form: it is empty, not UTF-8, or neither JSON nor a query
+        /// string.
         Malformed = "malformed",
-        /// JSON, but not an object.
+        /// The message is JSON, but not an object.
         NotAnObject = "not-an-object",
-        /// More parameters than any hit has.
+        /// The message has more parameters than any hit has.
         TooManyFields = "too-many-fields",
-        /// A parameter name longer than any parameter has.
+        /// A parameter name is longer than any parameter has.
         NameTooLong = "name-too-long",
-        /// The same field twice: which one is meant is a guess.
+        /// The same field is given twice, so that which one is meant would be a guess.
         DuplicateField = "duplicate-field",
-        /// Neither text nor number.
+        /// The value is neither text nor number.
         WrongType = "wrong-type",
-        /// A C0 control character or DEL.
+        /// The value has a C0 control character or DEL.
         ControlCharacter = "control-character",
-        /// A mandatory field that is not there.
+        /// A mandatory field is not there.
         Missing = "missing",
-        /// A mandatory field with nothing in it.
+        /// A mandatory field has nothing in it.
         Empty = "empty",
-        /// A field that is mandatory but for exceptions which the plan does not list.
+        /// A field is not there that is mandatory but for exceptions, and the list of these is not
+        /// loaded.
         MissingUnlessException = "missing-unless-exception",
-        /// More characters than the plan accepts.
+        /// The value has more characters than the plan accepts.
         TooLong = "too-long",
-        /// Not a value of the field's closed list.
+        /// The value is not in the field's closed list.
         NotInList = "not-in-list",
-        /// The list that a field is taken from is not loaded: the field is not checked. Said of a whole check, not of each hit.
+        /// The list of a field is not loaded, so the field is not checked. This is reported once
+        /// for a whole check, not for each hit.
         ListNotLoaded = "list-not-loaded",
-        /// A spelling that the plan uses in one place only.
+        /// The value is a spelling that the plan uses in one place only.
         Alias = "alias",
         /// `uid` is `0`, which Matomo takes for no user at all.
         UidUnusable = "uid-unusable",
@@ -46,7 +53,6 @@ codes! {
         CdtFuture = "cdt-future",
         /// `cdt` lies one or two hours in the future.
         CdtLocalTime = "cdt-local-time",
-
         /// `cdt` is missing, and the AMQP message carries a time.
         CdtFromMessage = "cdt-from-message",
         /// `cdt` is over 24 h old, and there is no token.
@@ -63,65 +69,66 @@ codes! {
         IdIsUid = "id-is-uid",
         /// `uid` looks like an e-mail address, a login or a name.
         UidNotPseudonymised = "uid-not-pseudonymised",
-        /// A GAR code in place of a service.
+        /// A GAR code stands in place of a service.
         GarCode = "gar-code",
-        /// A GAR code with another tool than the GAR's.
+        /// A GAR code comes with another tool than the GAR's.
         GarTool = "gar-tool",
-        /// The GAR's tool with a service that the GAR does not have.
+        /// The GAR's tool comes with a service that the GAR does not have.
         GarService = "gar-service",
-        /// A directory's profile in place of the DNMA's.
+        /// A directory's profile stands in place of the DNMA's.
         NationalProfile = "national-profile",
-        /// A UAI in lower case.
+        /// A UAI is in lower case.
         UaiLowerCase = "uai-lower-case",
-        /// Spaces around the commas of `dimension1`.
+        /// There are spaces around the commas of `dimension1`.
         UaiSpaces = "uai-spaces",
-        /// Not a UAI's form.
+        /// The value has not the form of a UAI.
         UaiForm = "uai-form",
-        /// A UAI whose check letter is wrong.
+        /// The check letter of a UAI is wrong.
         UaiKey = "uai-key",
-        /// Longer than the plan recommends.
+        /// The value is longer than the plan recommends.
         LongValue = "long-value",
-        /// Longer than Matomo keeps.
+        /// The value is longer than Matomo keeps.
         CutByMatomo = "cut-by-matomo",
-        /// What looks like an e-mail address, a phone number, an INE or a name.
+        /// The value looks like an e-mail address, a phone number, an INE or a name.
         PersonalData = "personal-data",
-        /// A user agent that Matomo takes for a robot's.
+        /// Matomo takes the user agent for a robot's.
         UaBot = "ua-bot",
-        /// A parameter that the plan does not know.
+        /// The plan does not know the parameter.
         UnknownParameter = "unknown-parameter",
-        /// A visit dimension with another value than earlier in the visit.
+        /// A visit dimension has another value than earlier in the visit.
         VisitDimensionChanged = "visit-dimension-changed",
-        /// An exploitant, platform or site that the message's AMQP user may not send for.
+        /// The message's AMQP user may not send for this exploitant, platform or site.
         WrongTenant = "wrong-tenant",
-        /// No AMQP user, or one that no tenant has.
+        /// The message has no AMQP user, or one that no tenant has.
         UnknownTenant = "unknown-tenant",
     }
 }
 
 codes! {
-    /// How grave a violation is, the gravest last: data of the plan, not of the code.
+    /// How severe a violation is; the most severe is the last. The plan's data gives it to each
+    /// rule.
     Severity {
         /// Nothing is wrong, but something was not checked.
         Information = "information",
-        /// Delivered and counted, unless validation is strict.
+        /// The hit is delivered and the violation counted, unless validation is strict.
         Warning = "warning",
-        /// Rejected, unless validation only observes.
+        /// The hit is rejected, unless validation only observes.
         Error = "error",
     }
 }
 
-/// The language of a text for people.
+/// A language of texts for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Language {
-    /// English.
+    /// The texts are in English.
     #[default]
     English,
-    /// French.
+    /// The texts are in French.
     French,
 }
 
 impl Language {
-    /// The text in this language.
+    /// Chooses the text in this language.
     pub fn of<'t>(self, english: &'t str, french: &'t str) -> &'t str {
         match self {
             Self::English => english,

@@ -1,19 +1,21 @@
-//! Many bytes at once: where every value is looked at, it counts.
+//! Looks for bytes in many places at once. Every value of every hit is looked through, so it
+//! counts.
 
-/// Bytes that are looked at together.
+/// How many bytes are looked at together.
 const BLOCK: usize = 16;
 
-/// A C0 control character or DEL; as comparisons, of which many can be made at once.
+/// Whether this is a C0 control character or DEL. The comparisons have no branch, so that many can
+/// be made at once.
 pub(super) fn is_control(byte: u8) -> bool {
     (byte < b' ') | (byte == 0x7f)
 }
 
-/// Whether any byte is of a kind. Every block is laid over the ones before it, and looked at in the
-/// end: without a way out the compiler makes a handful of instructions of a block.
+/// Whether any byte is of a kind. What is found in a block is kept for the end: a loop without an
+/// early exit lets the compiler handle a block in a few instructions.
 pub(super) fn any(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
     let mut short = [0; BLOCK];
     let (blocks, last) = match bytes.last_chunk() {
-        // It may share bytes with the block before it.
+        // The last block may share bytes with the one before it, which changes nothing.
         Some(last) => (bytes.as_chunks().0, last),
         None => {
             short.fill(bytes.first().copied().unwrap_or_default());

@@ -1,8 +1,8 @@
-//! What a worker knows of itself, of its queues and of Matomo: the facts of the status page, of
-//! `/status.json` and of `top`.
+//! The status of a worker: what it knows about itself, its queues and Matomo. The status page,
+//! `/status.json` and `top` show it.
 //!
-//! [`Status::told`] says in words what the facts mean; [`merge`](Status::merge) makes one of
-//! several workers'.
+//! [`Status::described`] puts into words what the facts mean; [`merge`](Status::merge) makes one
+//! status of those of several workers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,148 +15,149 @@ mod state;
 mod words;
 
 pub use forecast::{Earlier, Forecast};
-pub use state::State;
+pub use state::RelayState;
 pub use words::{hint_of_reason, hint_of_rule};
 
-/// Everything that the page shows. Times are in seconds, ages and pauses alike.
+/// Everything that the page shows. Ages, pauses and durations are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// When the facts were put together.
+    /// When the facts were gathered.
     pub at: Timestamp,
-    /// Name of the worker; several names where several were merged.
+    /// The name of the worker; the names of all if several statuses were merged.
     pub worker: String,
-    /// Version of the program.
+    /// The version of the program.
     pub version: String,
-    /// Version of the tagging plan.
+    /// The version of the tagging plan.
     pub plan: String,
     /// How long the worker has run.
     pub up_seconds: u64,
-    /// What it all comes to.
-    pub state: State,
-    /// The same in a sentence.
+    /// What the facts amount to.
+    pub state: RelayState,
+    /// The state in a sentence.
     pub headline: String,
-    /// What else there is to know, a sentence each.
+    /// Whatever else there is to know, each in a sentence.
     pub notes: Vec<String>,
-    /// The side that hits come from.
-    pub broker: Broker,
-    /// The side that they go to.
-    pub matomo: Matomo,
-    /// Hits taken from the broker and not settled.
+    /// The broker, where hits come from.
+    pub broker: BrokerStatus,
+    /// Matomo, where hits go to.
+    pub matomo: MatomoStatus,
+    /// How many hits were taken from the broker and are not settled.
     pub in_flight: u64,
-    /// The last hour.
+    /// What happened in the last hour.
     pub hour: Hour,
-    /// As the broker last told; none before it was asked.
-    pub queues: Option<Queues>,
-    /// When all is delivered, and when it is too late.
+    /// The queues as the broker last reported them; `None` before it was asked.
+    pub queues: Option<QueuesStatus>,
+    /// When the shards will be empty, and when it will be too late.
     pub forecast: Forecast,
     /// Why hits were not delivered in the last 24 h, the most frequent first.
-    pub causes: Vec<Cause>,
-    /// What is in force, secrets masked.
+    pub causes: Vec<FailureCount>,
+    /// The settings in force, with secrets masked.
     pub settings: Vec<Setting>,
 }
 
-/// RabbitMQ, as a worker sees it.
+/// The state of RabbitMQ, as a worker sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Broker {
-    /// There is a session.
+pub struct BrokerStatus {
+    /// Whether there is a session.
     pub connected: bool,
-    /// Nobody may publish (a memory or disk alarm).
+    /// Whether the broker lets nobody publish because of a memory or disk alarm.
     pub blocked: bool,
-    /// Sessions since the worker started.
+    /// How many sessions there were since the worker started.
     pub sessions: u64,
-    /// Since when there is none.
+    /// For how long there has been no session.
     pub away_seconds: Option<u64>,
 }
 
-/// Matomo, as a worker sees it.
+/// The state of Matomo, as a worker sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Matomo {
-    /// Since when it takes no hits.
+pub struct MatomoStatus {
+    /// For how long it has taken no hits.
     pub away_seconds: Option<u64>,
-    /// A [`Reason`](super::answer::Reason)'s code.
+    /// The code of the [`Reason`](super::answer::Reason) why it takes none.
     pub reason: Option<String>,
-    /// What that means.
+    /// What the reason means.
     pub hint: Option<String>,
-    /// HTTP status, where there was one.
+    /// The HTTP status, if there was a response.
     pub http_status: Option<u16>,
-    /// Before the next try.
+    /// How long it is until the next try.
     pub next_try_seconds: Option<u64>,
-    /// A token lifts the limit of 24 h.
+    /// Whether there is a token, which lifts the limit of 24 h.
     pub has_token: bool,
 }
 
-/// What became of hits in the last hour, or since the start where that was later.
+/// What became of hits in the last hour, or since the start if that was later.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hour {
-    /// How long that is.
+    /// How long that time is.
     pub seconds: u64,
-    /// Taken from the broker.
+    /// Hits that were taken from the broker.
     pub received: u64,
-    /// In Matomo.
+    /// Hits that are in Matomo.
     pub delivered: u64,
-    /// Sent to a retry queue.
+    /// Hits that were sent to a retry queue.
     pub retried: u64,
-    /// With their retries spent.
+    /// Hits that were parked because their retries are spent.
     pub parked: u64,
-    /// For breaking the plan.
+    /// Hits that were rejected for breaking the plan.
     pub rejected: u64,
-    /// Delivered in each minute, the one that is running last; at most 60.
+    /// Hits that were delivered in each of at most 60 minutes. The last minute is still running.
     pub minutes: Vec<u64>,
-    /// Since a hit last met its fate here, or since the start.
+    /// How long it is since a hit was last settled here, or since the start.
     pub still_seconds: u64,
 }
 
-/// What the broker told.
+/// The queues as the broker reported them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Queues {
-    /// How long ago.
+pub struct QueuesStatus {
+    /// How long ago the broker was asked.
     pub read_seconds_ago: u64,
-    /// Where hits wait to be delivered.
-    pub shards: Vec<Shard>,
-    /// Where they wait to be tried again.
-    pub retries: Vec<Queue>,
-    /// Where they stay with their retries spent.
-    pub parked: Queue,
-    /// Where they stay that break the plan.
-    pub rejected: Queue,
+    /// The shards, where hits wait to be delivered.
+    pub shards: Vec<ShardStatus>,
+    /// The retry queues, where hits wait to be sent again.
+    pub retries: Vec<QueueStatus>,
+    /// The queue *parked*, where hits stay whose retries are spent.
+    pub parked: QueueStatus,
+    /// The queue *rejected*, where hits stay that break the plan.
+    pub rejected: QueueStatus,
 }
 
 /// A queue and its depth.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Queue {
-    /// Its name.
+pub struct QueueStatus {
+    /// The name of the queue.
     pub name: String,
-    /// Hits in it; none if there is no such queue.
+    /// How many hits are in it; `None` if there is no such queue.
     pub hits: Option<u64>,
 }
 
 /// A shard, its depth and its reader.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Shard {
-    /// Name and depth; what a worker holds unsettled is not in it.
+pub struct ShardStatus {
+    /// The name and the depth, without the hits that a worker has and has not settled.
     #[serde(flatten)]
-    pub queue: Queue,
-    /// Readers: 1 as soon as one worker or several are subscribed, of whom the broker serves one.
+    pub queue: QueueStatus,
+    /// How many readers there are: 1 as soon as workers are subscribed, of which the broker serves
+    /// one.
     pub consumers: u32,
-    /// Who that is, where it is known: AMQP does not tell, so it is who was given a hit in the
-    /// last minute.
+    /// The worker that reads it, if that is known. AMQP does not report it, so it is the worker
+    /// that was given a hit in the last minute.
     pub holder: Option<String>,
-    /// Age of the hit that was last taken out, while others wait: those behind it are younger.
-    /// Where none was taken, the time since hits were first seen here. None where nothing
-    /// waits, and where another worker knows better.
+    /// The age of the hit that was last taken out, while others wait: those behind it are younger.
+    /// If none was taken, it is the time since hits were first seen here. It is `None` if nothing
+    /// waits, and if another worker knows better.
     pub oldest_seconds: Option<u64>,
-    /// How long hits have lain here without any reader.
+    /// For how long hits have waited here without any reader.
     pub unread_seconds: Option<u64>,
 }
 
 /// A reason or rule, and how many hits met it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cause {
+pub struct FailureCount {
     /// What became of these hits.
     pub fate: Fate,
-    /// Code of a [`Reason`](super::answer::Reason) or a [`Rule`](super::rule::Rule).
+    /// The code of a [`Reason`](super::answer::Reason) or a [`Rule`](super::rule::Rule).
     pub code: String,
-    /// How many.
+    /// How many hits met it.
     pub hits: u64,
     /// What it means, for people.
     pub hint: String,
@@ -166,63 +167,63 @@ pub struct Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// Tried again later.
+    /// They are sent again later.
     Retried,
-    /// Set aside with its retries spent.
+    /// They were set aside because their retries are spent.
     Parked,
-    /// Set aside for breaking the plan.
+    /// They were set aside for breaking the plan.
     Rejected,
 }
 
 /// A variable of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Its name.
+    /// The name of the variable.
     pub name: String,
-    /// Its value; of a secret, a mask.
+    /// Its value, or a mask if it is secret.
     pub value: String,
 }
 
-impl Queues {
-    /// Ready in all shards.
+impl QueuesStatus {
+    /// Returns how many hits are ready in all shards.
     pub fn ready(&self) -> u64 {
         self.shards.iter().filter_map(|shard| shard.queue.hits).sum()
     }
 
-    /// In all retry queues.
+    /// Returns how many hits are in all retry queues.
     pub fn retrying(&self) -> u64 {
         self.retries.iter().filter_map(|queue| queue.hits).sum()
     }
 
-    /// Age of the oldest hit of all shards, as far as it is known.
+    /// Returns the age of the oldest hit of all shards, as far as it is known.
     pub fn oldest_seconds(&self) -> Option<u64> {
         self.shards.iter().filter_map(|shard| shard.oldest_seconds).max()
     }
 }
 
 impl Hour {
-    /// Hits delivered per second.
+    /// Returns how many hits were delivered per second.
     #[expect(clippy::cast_precision_loss, reason = "an hour's hits are far below 2^52")]
     pub fn rate(&self) -> f64 {
         self.delivered as f64 / self.seconds.max(1) as f64
     }
 
-    /// Percent of the checked hits that break the plan.
+    /// Returns how many percent of the settled hits were rejected.
     fn rejected_percent(&self) -> u64 {
         self.rejected * 100 / (self.delivered + self.retried + self.parked + self.rejected).max(1)
     }
 }
 
 impl Status {
-    /// Hits that are on their way: in the shards, in flight and in the retry queues.
+    /// Returns how many hits are on their way: in the shards, in flight and in the retry queues.
     pub fn waiting(&self) -> u64 {
         self.in_flight + self.queues.as_ref().map_or(0, |queues| queues.ready() + queues.retrying())
     }
 
-    /// With state, headline and notes as the facts have them.
+    /// Fills in state, headline and notes, which follow from the facts.
     #[must_use]
-    pub fn told(mut self, language: Language) -> Self {
-        self.state = State::of(&self);
+    pub fn described(mut self, language: Language) -> Self {
+        self.state = RelayState::of(&self);
         self.headline = words::headline(&self, language);
         self.notes = words::notes(&self, language);
         self

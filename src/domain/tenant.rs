@@ -1,4 +1,4 @@
-//! Who may send for whom: which AMQP user stands for which exploitants, platforms and sites.
+//! The tenants: which AMQP user may send for which exploitants, platforms and sites.
 //!
 //! The broker itself verifies a message's `user_id` (RabbitMQ refuses a publish that claims another
 //! user), so an ENT cannot write into another's figures. Without this data nothing is checked.
@@ -15,59 +15,59 @@ use super::plan::{FieldRole, Plan};
 #[derive(Debug, Clone)]
 pub struct Tenants(BTreeMap<String, Tenant>);
 
-/// One AMQP user and what it may send.
+/// An AMQP user, and what it may send.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
-    /// AMQP user, as the broker knows it.
+    /// The AMQP user, as the broker knows it.
     user: String,
-    /// Values of `dimension3`; `*` alone for any.
+    /// The values of `dimension3` that it may send; `*` stands for any.
     exploitants: Vec<String>,
-    /// Values of `dimension4`; `*` alone for any.
+    /// The values of `dimension4` that it may send; `*` stands for any.
     plateformes: Vec<String>,
-    /// Values of `idsite`; `*` alone for any.
-    idsites: Vec<Id>,
-    /// Fields that its hits may leave out, by the RFTI's name.
+    /// The values of `idsite` that it may send; `*` stands for any.
+    idsites: Vec<SiteId>,
+    /// The values of fields that its hits may leave out, by the RFTI's name.
     #[serde(default)]
     defaults: BTreeMap<String, String>,
 }
 
-/// A site: a number, or the same as text.
+/// A site, which is written as a number or as text.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-enum Id {
+enum SiteId {
     Number(u32),
     Text(String),
 }
 
-/// Who sent a hit, as far as anybody checks.
+/// Who sent a hit.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Sender<'t> {
-    /// There are no tenants.
+    /// There are no tenants, so that nobody checks who sent it.
     #[default]
     Unchecked,
-    /// No AMQP user, or none of the tenants'.
+    /// The message has no AMQP user, or one that is no tenant's.
     Unknown,
-    /// This one.
+    /// This tenant sent it.
     Tenant(&'t Tenant),
 }
 
 /// Why the tenants were refused.
 #[derive(Debug, Error)]
 pub enum TenantsError {
-    /// Not TOML, or a key that is not known or missing.
+    /// The data is not TOML, or has a key that is not known, or lacks one.
     #[error(transparent)]
     Syntax(#[from] DataError),
-    /// Nobody could send anything.
+    /// There is no tenant, so that nobody could send anything.
     #[error("holds no [[tenants]]")]
     Empty,
-    /// Which of the two is meant is a guess.
+    /// A user is given twice, so that which one is meant would be a guess.
     #[error("user {0} is given twice")]
     Twice(String),
-    /// A tenant that may send nothing.
+    /// A list of a tenant is empty, so that it could send nothing.
     #[error("user {user}: {key} is empty; write [\"*\"] for any")]
     Nothing {
-        /// The tenant.
+        /// The user of the tenant.
         user: String,
         /// The list.
         key: &'static str,
@@ -75,40 +75,42 @@ pub enum TenantsError {
     /// The plan has no such field, or the field cannot have a default.
     #[error("user {user}: {field} cannot have a default")]
     Default {
-        /// The tenant.
+        /// The user of the tenant.
         user: String,
         /// The field.
         field: String,
     },
-    /// A default that the tenant itself may not send.
+    /// The tenant may not send its own default.
     #[error("user {user}: the default of {field} is not among the values that the user may send")]
     DefaultOutside {
-        /// The tenant.
+        /// The user of the tenant.
         user: String,
         /// The field.
         field: String,
     },
-    /// The relay's own user marks the hits that come back from the retry queues.
+    /// The user is the relay's own, which marks the hits that come back from the retry queues.
     #[error("user {0} is the relay's own: an ENT needs a user of its own")]
     Own(String),
 }
 
+/// The data as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct TenantsFile {
+    /// The tenants in the order of the file.
     tenants: Vec<Tenant>,
 }
 
-/// Any value.
+/// Stands for any value.
 const ANY: &str = "*";
 
 impl Tenants {
     /// Reads the data. `own` are the relay's AMQP users.
     ///
     /// # Errors
-    /// [`TenantsError`] for the first thing that is wrong with it.
+    /// Returns a [`TenantsError`] for the first mistake.
     pub fn parse(text: &str, plan: &Plan, own: &[String]) -> Result<Self, TenantsError> {
-        let file: File = data::read(text)?;
+        let file: TenantsFile = data::read(text)?;
         let mut tenants = BTreeMap::new();
         for tenant in file.tenants {
             tenant.check(plan, own)?;
@@ -120,18 +122,19 @@ impl Tenants {
         if tenants.is_empty() { Err(TenantsError::Empty) } else { Ok(Self(tenants)) }
     }
 
-    /// Who a verified AMQP user is.
+    /// Finds the sender by the AMQP user that the broker has verified.
     pub fn sender(&self, user: Option<&str>) -> Sender<'_> {
         user.and_then(|user| self.0.get(user)).map_or(Sender::Unknown, Sender::Tenant)
     }
 
-    /// How many there are.
+    /// Returns how many tenants there are.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 }
 
 impl Tenant {
+    /// Looks for mistakes in the data of a tenant.
     fn check(&self, plan: &Plan, own: &[String]) -> Result<(), TenantsError> {
         let user = || self.user.clone();
         if own.contains(&self.user) {
@@ -166,25 +169,25 @@ impl Tenant {
         Ok(())
     }
 
-    /// The fields whose values a tenant is held to.
+    /// The fields of which a tenant may send certain values only.
     pub(super) const GUARDED: [FieldRole; 3] =
         [FieldRole::Exploitant, FieldRole::Plateforme, FieldRole::Site];
 
-    /// Whether a hit of this tenant may have that value there.
+    /// Whether a hit of this tenant may have this value in the field of this role.
     pub(super) fn may_send(&self, role: FieldRole, value: &str) -> bool {
         let among = |values: &[String]| values.iter().any(|legal| legal == value || legal == ANY);
         match role {
             FieldRole::Exploitant => among(&self.exploitants),
             FieldRole::Plateforme => among(&self.plateformes),
             FieldRole::Site => self.idsites.iter().any(|id| match id {
-                Id::Number(number) => value.parse() == Ok(*number),
-                Id::Text(text) => text == value || text == ANY,
+                SiteId::Number(number) => value.parse() == Ok(*number),
+                SiteId::Text(text) => text == value || text == ANY,
             }),
             _ => true,
         }
     }
 
-    /// What stands in for fields that a hit leaves out.
+    /// Iterates over the fields that its hits may leave out, each with the value that is sent then.
     pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, &str)> {
         self.defaults.iter().map(|(field, value)| (field.as_str(), value.as_str()))
     }

@@ -1,5 +1,5 @@
-//! Plan + hit + time → [`Verdict`]: every violation of a hit, not the first, each with a stable
-//! code.
+//! Checks a hit against the plan. The [`Verdict`] has every violation, not only the first, each
+//! with a stable code.
 
 use std::borrow::Cow;
 
@@ -12,29 +12,30 @@ use super::plan::{Field, List, Plan};
 use super::rule::{Language, Rule, Severity};
 use super::tenant::Sender;
 
-mod advise;
 mod check;
-mod mend;
+mod normalise;
+mod warnings;
 
-use check::Check;
+use check::HitCheck;
 
 /// What the check needs to know beside the hit.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'c> {
-    /// When the relay first saw the hit: the latest time that its `cdt` can be.
+    /// When the relay first saw the hit, which is the latest time that its `cdt` can be.
     pub first_seen: Timestamp,
-    /// `MATOMO_SITE_ID`: stands in for a missing `idsite`.
+    /// The site of hits without `idsite` (`MATOMO_SITE_ID`).
     pub default_site: Option<&'c str>,
-    /// The time that the AMQP message carries: stands in for a missing `cdt`.
+    /// The time that the AMQP message carries, which is the time of hits without `cdt`.
     pub sent_at: Option<Timestamp>,
-    /// Hits over 24 h old can be delivered.
+    /// Whether there is a token, with which hits over 24 h old can be delivered.
     pub has_token: bool,
     /// Who sent the message.
     pub sender: Sender<'c>,
 }
 
 impl Context<'_> {
-    /// A hit seen at this time, of which nothing else is known.
+    /// Makes the context of a hit that was first seen at this time, and of which nothing else is
+    /// known.
     pub fn at(first_seen: Timestamp) -> Self {
         Self {
             first_seen,
@@ -46,77 +47,75 @@ impl Context<'_> {
     }
 }
 
-/// What a hit breaks, and what can be sent of it.
+/// Which rules a hit breaks, and what can be sent of it.
 #[derive(Debug)]
 pub struct Verdict<'h> {
     /// Every violation, in the order of the plan's fields.
     pub violations: Vec<Violation>,
-    /// What Matomo can be sent, errors or not: none when the hit has no visitor or no site,
-    /// because Matomo would merge such a hit into somebody else's visit, or refuse it; and
-    /// none when its sender may not send it.
+    /// What can be sent to Matomo, whether there are errors or not. It is `None` if the hit has no
+    /// visitor or no site, because Matomo would merge such a hit into somebody else's visit or
+    /// refuse it; and if its sender may not send it.
     pub hit: Option<CheckedHit<'h>>,
 }
 
-/// Values in the order of the plan's fields.
+/// The values of a hit in the order of the plan's fields.
 pub type Values<'h> = SmallVec<[Option<Cow<'h, str>>; hit::USUAL_FIELDS]>;
 
-/// A hit in the plan's order, mended where its meaning is certain.
+/// A hit in the plan's order, normalised where its meaning is certain.
 #[derive(Debug)]
 pub struct CheckedHit<'h> {
-    /// One place per field of the plan, in the plan's order; `rec`, `apiv`, `rand` and `cdt` are
-    /// left to the request.
+    /// One place for each field of the plan, in the plan's order. The request supplies `rec`,
+    /// `apiv`,
+    /// `rand` and `cdt` itself.
     pub values: Values<'h>,
     /// Matomo's site.
     pub idsite: Cow<'h, str>,
     /// The visitor, whose hits must not overtake each other.
     pub uid: Cow<'h, str>,
-    /// The time to send: never later than when the hit was first seen.
+    /// The time to send, which is never later than when the hit was first seen.
     pub cdt: Timestamp,
-    /// Values that are borrowed from the message hold nothing that JSON would escape; where this
-    /// is not so, nobody has looked.
-    pub(super) is_plain: bool,
 }
 
-/// One broken rule. It carries no personal data: values only where they are meant to come from a
-/// list.
+/// A broken rule. It carries no personal data: values are in it only if they are meant to come from
+/// a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule.
+    /// The rule that is broken.
     pub rule: Rule,
-    /// The field, by the RFTI's name; none for the message as a whole.
+    /// The field, by the RFTI's name; `None` for the message as a whole.
     pub field: Option<String>,
-    /// What was found, where that can be told.
+    /// What was found, if that may be shown.
     pub value: Option<String>,
-    /// The nearest legal value, or the mended one.
+    /// The nearest legal value, or the one that is sent instead.
     pub suggestion: Option<String>,
     /// The limit that was passed.
     pub max: Option<usize>,
-    /// The measure that passed it: characters, bytes or seconds.
+    /// What was measured against the limit, in characters, bytes or seconds.
     pub length: Option<i64>,
 }
 
 /// A violation as `x-dnma-violations` and JSON reports carry it.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Stable code of the rule.
+    /// The stable code of the rule.
     pub code: &'static str,
-    /// Whether it is what rejects a hit.
+    /// How severe the violation is, which decides whether it rejects the hit.
     pub severity: Severity,
-    /// Field by the RFTI's name.
+    /// The field, by the RFTI's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// For people.
+    /// The sentence for people.
     pub message: String,
 }
 
-/// Which rules let a hit pass (`VALIDATION`).
+/// Which violations let a hit pass (`VALIDATION`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validation {
-    /// Everything that can be sent is delivered, and counted.
+    /// Everything that can be sent is delivered; violations are only counted.
     Observe,
-    /// Errors are rejected, warnings delivered.
+    /// Hits with errors are rejected, and those with warnings delivered.
     Filter,
-    /// Warnings are rejected too.
+    /// Hits with warnings are rejected too.
     Strict,
 }
 
@@ -134,54 +133,64 @@ impl Validation {
     }
 }
 
-/// Whether a value seems to name a person, and so is told to nobody.
-pub fn hides(value: &str) -> bool {
-    advise::person(value).is_some()
+/// The rule that is named as the cause when a hit with these violations is rejected: that of the
+/// first error, or else that of the first violation.
+pub fn rejecting_rule(plan: &Plan, violations: &[Violation]) -> Rule {
+    let first_error = violations.iter().find(|v| plan.severity(v.rule) == Severity::Error);
+    first_error.or(violations.first()).map_or(Rule::Malformed, |v| v.rule)
+}
+
+/// Whether a value seems to name a person, and so must not be shown to anybody.
+pub fn names_person(value: &str) -> bool {
+    warnings::personal_data(value).is_some()
 }
 
 /// Checks a hit against the plan.
 pub fn validate<'h>(plan: &Plan, hit: &'h RawHit<'_>, context: Context<'_>) -> Verdict<'h> {
-    let mut check = Check::new(plan);
-    check.read(hit);
+    let mut check = HitCheck::new(plan);
+    check.read_fields(hit);
     if let Sender::Tenant(tenant) = context.sender {
-        check.defaults(tenant);
+        check.fill_in_defaults(tenant);
     }
-    check.mend();
-    check.present(&context);
-    check.lists();
-    let cdt = check.cdt(&context);
-    check.advise();
-    check.conclude(&context, cdt)
+    check.normalise();
+    check.check_mandatory(&context);
+    check.check_lists();
+    let cdt = check.check_time(&context);
+    check.add_warnings();
+    check.into_verdict(&context, cdt)
 }
 
-/// Nothing but white space. Nearly every value shows at its first byte that it is not.
+/// Whether a value is nothing but white space. The first byte of nearly every value says that it is
+/// not, so that it need not be trimmed.
 fn is_blank(value: &str) -> bool {
     !value.starts_with(|first: char| first.is_ascii_graphic()) && value.trim().is_empty()
 }
 
 impl Violation {
+    /// Makes a violation of a rule in a field.
     pub(super) fn of(rule: Rule, field: &str) -> Self {
         Self { field: Some(field.to_owned()), ..Self::of_message(rule) }
     }
 
-    /// What is wrong with a message as a whole.
+    /// Makes a violation of a rule by a message as a whole.
     pub fn of_message(rule: Rule) -> Self {
         Self { rule, field: None, value: None, suggestion: None, max: None, length: None }
     }
 
-    /// Not wrong, but not checked: the list of this field is not loaded.
+    /// Makes the violation which says that a field is not checked because its list is not loaded.
     pub fn list_not_loaded(field: &Field, list: &List) -> Self {
         Self { value: Some(list.name.clone()), ..Self::of(Rule::ListNotLoaded, &field.name) }
     }
 
-    /// The sentence for people, from the plan's texts.
+    /// Writes the sentence for people, from the plan's texts.
     pub fn message(&self, plan: &Plan, language: Language) -> String {
-        // These rules tell in the code's own words what was found; all others in the sender's.
+        // What these rules have found is put in the code's own words, which have to be translated;
+        // that of all others is the sender's.
         let own = matches!(
             self.rule,
             Rule::Malformed | Rule::WrongType | Rule::PersonalData | Rule::UidNotPseudonymised
         );
-        let told = |words: &Option<String>| match words.as_deref() {
+        let translated = |words: &Option<String>| match words.as_deref() {
             Some(words) if own => Some(plan.translate(words, language)),
             words => words.map(str::to_owned),
         };
@@ -193,15 +202,15 @@ impl Violation {
         text.replace("{{", "\u{1}")
             .replace("}}", "\u{2}")
             .replace("{field}", self.field.as_deref().unwrap_or_default())
-            .replace("{suggestion}", told(&self.suggestion).as_deref().unwrap_or_default())
+            .replace("{suggestion}", translated(&self.suggestion).as_deref().unwrap_or_default())
             .replace("{max}", &self.max.map(|max| max.to_string()).unwrap_or_default())
             .replace("{length}", &self.length.map(|length| length.to_string()).unwrap_or_default())
-            .replace("{value}", told(&self.value).as_deref().unwrap_or_default())
+            .replace("{value}", translated(&self.value).as_deref().unwrap_or_default())
             .replace('\u{1}', "{")
             .replace('\u{2}', "}")
     }
 
-    /// The form of headers and JSON reports.
+    /// Writes the violation as headers and JSON reports carry it.
     pub fn report(&self, plan: &Plan, language: Language) -> Report {
         Report {
             code: self.rule.code(),

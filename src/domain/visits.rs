@@ -1,8 +1,8 @@
-//! Watches for visit dimensions that change within a visit (RFTI §3.2.2: "doivent porter la même
+//! Detects visit dimensions that change within a visit (RFTI §3.2.2: "doivent porter la même
 //! valeur du début à la fin de la visite").
 //!
-//! What is kept of a visitor is a keyed hash, and the memory is bounded: when it is full, those not
-//! seen for longest go.
+//! A visitor is kept as a keyed hash. The memory is bounded: when it is full, the visitors that
+//! were not seen for the longest time are forgotten.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -13,41 +13,53 @@ use super::plan::Plan;
 use super::rule::Rule;
 use super::validate::{CheckedHit, Violation};
 
-/// Matomo ends a visit after so many seconds without a hit.
-const VISIT: i64 = 1_800;
+/// After how many seconds without a hit Matomo ends a visit.
+const VISIT_TIMEOUT: i64 = 1_800;
 
-/// The visits of late.
+/// The latest visits.
 #[derive(Debug)]
 pub struct Visits {
+    /// The key of the hashes.
     key: RandomState,
-    most: usize,
+    /// How many visitors `recent` may have.
+    capacity: usize,
+    /// The visits that were seen last, by the hash of the visitor.
     recent: FxHashMap<u64, Visit>,
+    /// The visits that were seen before those: what `recent` held when it was last full.
     before: FxHashMap<u64, Visit>,
 }
 
-/// A hit as far as it says something of a visit.
+/// What a hit says about its visit.
 #[derive(Debug)]
 pub struct VisitSnapshot {
+    /// The hash of the visitor.
     visitor: u64,
+    /// The visit, if this hit were its first.
     visit: Visit,
 }
 
+/// A visit, as far as it is remembered.
 #[derive(Debug)]
 struct Visit {
-    /// Time of the latest hit, UNIX seconds.
+    /// The time of the latest hit, in UNIX seconds.
     at: i64,
-    /// Hash of each visit dimension, in the plan's order. The plan has four.
+    /// The hash of each visit dimension, in the plan's order. The plan has four.
     values: SmallVec<[u32; 4]>,
 }
 
 impl Visits {
-    /// Remembers at least `most` visitors, and at most twice as many; one takes about 100 bytes.
-    /// `key` makes the hashes useless outside.
-    pub fn new(most: usize, key: RandomState) -> Self {
-        Self { key, most: most.max(1), recent: FxHashMap::default(), before: FxHashMap::default() }
+    /// Remembers at least `capacity` visitors, and at most twice as many; each takes about 100
+    /// bytes. `key` makes the hashes useless outside of this process.
+    pub fn new(capacity: usize, key: RandomState) -> Self {
+        Self {
+            key,
+            capacity: capacity.max(1),
+            recent: FxHashMap::default(),
+            before: FxHashMap::default(),
+        }
     }
 
-    /// What a hit says of its visit.
+    /// Takes from a hit what it says about its visit.
     pub fn snapshot(&self, plan: &Plan, hit: &CheckedHit<'_>) -> VisitSnapshot {
         let values = plan.fields().iter().zip(&hit.values).filter(|(field, _)| field.visit);
         let values = values
@@ -59,15 +71,15 @@ impl Visits {
         }
     }
 
-    /// The visit dimensions of this hit that had another value less than 30 minutes of event time
-    /// ago.
+    /// Returns a violation for each visit dimension of this hit that had another value less than 30
+    /// minutes of event time ago.
     pub fn changed(&self, plan: &Plan, snapshot: &VisitSnapshot) -> Vec<Violation> {
         let VisitSnapshot { visitor, visit: Visit { at, values } } = snapshot;
         let known = self.recent.get(visitor).or_else(|| self.before.get(visitor));
-        let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT) else {
+        let Some(visit) = known.filter(|visit| (visit.at - at).abs() < VISIT_TIMEOUT) else {
             return Vec::new();
         };
-        // Another plan may have come since, with other fields.
+        // Another plan may have come into force since, with other fields.
         if values.len() != visit.values.len() {
             return Vec::new();
         }
@@ -77,18 +89,18 @@ impl Visits {
         changed.map(|(field, _)| Violation::of(Rule::VisitDimensionChanged, &field.name)).collect()
     }
 
-    /// This hit is the visit's latest: what comes next is held against it. For hits that are sent;
-    /// what is rejected says nothing of a visit.
+    /// Remembers this hit as the visit's latest, with which the next is compared. It is called for
+    /// hits that are sent: those that are rejected say nothing about a visit.
     pub fn keep(&mut self, snapshot: VisitSnapshot) {
         let VisitSnapshot { visitor, visit } = snapshot;
         let known = self.recent.remove(&visitor).or_else(|| self.before.remove(&visitor));
         let visit = match known {
-            // A hit that comes late from an earlier visit.
-            Some(known) if visit.at <= known.at - VISIT => known,
+            // The hit comes late, from an earlier visit.
+            Some(known) if visit.at <= known.at - VISIT_TIMEOUT => known,
             Some(known) => Visit { at: known.at.max(visit.at), ..visit },
             None => visit,
         };
-        if self.recent.len() >= self.most {
+        if self.recent.len() >= self.capacity {
             self.before = std::mem::take(&mut self.recent);
         }
         self.recent.insert(visitor, visit);
@@ -103,7 +115,8 @@ mod tests {
 
     fn watch(visits: &mut Visits, plan: &Plan, uid: &str, profile: &str, cdt: i64) -> Vec<String> {
         let message = format!(
-            r#"{{"idsite":1,"uid":"{uid}","dimension2":"{profile}","dimension11":"WEB-PWA","cdt":{cdt}}}"#
+            "{{\"idsite\":1,\"uid\":\"{uid}\",\"dimension2\":\"{profile}\",\
+             \"dimension11\":\"WEB-PWA\",\"cdt\":{cdt}}}"
         );
         let hit = decode(message.as_bytes(), None).expect("decodes");
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");
@@ -124,9 +137,9 @@ mod tests {
         assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 60).is_empty());
         assert!(watch(&mut visits, &plan, "b", "PARENT", t + 60).is_empty(), "another visitor");
         assert_eq!(watch(&mut visits, &plan, "a", "PARENT", t + 120), ["dimension2"]);
-        assert!(watch(&mut visits, &plan, "a", "PARENT", t + 180).is_empty(), "told once");
+        assert!(watch(&mut visits, &plan, "a", "PARENT", t + 180).is_empty(), "reported once");
         assert!(
-            watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT).is_empty(),
+            watch(&mut visits, &plan, "a", "ELEVE", t + 180 + VISIT_TIMEOUT).is_empty(),
             "the next visit"
         );
     }
@@ -137,7 +150,7 @@ mod tests {
         let mut visits = Visits::new(10, RandomState::new());
         let t = 1_732_549_235;
         assert!(watch(&mut visits, &plan, "a", "ELEVE", t).is_empty());
-        assert!(watch(&mut visits, &plan, "a", "PARENT", t - 3 * VISIT).is_empty());
+        assert!(watch(&mut visits, &plan, "a", "PARENT", t - 3 * VISIT_TIMEOUT).is_empty());
         assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 60).is_empty());
     }
 

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use rustc_hash::FxHashMap;
 
 use super::telemetry::Metrics;
-use crate::domain::books::{self, Arrival, Books, Figures, Name, OTHER};
+use crate::domain::books::{self, AccountName, Arrival, Books, Figures, OTHER};
 use crate::domain::plan::Plan;
 use crate::domain::settle::Settlement;
 
@@ -20,7 +20,7 @@ const MOST: usize = 1_000;
 /// Whose hits, at hand for those that count them.
 #[derive(Debug)]
 pub struct Account {
-    name: Name,
+    name: AccountName,
     /// One lock for all, so that they close whenever somebody looks. It is held for an addition.
     figures: Mutex<Figures>,
     checked: Counter,
@@ -43,7 +43,7 @@ pub struct Ledger {
 impl Ledger {
     /// Empty books of this worker.
     pub fn new(worker: String, metrics: Arc<Metrics>) -> Self {
-        let name = Name {
+        let name = AccountName {
             exploitant: OTHER.to_owned(),
             plateforme: OTHER.to_owned(),
             idsite: OTHER.to_owned(),
@@ -90,7 +90,7 @@ impl Ledger {
         if accounts.1 >= 2 * MOST {
             return self.nobodys();
         }
-        let name = Name {
+        let name = AccountName {
             exploitant: exploitant.to_owned(),
             plateforme: plateforme.to_owned(),
             idsite: idsite.to_owned(),
@@ -129,7 +129,7 @@ impl Ledger {
 }
 
 impl Account {
-    fn new(name: Name, metrics: &Metrics) -> Self {
+    fn new(name: AccountName, metrics: &Metrics) -> Self {
         let [checked, rejected] = metrics.of_exploitant(&name.exploitant);
         Self { name, figures: Mutex::default(), checked, rejected }
     }
@@ -168,7 +168,7 @@ fn get(
 }
 
 fn put((accounts, count): &mut (ByName, usize), account: Arc<Account>) {
-    let Name { exploitant, plateforme, idsite } = &account.name;
+    let AccountName { exploitant, plateforme, idsite } = &account.name;
     let of_exploitant = accounts.entry(exploitant.as_str().into()).or_default();
     of_exploitant
         .entry(plateforme.as_str().into())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use dnma_relay::domain::books::{self as account, Record};
+use dnma_relay::domain::books::{self as account, BalanceRecord};
 
 use crate::Scene;
 use crate::books::PREFETCH;
@@ -53,7 +53,7 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     for worker in &workers {
         accounts.push(serde_json::from_str::<account::Books>(&worker.get("/books.json").await?.1)?);
     }
-    let total = Record::new(jiff::Timestamp::now(), accounts, None).balance(None).total;
+    let total = BalanceRecord::new(jiff::Timestamp::now(), accounts, None).balance(None).total;
     // Counted as often as Matomo has them: a hit whose ack died with the broker may be there twice.
     let stored = scene.matomo.stored() as i64;
     ensure!(

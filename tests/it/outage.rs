@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use dnma_relay::domain::books::{Books, Record, Row};
+use dnma_relay::domain::books::{BalanceRecord, Books, StatementRow};
 use dnma_relay::service::Service;
 use dnma_relay::service::config::Settings;
 use tokio_util::sync::CancellationToken;
@@ -154,12 +154,12 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
         &reqwest::get(format!("http://{address}/books.json")).await?.text().await?,
     )?;
     let released: u64 = books.accounts.iter().map(|account| account.figures.released).sum();
-    let total = Record::new(books.at, vec![books], None).balance(None).total;
-    let row = Row {
+    let total = BalanceRecord::new(books.at, vec![books], None).balance(None).total;
+    let row = StatementRow {
         entered: count as i64 + 1,
         delivered: total.delivered,
         in_flight: total.in_flight,
-        ..Row::default()
+        ..StatementRow::default()
     };
     ensure!(
         released > 200 && total.closes() && total == row,

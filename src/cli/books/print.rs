@@ -1,21 +1,24 @@
 //! The balance for people, for machines, and for a spreadsheet.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
+use anstyle::AnsiColor;
 use serde::Serialize;
 
 use crate::cli::columns::in_columns;
-use crate::domain::books::{Line, Record, Row, Since, Statement};
+use crate::domain::books::{BalanceRecord, Since, Statement, StatementLine, StatementRow};
 
-/// Characters of a name in the table; the other forms have it whole.
-const MOST_NAME: usize = 30;
+/// How many characters of a name the table shows. The other formats have the whole name.
+const MAX_NAME_CHARACTERS: usize = 30;
 
-/// Columns that name the account; the site is a name too.
+/// How many columns name the account: exploitant, plateforme and site.
 const NAMES: usize = 3;
 
-type Column = (&'static str, fn(&Row) -> i64);
+/// The title of a column, and the figure of a row that it shows.
+type FigureColumn = (&'static str, fn(&StatementRow) -> i64);
 
-const COLUMNS: [Column; 10] = [
+/// All columns of figures, in their order.
+const COLUMNS: [FigureColumn; 10] = [
     ("carried", |row| row.carried),
     ("entered", |row| row.entered),
     ("replayed", |row| row.replayed),
@@ -28,23 +31,26 @@ const COLUMNS: [Column; 10] = [
     ("doubtful", |row| row.doubtful),
 ];
 
-/// Rare enough to be left out of the table where they are 0 everywhere.
+/// The columns that the table leaves out if they are 0 in every row, which they mostly are.
 const RARE: [&str; 3] = ["carried", "replayed", "given back"];
 
-pub(super) fn json(record: &Record, statement: &Statement) -> anyhow::Result<()> {
+/// Prints one JSON object, which `--since` reads back.
+pub(super) fn json(record: &BalanceRecord, statement: &Statement) -> anyhow::Result<()> {
+    /// The JSON object, of which `--since` reads the record.
     #[derive(Serialize)]
-    struct Whole<'b> {
+    struct BooksReport<'b> {
         closes: bool,
         #[serde(flatten)]
         statement: &'b Statement,
         #[serde(flatten)]
-        record: &'b Record,
+        record: &'b BalanceRecord,
     }
-    let whole = Whole { closes: statement.gaps.is_empty(), statement, record };
+    let whole = BooksReport { closes: statement.gaps.is_empty(), statement, record };
     writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
     Ok(())
 }
 
+/// Prints one line for each account.
 pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     let names = ["exploitant", "plateforme", "idsite"].into_iter().map(str::to_owned);
@@ -53,7 +59,7 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
             .chain(COLUMNS.map(|(title, _)| title.replace(' ', "_")))
             .chain(["rejected_by".to_owned()]),
     )?;
-    for Line { name, row, rejected_by } in &statement.accounts {
+    for StatementLine { name, row, rejected_by } in &statement.accounts {
         let rules: Vec<String> =
             rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
         let names =
@@ -69,13 +75,13 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints a table and sentences. `asked_broker` says whether the queues were to be read.
 pub(super) fn table(
-    record: &Record,
+    record: &BalanceRecord,
     statement: &Statement,
     asked_broker: bool,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut out = anstream::stdout().lock();
     match record.workers.len() {
         0 => writeln!(out, "No worker answered.")?,
         1 => writeln!(out, "Books of 1 worker at {}{}", record.at, since(statement))?,
@@ -89,7 +95,7 @@ pub(super) fn table(
         rejected(&mut out, &statement.accounts)?;
     }
     writeln!(out)?;
-    match record.queues.map(|looks| looks.after) {
+    match record.queues.map(|readings| readings.after) {
         Some(queues) => writeln!(
             out,
             "On the broker: {} waiting, {} in the retry queues, {} parked, {} rejected{}",
@@ -106,17 +112,15 @@ pub(super) fn table(
         None if asked_broker => {}
         None => writeln!(out, "The queues were not looked at: AMQP_URL is not set")?,
     }
-    let paint = |text: &str, colour: u8| {
-        if colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
-    };
+    let (green, red) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default());
     if statement.gaps.is_empty() {
-        writeln!(out, "{}", paint("The books close.", 32))?;
+        writeln!(out, "{green}The books close.{green:#}")?;
     } else {
-        writeln!(out, "{}", paint("The books do not close:", 31))?;
+        writeln!(out, "{red}The books do not close:{red:#}")?;
         for gap in &statement.gaps {
             writeln!(out, "- {gap}")?;
         }
-        // Counters begin with their worker: often that is the reason.
+        // Counters start at 0 with their worker, and that is often the reason.
         for books in &record.workers {
             writeln!(out, "  worker {} counts since {}", books.worker, books.started_at)?;
         }
@@ -124,6 +128,7 @@ pub(super) fn table(
     Ok(())
 }
 
+/// Says since when the hits are counted.
 fn since(statement: &Statement) -> String {
     match statement.since {
         Some(Since::Former(time)) => format!(", since the books of {time}"),
@@ -132,14 +137,15 @@ fn since(statement: &Statement) -> String {
     }
 }
 
-/// A head, one line an account, and their sum: names to the left, figures to the right.
-fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
-    let is_told = |(title, value): &Column| {
+/// Lays out the table: a head, one line for each account, and their sum.
+fn aligned(accounts: &[StatementLine], total: &StatementRow) -> Vec<String> {
+    let is_shown = |(title, value): &FigureColumn| {
         !RARE.contains(title) || accounts.iter().any(|line| value(&line.row) != 0)
     };
-    let columns: Vec<Column> = COLUMNS.into_iter().filter(is_told).collect();
-    let figures =
-        |row: &Row| columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>();
+    let columns: Vec<FigureColumn> = COLUMNS.into_iter().filter(is_shown).collect();
+    let figures = |row: &StatementRow| {
+        columns.iter().map(|(_, value)| value(row).to_string()).collect::<Vec<_>>()
+    };
     let named = |names: [&str; 3]| names.map(shown).to_vec();
     let mut lines = vec![
         [
@@ -148,7 +154,7 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
         ]
         .concat(),
     ];
-    for Line { name, row, .. } in accounts {
+    for StatementLine { name, row, .. } in accounts {
         lines.push(
             [named([&name.exploitant, &name.plateforme, &name.idsite]), figures(row)].concat(),
         );
@@ -157,8 +163,9 @@ fn aligned(accounts: &[Line], total: &Row) -> Vec<String> {
     in_columns(&lines, NAMES)
 }
 
-fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
-    let of_account = |line: &Line| {
+/// Prints how many hits each rule rejected, by account.
+fn rejected(out: &mut impl Write, accounts: &[StatementLine]) -> std::io::Result<()> {
+    let of_account = |line: &StatementLine| {
         let names = [&line.name.exploitant, &line.name.plateforme, &line.name.idsite]
             .map(|name| shown(name));
         let rows = line
@@ -174,11 +181,15 @@ fn rejected(out: &mut impl Write, accounts: &[Line]) -> std::io::Result<()> {
     in_columns(&lines, NAMES).into_iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
-/// Cut where the table would become too wide; and nothing that a terminal takes for a command.
+/// Returns a name as the table shows it: cut where the table would become too wide, and without
+/// characters that a terminal takes for a command.
 fn shown(name: &str) -> String {
-    let mut shown: String =
-        name.chars().take(MOST_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if name.chars().nth(MOST_NAME).is_some() {
+    let mut shown: String = name
+        .chars()
+        .take(MAX_NAME_CHARACTERS)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if name.chars().nth(MAX_NAME_CHARACTERS).is_some() {
         shown.pop();
         shown.push('…');
     }
@@ -188,31 +199,35 @@ fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::books::Name;
+    use crate::domain::books::AccountName;
 
-    fn line(exploitant: &str, row: Row) -> Line {
-        let name = Name {
+    fn line(exploitant: &str, row: StatementRow) -> StatementLine {
+        let name = AccountName {
             exploitant: exploitant.to_owned(),
             plateforme: "P".to_owned(),
             idsite: "1".to_owned(),
         };
-        Line { name, row, rejected_by: Default::default() }
+        StatementLine { name, row, rejected_by: Default::default() }
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest() {
-        let row = Row { entered: 1_234, delivered: 1_234, ..Row::default() };
-        let lines = aligned(&[line("ALPHA", row), line("É", Row::default())], &row);
+        let row = StatementRow { entered: 1_234, delivered: 1_234, ..StatementRow::default() };
+        let lines = aligned(&[line("ALPHA", row), line("É", StatementRow::default())], &row);
         assert_eq!(
             lines,
             [
-                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  to retry  in flight  doubtful",
-                "ALPHA       P           1          1234       1234         0       0         0          0         0",
-                "É           P           1             0          0         0       0         0          0         0",
-                "total                              1234       1234         0       0         0          0         0",
+                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  \
+                 to retry  in flight  doubtful",
+                "ALPHA       P           1          1234       1234         0       0  \
+                        0          0         0",
+                "É           P           1             0          0         0       0  \
+                        0          0         0",
+                "total                              1234       1234         0       0  \
+                        0          0         0",
             ]
         );
-        let rare = aligned(&[line("ALPHA", Row { given_back: 1, ..row })], &row);
+        let rare = aligned(&[line("ALPHA", StatementRow { given_back: 1, ..row })], &row);
         assert!(rare[0].contains("given back") && !rare[0].contains("carried"));
     }
 

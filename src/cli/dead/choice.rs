@@ -1,4 +1,4 @@
-//! Which dead hits a command is about.
+//! The options that choose the dead hits of a command.
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -11,13 +11,13 @@ use crate::domain::dead::{DELIVERY_LIMIT, DeadQueue, UNKNOWN};
 use crate::domain::envelope::REASON_PLAN;
 use crate::domain::rule::Rule;
 
-/// Filters that all commands have. Several values of one option are alternatives; different options
-/// must all hold.
+/// The filters that all commands have. Several values of one option are alternatives; different
+/// options must all hold.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Choice {
     /// Which queue
     #[arg(long, value_enum, default_value_t, help_heading = "Which hits")]
-    queue: Queue,
+    queue: QueueChoice,
     /// Code of the failure (timeout, refused, …) or of the rule (missing, not-in-list, …)
     #[arg(long, value_name = "CODE", help_heading = "Which hits")]
     reason: Vec<String>,
@@ -44,10 +44,10 @@ pub(super) struct Choice {
     attempt: Vec<u32>,
     /// Failed at this time or later: 2026-11-24T08:00:00Z, 2026-11-24 08:00 (UTC), or so long ago
     /// (2h, 3days). A hit that tells no time is in no period
-    #[arg(long, value_name = "TIME", value_parser = when, help_heading = "Which hits")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Which hits")]
     since: Option<Timestamp>,
     /// Failed before this time
-    #[arg(long, value_name = "TIME", value_parser = when, help_heading = "Which hits")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Which hits")]
     until: Option<Timestamp>,
     /// No more than so many of each queue, the first that lie there
     #[arg(long, value_name = "COUNT", help_heading = "Which hits")]
@@ -55,13 +55,14 @@ pub(super) struct Choice {
     /// The queues have no low delivery limit: somebody looked, since the broker does not tell
     #[arg(long, help_heading = "Which hits")]
     pub(super) trust_limit: bool,
-    /// The command prints each hit as it reads it.
+    /// Whether the command prints each hit as it reads it.
     #[arg(skip)]
     pub(super) prints_rows: bool,
 }
 
+/// The queues that can be chosen.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Queue {
+enum QueueChoice {
     /// Could not be delivered
     Parked,
     /// Break the plan
@@ -72,21 +73,22 @@ enum Queue {
 }
 
 impl Choice {
-    /// For a command that prints each hit as it reads it.
+    /// Returns the same choice for a command that prints each hit as it reads it.
     pub(super) fn for_rows(&self, max: Option<u64>) -> Self {
         Self { prints_rows: true, max, ..self.clone() }
     }
 
-    /// The queues, in the order in which they are looked at.
+    /// Returns the queues in the order in which they are read.
     pub(super) fn dead_queues(&self) -> &'static [DeadQueue] {
         match self.queue {
-            Queue::Parked => &[DeadQueue::Parked],
-            Queue::Rejected => &[DeadQueue::Rejected],
-            Queue::All => &[DeadQueue::Parked, DeadQueue::Rejected],
+            QueueChoice::Parked => &[DeadQueue::Parked],
+            QueueChoice::Rejected => &[DeadQueue::Rejected],
+            QueueChoice::All => &[DeadQueue::Parked, DeadQueue::Rejected],
         }
     }
 
-    /// The filter. A code that this version does not know is pointed out, for it may be misspelt.
+    /// Returns the filter. A code that this version does not know is pointed out, for it may be
+    /// misspelt.
     pub(super) fn filter(&self) -> Filter {
         let codes = || {
             Rule::ALL
@@ -97,9 +99,9 @@ impl Choice {
         let codes = || codes().chain([DELIVERY_LIMIT, UNKNOWN, REASON_PLAN]);
         for given in self.reason.iter().filter(|given| !codes().any(|code| code == given.as_str()))
         {
-            let near =
+            let nearest =
                 codes().min_by_key(|code| strsim::osa_distance(code, given)).unwrap_or_default();
-            eprintln!("note: {given} is no reason that this version knows; is {near} meant?");
+            eprintln!("note: {given} is no reason that this version knows; is {nearest} meant?");
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
@@ -123,8 +125,8 @@ impl Choice {
     }
 }
 
-/// A moment, or one so long ago.
-fn when(text: &str) -> Result<Timestamp, String> {
+/// Reads a time, or a duration that says how long ago it was.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_time_is_a_moment_or_so_long_ago() {
-        let of = |text| when(text).map(|time| time.as_second());
+        let of = |text| parse_time(text).map(|time| time.as_second());
         assert_eq!(of("2024-11-25T16:40:35+01:00"), Ok(1_732_549_235));
         assert_eq!(of("2024-11-25 15:40:35"), Ok(1_732_549_235));
         assert_eq!(of("2024-11-25"), Ok(1_732_492_800));

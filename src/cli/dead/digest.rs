@@ -3,31 +3,35 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of a body: the name of a message. Messages that are the same to the letter share it.
+/// The SHA-256 of a body, which is the name of a message. Messages that are the same to the letter
+/// share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Digest([u8; 32]);
 
-/// Digits of the name that lists show; enough to tell millions of hits apart.
-const SHORT: usize = 12;
+/// How many digits of the name lists show: enough to tell millions of hits apart.
+const SHORT_DIGITS: usize = 12;
 
 impl Digest {
+    /// Computes the digest of a body.
     pub(super) fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
     }
 
+    /// Writes the digest in hexadecimal digits.
     pub(super) fn hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Writes the digits that lists show.
     pub(super) fn short(self) -> String {
         let mut hex = self.hex();
-        hex.truncate(SHORT);
+        hex.truncate(SHORT_DIGITS);
         hex
     }
 }
 
-/// The name of a set, whatever the order of its messages: SHA-256 of their names, sorted, one a
-/// line. Of an export: `jq -r .id FILE | sort | sha256sum`.
+/// Computes the name of a set of messages, whatever their order: the SHA-256 of their names,
+/// sorted, one a line. The same comes of an export by `jq -r .id FILE | sort | sha256sum`.
 pub(super) fn of_set(mut digests: Vec<Digest>) -> String {
     digests.sort_unstable();
     let mut whole = Sha256::new();

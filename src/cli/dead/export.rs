@@ -19,9 +19,9 @@ use crate::cli::input::exported;
 use crate::cli::stop;
 use crate::service::config::Broker;
 
-/// Options of `dead export`.
+/// The command line options of `dead export`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadExportOptions {
     /// File to write, which must not exist yet; - for standard output
     file: PathBuf,
     #[command(flatten)]
@@ -31,11 +31,12 @@ pub struct Options {
     json: bool,
 }
 
-/// Exports.
+/// Writes the chosen hits to a file.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or a file that exists or cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a broker that goes away, and a file that exists already or
+/// cannot be written to.
+pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
@@ -44,8 +45,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     choice.prints_rows = file.part.is_none();
     let failed = || format!("{} cannot be written", options.file.display());
     let mut digests = Vec::new();
-    let seen =
-        reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
+    let counts = reading::for_each_chosen(
+        &client,
+        &choice,
+        &filter,
+        &stop::on_signal()?,
+        |dead_letter, dead| {
             let digest = Digest::of(dead_letter.message.body());
             digests.push(digest);
             let headers = dead_letter
@@ -53,7 +58,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 .headers()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect();
-            let line = exported::Line {
+            let line = exported::ExportedLine {
                 version: exported::VERSION,
                 queue: dead.dead_queue.code().into(),
                 id: digest.hex().into(),
@@ -61,17 +66,18 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 content_type: dead_letter.message.content_type().map(Into::into),
                 timestamp: dead_letter.message.timestamp(),
                 headers,
-                body: exported::Body::of(dead_letter.message.body()),
+                body: exported::ExportedBody::of(dead_letter.message.body()),
             };
             let written = serde_json::to_writer(&mut file.out, &line)
                 .map_err(std::io::Error::from)
                 .and_then(|()| writeln!(file.out));
             written.with_context(failed)
-        })
-        .await?;
+        },
+    )
+    .await?;
     client.close().await;
-    if seen.chosen == 0 {
-        eprintln!("no hit is chosen, of {}: no file was written", seen.read);
+    if counts.chosen == 0 {
+        eprintln!("no hit is chosen, of {}: no file was written", counts.read);
         return Ok(ExitCode::FAILURE);
     }
     let is_file = file.part.is_some();
@@ -82,47 +88,53 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         eprintln!(
             "{} of {} hits written, visitors included; they are still in their queues; the set is \
              {set}",
-            seen.chosen, seen.read
+            counts.chosen, counts.read
         );
     } else if options.json {
-        writeln!(
-            out,
-            "{}",
-            json!({"file": options.file, "hits": seen.chosen, "read": seen.read, "set_sha256": set})
-        )?;
+        let written = json!({
+            "file": options.file,
+            "hits": counts.chosen,
+            "read": counts.read,
+            "set_sha256": set,
+        });
+        writeln!(out, "{written}")?;
     } else {
         writeln!(
             out,
             "{} of {} hits written to {}, visitors included; they are still in their queues",
-            seen.chosen,
-            seen.read,
+            counts.chosen,
+            counts.read,
             options.file.display()
         )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// An export under way. Under its own name it is there when it is whole, or not at all: somebody
-/// may delete the hits once they have a copy.
+/// A file that is being written. Under its own name it is there when it is whole, or not at all:
+/// somebody may delete the hits once they have a copy.
 struct Export {
-    out: Out,
-    /// None on standard output.
-    part: Option<Part>,
+    /// Where the lines go.
+    out: Output,
+    /// The unfinished file; `None` on standard output.
+    part: Option<PartFile>,
 }
 
-enum Out {
+/// A writer that packs what it is given, or does not.
+enum Output {
     Plain(BufWriter<Box<dyn Write>>),
     Packed(GzEncoder<BufWriter<Box<dyn Write>>>),
 }
 
-/// The unfinished file, which goes away with whoever writes it.
-struct Part {
+/// The unfinished file. Dropping it deletes it.
+struct PartFile {
+    /// Its path: that of the export with `.part` at the end.
     path: PathBuf,
+    /// The open file.
     file: File,
 }
 
 impl Export {
-    /// A new file that its owner alone can read: it holds personal data.
+    /// Creates the file so that its owner alone can read it, for it holds personal data.
     fn create(path: &Path) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
             anyhow::ensure!(
@@ -130,7 +142,7 @@ impl Export {
                 "standard output is a terminal: whole hits go to a file or a pipe"
             );
             return Ok(Self {
-                out: Out::Plain(BufWriter::new(Box::new(std::io::stdout()))),
+                out: Output::Plain(BufWriter::new(Box::new(std::io::stdout()))),
                 part: None,
             });
         }
@@ -138,25 +150,25 @@ impl Export {
         let mut name = path.as_os_str().to_owned();
         name.push(".part");
         let part = PathBuf::from(name);
-        // What an export that was killed left behind.
-        let _gone = std::fs::remove_file(&part);
+        // An export that was killed may have left one behind.
+        let _removed = std::fs::remove_file(&part);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
         let file = file.with_context(|| format!("{} cannot be created", part.display()))?;
         let out: BufWriter<Box<dyn Write>> = BufWriter::new(Box::new(file.try_clone()?));
         let packed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
         let out = if packed {
-            Out::Packed(GzEncoder::new(out, Compression::default()))
+            Output::Packed(GzEncoder::new(out, Compression::default()))
         } else {
-            Out::Plain(out)
+            Output::Plain(out)
         };
-        Ok(Self { out, part: Some(Part { path: part, file }) })
+        Ok(Self { out, part: Some(PartFile { path: part, file }) })
     }
 
-    /// Everything is on the disk, under its name.
+    /// Writes everything to the disk, and gives the file its name.
     fn finish(self, path: &Path) -> std::io::Result<()> {
         let mut out = match self.out {
-            Out::Plain(out) => out,
-            Out::Packed(out) => out.finish()?,
+            Output::Plain(out) => out,
+            Output::Packed(out) => out.finish()?,
         };
         out.flush()?;
         let Some(part) = self.part else { return Ok(()) };
@@ -165,14 +177,14 @@ impl Export {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     fn drop(&mut self) {
-        // Not there any more, if it was finished.
-        let _gone = std::fs::remove_file(&self.path);
+        // It is not there any more if it was finished.
+        let _removed = std::fs::remove_file(&self.path);
     }
 }
 
-impl Write for Out {
+impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Self::Plain(out) => out.write(bytes),

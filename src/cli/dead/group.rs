@@ -1,4 +1,4 @@
-//! `dead group`: what failed, counted.
+//! `dead group`: dead hits counted by what they have in common.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,18 +11,24 @@ use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::reading::{self, Seen};
+use super::reading::{self, HitsRead};
 use crate::cli::columns::in_columns;
 use crate::cli::stop;
-use crate::domain::dead::group::{Groups, Key};
+use crate::domain::dead::group::{GroupKey, Groups};
 use crate::service::config::ReplaySettings;
 
-/// Options of `dead group`.
+/// The command line options of `dead group`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadGroupOptions {
     /// What to count by, in this order
-    #[arg(long, value_delimiter = ',', value_name = "KEYS", default_value = "queue,reason,field,value", value_parser = keys())]
-    by: Vec<Key>,
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "KEYS",
+        default_value = "queue,reason,field,value",
+        value_parser = keys()
+    )]
+    by: Vec<GroupKey>,
     #[command(flatten)]
     choice: Choice,
     /// One JSON object instead of a table
@@ -30,23 +36,26 @@ pub struct Options {
     json: bool,
 }
 
-fn keys() -> impl TypedValueParser<Value = Key> {
-    let named =
-        |name: String| Key::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key");
-    PossibleValuesParser::new(Key::ALL.iter().map(|key| key.code())).try_map(named)
+/// Reads the keys by their codes, so that the command line lists them.
+fn keys() -> impl TypedValueParser<Value = GroupKey> {
+    let named = |name: String| {
+        GroupKey::ALL.iter().copied().find(|key| key.code() == name).ok_or("no such key")
+    };
+    PossibleValuesParser::new(GroupKey::ALL.iter().map(|key| key.code())).try_map(named)
 }
 
-/// Counts.
+/// Counts the chosen hits by the keys.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
+pub(super) async fn run(options: &DeadGroupOptions) -> anyhow::Result<ExitCode> {
     let settings = ReplaySettings::from_env()?;
     let plan = settings.rules.plan()?;
     let filter = options.choice.filter();
     let client = reading::open(&settings.broker, &options.choice).await?;
     let mut groups = Groups::new(options.by.clone());
-    let seen = reading::look(
+    let counts = reading::for_each_chosen(
         &client,
         &options.choice,
         &filter,
@@ -58,11 +67,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     )
     .await?;
     client.close().await;
-    if options.json { json(&groups, seen) } else { table(&groups, seen) }?;
+    if options.json { print_json(&groups, counts) } else { print_table(&groups, counts) }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
+/// Prints the groups as one JSON object.
+fn print_json(groups: &Groups, counts: HitsRead) -> anyhow::Result<()> {
     let mut list = Vec::new();
     for (names, group) in groups.sorted() {
         let mut object = Map::new();
@@ -75,13 +85,18 @@ fn json(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
         list.push(Value::Object(object));
     }
     let whole = json!({
-        "hits": groups.hits, "in_several_groups": groups.in_several, "in_no_group": groups.others, "read": seen.read, "groups": list,
+        "hits": groups.hits,
+        "in_several_groups": groups.in_several,
+        "in_no_group": groups.others,
+        "read": counts.read,
+        "groups": list,
     });
     writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
     Ok(())
 }
 
-fn table(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
+/// Prints the groups as a table.
+fn print_table(groups: &Groups, counts: HitsRead) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let time = |time: Option<Timestamp>| {
         time.map(|time| format!("{time:.0}")).unwrap_or_else(|| "-".to_owned())
@@ -110,7 +125,7 @@ fn table(groups: &Groups, seen: Seen) -> anyhow::Result<()> {
             writeln!(out, "{}", line.trim_end())?;
         }
     }
-    writeln!(out, "{} of {} hits", groups.hits, seen.read)?;
+    writeln!(out, "{} of {} hits", groups.hits, counts.read)?;
     if groups.in_several > 0 {
         writeln!(
             out,

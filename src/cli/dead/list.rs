@@ -11,15 +11,15 @@ use super::choice::Choice;
 use super::digest::Digest;
 use super::reading;
 use crate::cli::stop;
-use crate::domain::dead::Dead;
 use crate::domain::dead::mask::shown;
+use crate::domain::dead::{Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::Broker;
 
-/// Options of `dead list`.
+/// The command line options of `dead list`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadListOptions {
     #[command(flatten)]
     choice: Choice,
     /// One JSON object a line
@@ -30,39 +30,57 @@ pub struct Options {
     reveal: bool,
 }
 
-/// One line.
+/// A dead hit as `--json` prints it.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(super) struct DeadRow {
+    /// The queue in which it lies.
     pub(super) queue: &'static str,
+    /// The SHA-256 of the body.
     pub(super) id: String,
-    reasons: Vec<Cause>,
+    /// Why it is dead.
+    reasons: Vec<ListedCause>,
+    /// The HTTP status of the latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// How often it was sent.
     attempts: u32,
+    /// When it first failed.
     first_failed_at: Option<Timestamp>,
+    /// When it last failed, or was rejected.
     failed_at: Option<Timestamp>,
+    /// Matomo's site.
     idsite: Option<String>,
+    /// The value of `dimension3`.
     exploitant: Option<String>,
+    /// The value of `dimension4`.
     plateforme: Option<String>,
+    /// The value of `dimension1`.
     uai: Option<String>,
+    /// The value of `dimension8`.
     service: Option<String>,
+    /// The replay that sent it before, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<String>,
+    /// The visitor, with `--reveal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
 }
 
+/// Why the hit is dead.
 #[derive(Debug, Serialize)]
-struct Cause {
+struct ListedCause {
+    /// The code of the failure or of the rule.
     code: String,
+    /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
 }
 
-impl Row {
+impl DeadRow {
+    /// Makes the row of a hit. `reveal` says whether the visitor is shown.
     pub(super) fn of(dead_letter: &DeadLetter, dead: &Dead<'_>, reveal: bool) -> Self {
         let value = |role: FieldRole| dead.value(role).map(shown);
-        let cause = |cause: &crate::domain::dead::Cause| Cause {
+        let cause = |cause: &DeathCause| ListedCause {
             code: shown(&cause.code),
             field: cause.field.as_deref().map(shown),
         };
@@ -84,6 +102,7 @@ impl Row {
         }
     }
 
+    /// Writes the titles of the columns.
     fn head(reveal: bool) -> String {
         let columns = [
             ("queue", 8),
@@ -105,6 +124,7 @@ impl Row {
         if reveal { format!("{cells}  uid") } else { cells.trim_end().to_owned() }
     }
 
+    /// Writes the row as a line of the table.
     fn line(&self) -> String {
         let text = |value: &Option<String>, width: usize| {
             let value = value.as_deref().filter(|value| !value.is_empty()).unwrap_or("-");
@@ -140,22 +160,27 @@ impl Row {
     }
 }
 
-/// Lists.
+/// Prints the chosen hits, one a line.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
+pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let choice = options.choice.for_rows(options.choice.max);
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if !options.json {
-        writeln!(out, "{}", Row::head(options.reveal))?;
+        writeln!(out, "{}", DeadRow::head(options.reveal))?;
     }
-    let seen =
-        reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
-            let row = Row::of(dead_letter, dead, options.reveal);
+    let counts = reading::for_each_chosen(
+        &client,
+        &choice,
+        &filter,
+        &stop::on_signal()?,
+        |dead_letter, dead| {
+            let row = DeadRow::of(dead_letter, dead, options.reveal);
             if options.json {
                 serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
                 writeln!(out)?;
@@ -163,11 +188,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", row.line())?;
             }
             Ok(())
-        })
-        .await?;
+        },
+    )
+    .await?;
     client.close().await;
     if !options.json {
-        writeln!(out, "{} of {} hits", seen.chosen, seen.read)?;
+        writeln!(out, "{} of {} hits", counts.chosen, counts.read)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

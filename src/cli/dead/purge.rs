@@ -1,4 +1,4 @@
-//! `dead purge`: hits deleted for good.
+//! `dead purge`: deletes hits for good.
 
 use std::collections::HashMap;
 use std::io::{BufRead, IsTerminal, Write};
@@ -19,9 +19,9 @@ use crate::domain::prose::hits;
 use crate::service::amqp::dead_letter::DeadLetterClient;
 use crate::service::config::Broker;
 
-/// Options of `dead purge`.
+/// The command line options of `dead purge`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadPurgeOptions {
     #[command(flatten)]
     choice: Choice,
     /// Everything in the chosen queues
@@ -38,17 +38,18 @@ pub struct Options {
     json: bool,
 }
 
-/// Count of the receipt.
+/// The count of deleted hits in the receipt.
 const DELETED: &str = "deleted";
 
-/// How often each message was counted: what has come since is not deleted.
-type Counted = HashMap<(DeadQueue, Digest), u64>;
+/// How often each message was counted. What comes after the counting is not deleted.
+type MessageCounts = HashMap<(DeadQueue, Digest), u64>;
 
-/// Deletes.
+/// Counts the chosen hits, asks whether they shall be deleted, and deletes them.
 ///
 /// # Errors
-/// A configuration mistake, a receipt that cannot be written, or a broker that goes away.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a receipt that cannot be written, and a broker that goes
+/// away.
+pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> {
     let filter = options.choice.filter();
     if !filter.is_set() && !options.all {
         eprintln!(
@@ -64,18 +65,21 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Broker::from_env()?;
     let client = reading::open(&settings, &options.choice).await?;
     let stop = stop::on_signal()?;
-    let mut counted = Counted::new();
-    let seen = reading::look(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
-        *counted.entry((dead.dead_queue, Digest::of(dead_letter.message.body()))).or_default() += 1;
-        Ok(())
-    })
-    .await?;
-    if seen.chosen == 0 {
+    let mut counted = MessageCounts::new();
+    let counts =
+        reading::for_each_chosen(&client, &options.choice, &filter, &stop, |dead_letter, dead| {
+            *counted
+                .entry((dead.dead_queue, Digest::of(dead_letter.message.body())))
+                .or_default() += 1;
+            Ok(())
+        })
+        .await?;
+    if counts.chosen == 0 {
         client.close().await;
-        eprintln!("no hit is chosen, of {}: nothing was deleted", seen.read);
+        eprintln!("no hit is chosen, of {}: nothing was deleted", counts.read);
         return Ok(ExitCode::FAILURE);
     }
-    if !options.yes && !confirmed(seen.chosen, seen.read)? {
+    if !options.yes && !confirmed(counts.chosen, counts.read)? {
         client.close().await;
         eprintln!("Nothing was deleted.");
         return Ok(ExitCode::FAILURE);
@@ -88,9 +92,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         &settings,
         &client,
     )?;
-    receipt.count("chosen", seen.chosen);
+    receipt.count("chosen", counts.chosen);
     let outcome = delete(&client, &options.choice, &filter, counted, &mut receipt, &stop).await;
-    let missed = seen.chosen - receipt.counted(DELETED);
+    let missed = counts.chosen - receipt.count_of(DELETED);
     let stopped = match &outcome {
         Ok(()) if stop.is_cancelled() => Some("stopped by a signal".to_owned()),
         Ok(()) if missed > 0 => {
@@ -104,11 +108,11 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !receipt.is_printed {
         let reason =
             stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
-        // It is done, whoever reads it.
-        let _told = writeln!(
+        // The hits are deleted all the same if standard output is closed.
+        let _written = writeln!(
             std::io::stdout(),
             "{} deleted; receipt: {}{reason}",
-            hits(receipt.counted(DELETED)),
+            hits(receipt.count_of(DELETED)),
             receipt.path().display()
         );
     }
@@ -116,7 +120,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whoever deletes types how many: a number is not pressed by mistake.
+/// Asks the user to type how many hits will be deleted, since a number is not typed by mistake.
 fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
     writeln!(
@@ -134,11 +138,12 @@ fn confirmed(hits: u64, read: u64) -> anyhow::Result<bool> {
     Ok(typed.trim() == hits.to_string())
 }
 
+/// Deletes the hits that were counted, one by one.
 async fn delete(
     client: &DeadLetterClient,
     choice: &Choice,
     filter: &Filter,
-    mut counted: Counted,
+    mut counted: MessageCounts,
     receipt: &mut Receipt,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -168,9 +173,9 @@ async fn delete(
                 break;
             }
             browser.remove(&ack_handle).await?;
-            receipt.done_to(digest);
+            receipt.add_hit(digest);
             receipt.count(DELETED, 1);
-            receipt.keep_up()?;
+            receipt.save_if_due()?;
         }
         progress.finish_and_clear();
         browser.finish().await?;

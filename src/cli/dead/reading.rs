@@ -1,10 +1,9 @@
-//! Looking through the queues of dead hits, without taking anything.
+//! Reads the queues of dead hits without taking anything.
 
 use std::io::IsTerminal;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
@@ -13,16 +12,16 @@ use crate::domain::dead::filter::Filter;
 use crate::service::amqp::dead_letter::{DeadLetter, DeadLetterClient};
 use crate::service::config::Broker;
 
-/// What was looked at.
+/// How many hits were read.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen {
-    /// Hits in the queues.
+pub(super) struct HitsRead {
+    /// Hits in the chosen queues.
     pub(super) read: u64,
-    /// Of these, chosen.
+    /// Of these, the hits that were chosen.
     pub(super) chosen: u64,
 }
 
-/// Connects, and makes sure that looking at the chosen queues costs none of their hits.
+/// Connects, and makes sure that reading the chosen queues costs none of their hits.
 pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<DeadLetterClient> {
     let client = DeadLetterClient::open(settings).await?;
     for dead_queue in choice.dead_queues().iter().filter(|_| !choice.trust_limit) {
@@ -31,18 +30,18 @@ pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<D
     Ok(client)
 }
 
-/// Shows every chosen hit of the chosen queues to `each`. Whatever `each` says, and when somebody
-/// stops it, all hits are back in their queues, in their order, afterwards.
-pub(super) async fn look(
+/// Calls `each` with every chosen hit of the chosen queues. All hits are back in their queues, in
+/// their order, afterwards: also when `each` fails, and when a signal stops the command.
+pub(super) async fn for_each_chosen(
     client: &DeadLetterClient,
     choice: &Choice,
     filter: &Filter,
     stop: &CancellationToken,
     mut each: impl FnMut(&DeadLetter, &Dead<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<Seen> {
-    // A bar would wipe rows out on a terminal that shows both.
+) -> anyhow::Result<HitsRead> {
+    // On a terminal that shows both, a progress bar would wipe rows out.
     let prints_rows = choice.prints_rows && std::io::stdout().is_terminal();
-    let mut seen = Seen::default();
+    let mut counts = HitsRead::default();
     for dead_queue in choice.dead_queues() {
         let mut browser = client.browse(*dead_queue).await?;
         let progress = bar(browser.ready, format!("reading {}", client.queue(*dead_queue)))?;
@@ -51,9 +50,9 @@ pub(super) async fn look(
         }
         let (mut of_queue, mut outcome) = (0, Ok(()));
         while let Some(dead_letter) = browser.next().await? {
-            seen.read += 1;
+            counts.read += 1;
             progress.inc(1);
-            // Reading goes on to the end, or the order would change.
+            // Reading goes on to the end of the queue, or the order would change.
             if outcome.is_err()
                 || stop.is_cancelled()
                 || choice.max.is_some_and(|max| of_queue >= max)
@@ -68,17 +67,17 @@ pub(super) async fn look(
         }
         progress.finish_and_clear();
         browser.finish().await.context("the hits are in their queue")?;
-        seen.chosen += of_queue;
+        counts.chosen += of_queue;
         outcome?;
         anyhow::ensure!(
             !stop.is_cancelled(),
             "stopped: all hits are in their queues, as they were"
         );
     }
-    Ok(seen)
+    Ok(counts)
 }
 
-/// A progress bar on standard error, on a terminal only.
+/// Draws a progress bar on standard error, if that is a terminal.
 pub(super) fn bar(length: u64, message: String) -> anyhow::Result<ProgressBar> {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(

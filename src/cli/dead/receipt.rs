@@ -1,4 +1,4 @@
-//! What a replay or purge leaves behind: who did what to how many hits, and to which, without a
+//! The receipt of a replay or a purge: who did what to how many hits, and to which ones, without a
 //! word of what they say.
 
 use std::collections::BTreeMap;
@@ -18,59 +18,84 @@ use crate::domain::dead::fix::Fix;
 use crate::service::amqp::dead_letter::DeadLetterClient;
 use crate::service::config::Broker;
 
-/// How old a receipt on disk is at most, while something is done.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often the receipt is saved while the command works.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A receipt, and the file that it is kept in.
 #[derive(Debug)]
 pub(super) struct Receipt {
-    text: Text,
+    /// What it says.
+    content: ReceiptContent,
+    /// The hits that were moved or deleted.
     digests: Vec<Digest>,
+    /// The file; `None` if the receipt goes to standard output alone.
     file: Option<File>,
+    /// When the file was last written.
     saved: Instant,
+    /// The path of the file, or `-`.
     path: PathBuf,
-    /// It goes to standard output at the end, and nothing else does.
+    /// Whether the receipt goes to standard output at the end, and nothing else does.
     pub(super) is_printed: bool,
 }
 
+/// The receipt as JSON.
 #[derive(Debug, Serialize)]
-struct Text {
+struct ReceiptContent {
+    /// The command: `replay` or `purge`.
     receipt: &'static str,
+    /// The name of this replay or purge, unique by time and chance.
     id: String,
+    /// The version of the program.
     version: &'static str,
-    who: Who,
+    /// Who gave the command.
+    who: Operator,
+    /// The address of the broker.
     broker: String,
+    /// The prefix of the queue names.
     queue_prefix: String,
+    /// The queues that were chosen.
     queues: Vec<&'static str>,
+    /// The filter that chose the hits.
     filter: Filter,
+    /// The most hits of each queue, if `--max` was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<u64>,
+    /// What a replay changed in the hits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fixes: Vec<Fix>,
+    /// The most hits per second of a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<u32>,
+    /// When the command began.
     started_at: Timestamp,
+    /// When the command was done, or stopped; `None` while it works.
     finished_at: Option<Timestamp>,
-    /// All that was chosen and could be done is done.
+    /// Whether everything is done that was chosen and could be done.
     complete: bool,
+    /// Why not everything was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<String>,
     /// Hits, by what was done to them or why they stayed.
     counts: BTreeMap<String, u64>,
-    /// Name of the set of hits that were moved or deleted, once it is known: see `dead export`.
+    /// The name of the set of hits that were moved or deleted, once it is known. `dead export`
+    /// makes the same name of the same hits.
     set_sha256: Option<String>,
 }
 
+/// Who gave the command.
 #[derive(Debug, Serialize)]
-struct Who {
+struct Operator {
+    /// The user of this machine.
     user: Option<String>,
+    /// The name of this machine.
     host: Option<String>,
+    /// The user of `AMQP_URL`.
     amqp_user: String,
 }
 
 impl Receipt {
-    /// Takes its place before anything is touched: what cannot be written down is not done. `-` is
-    /// standard output, at the end.
+    /// Creates the receipt before anything is touched: what cannot be written down is not done. The
+    /// path `-` stands for standard output, where the receipt is printed at the end.
     pub(super) fn begin(
         what: &'static str,
         (path, json): (Option<&PathBuf>, bool),
@@ -101,11 +126,11 @@ impl Receipt {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
             .ok()
             .map(|name| name.trim().to_owned());
-        let text = Text {
+        let content = ReceiptContent {
             receipt: what,
             id,
             version: env!("CARGO_PKG_VERSION"),
-            who: Who { user: variable(&["USER", "LOGNAME"]), host, amqp_user: client.user() },
+            who: Operator { user: variable(&["USER", "LOGNAME"]), host, amqp_user: client.user() },
             broker: client.address().to_owned(),
             queue_prefix: settings.prefix.clone(),
             queues: choice.dead_queues().iter().map(|dead_queue| dead_queue.code()).collect(),
@@ -121,7 +146,7 @@ impl Receipt {
             set_sha256: None,
         };
         let mut receipt = Self {
-            text,
+            content,
             digests: Vec::new(),
             is_printed: json || file.is_none(),
             file,
@@ -132,44 +157,47 @@ impl Receipt {
         Ok(receipt)
     }
 
-    /// What a replay does beside.
-    pub(super) fn mending(&mut self, fixes: &[Fix], rate: u32) {
-        self.text.fixes = fixes.to_vec();
-        self.text.rate = Some(rate);
+    /// Adds the options that only a replay has.
+    pub(super) fn set_replay_options(&mut self, fixes: &[Fix], rate: u32) {
+        self.content.fixes = fixes.to_vec();
+        self.content.rate = Some(rate);
     }
 
+    /// Returns the name of this replay or purge.
     pub(super) fn id(&self) -> &str {
-        &self.text.id
+        &self.content.id
     }
 
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &std::path::Path {
         &self.path
     }
 
-    /// Hits that something holds of.
+    /// Adds hits to a count: what was done to them, or why they stayed.
     pub(super) fn count(&mut self, what: &str, hits: u64) {
-        *self.text.counts.entry(what.to_owned()).or_default() += hits;
+        *self.content.counts.entry(what.to_owned()).or_default() += hits;
     }
 
-    pub(super) fn counted(&self, what: &str) -> u64 {
-        self.text.counts.get(what).copied().unwrap_or_default()
+    /// Returns a count.
+    pub(super) fn count_of(&self, what: &str) -> u64 {
+        self.content.counts.get(what).copied().unwrap_or_default()
     }
 
-    /// This hit was moved, or deleted.
-    pub(super) fn done_to(&mut self, hit: Digest) {
+    /// Records that this hit was moved or deleted.
+    pub(super) fn add_hit(&mut self, hit: Digest) {
         self.digests.push(hit);
     }
 
-    /// Writes down how far it has come from time to time, should this process die.
-    pub(super) fn keep_up(&mut self) -> anyhow::Result<()> {
-        if self.saved.elapsed() > SAVE_EVERY { self.save() } else { Ok(()) }
+    /// Saves the receipt if the last time is long enough ago, should this process die.
+    pub(super) fn save_if_due(&mut self) -> anyhow::Result<()> {
+        if self.saved.elapsed() > SAVE_INTERVAL { self.save() } else { Ok(()) }
     }
 
-    /// Writes down how far it has come.
+    /// Saves how far the command has come.
     pub(super) fn save(&mut self) -> anyhow::Result<()> {
         self.saved = Instant::now();
         let Some(file) = &mut self.file else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&self.text)?;
+        let text = serde_json::to_string_pretty(&self.content)?;
         let written = file
             .rewind()
             .and_then(|()| file.set_len(0))
@@ -178,15 +206,15 @@ impl Receipt {
         written.with_context(|| format!("the receipt {} cannot be written", self.path.display()))
     }
 
-    /// Closes it. `stopped`: why not everything was done.
+    /// Saves the receipt for the last time. `stopped` says why not everything was done.
     pub(super) fn close(&mut self, stopped: Option<String>) -> anyhow::Result<()> {
-        self.text.finished_at = Some(Timestamp::now());
-        self.text.complete = stopped.is_none();
-        self.text.stopped = stopped;
-        self.text.set_sha256 = Some(digest::of_set(std::mem::take(&mut self.digests)));
+        self.content.finished_at = Some(Timestamp::now());
+        self.content.complete = stopped.is_none();
+        self.content.stopped = stopped;
+        self.content.set_sha256 = Some(digest::of_set(std::mem::take(&mut self.digests)));
         self.save()?;
         if self.is_printed {
-            writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&self.text)?)?;
+            writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&self.content)?)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `dead show`: one hit whole, and what would become of it now.
+//! `dead show`: whole hits, each with what would become of it now.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::choice::Choice;
 use super::digest::Digest;
-use super::list::Row;
+use super::list::DeadRow;
 use super::reading;
 use crate::cli::Lang;
 use crate::cli::stop;
@@ -24,9 +24,9 @@ use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
 
-/// Options of `dead show`.
+/// The command line options of `dead show`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DeadShowOptions {
     /// Beginning of the id that list and group show; without any, the first ten of the chosen hits
     id: Vec<String>,
     #[command(flatten)]
@@ -42,40 +42,49 @@ pub struct Options {
     reveal: bool,
 }
 
-/// How many are shown when nobody says which.
-const MOST: usize = 10;
+/// How many hits are shown if none is named.
+const MAX_UNNAMED: usize = 10;
 
-/// How much of a message that is no hit is shown, in characters.
-const MOST_SHOWN: usize = 2_000;
+/// How many characters are shown of a message that is no hit.
+const MAX_BODY_CHARACTERS: usize = 2_000;
 
+/// A hit with all that is known of it.
 #[derive(Debug, Serialize)]
-struct Whole {
+struct ShownHit {
+    /// What `dead list` shows of it.
     #[serde(flatten)]
-    row: Row,
+    row: DeadRow,
+    /// The headers that relays and brokers write; with `--reveal` all of them.
     headers: std::collections::BTreeMap<String, Header>,
+    /// The routing key, which is the visitor; masked without `--reveal`.
     routing_key: String,
+    /// Names and values in the order of the message.
     fields: Vec<(String, String)>,
-    /// Why the body is no hit.
+    /// Why the body is no hit, if it is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<String>,
-    now: Now,
+    /// What would become of it if it were sent again now.
+    now: OutlookNow,
 }
 
-/// What would become of it.
+/// What would become of a hit.
 #[derive(Debug, Serialize)]
-struct Now {
+struct OutlookNow {
+    /// A sentence without its subject.
     outcome: &'static str,
+    /// What would reject it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     violations: Vec<Report>,
 }
 
-/// Shows.
+/// Prints the hits that are named, or the first of those that are chosen.
 ///
 /// # Errors
-/// A configuration mistake, a broker that goes away, or an output that cannot be written to.
-pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+/// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
+/// to.
+pub(super) async fn run(options: &DeadShowOptions) -> anyhow::Result<ExitCode> {
     let settings = ReplaySettings::from_env()?;
-    // Who names a hit means that one, however far behind it lies.
+    // A hit that is named is shown however far behind it lies.
     let max = options.choice.max.filter(|_| options.id.is_empty());
     let choice = options.choice.for_rows(max);
     let rules = Rules::load(settings.rules.clone())?;
@@ -84,35 +93,41 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let client = reading::open(&settings.broker, &options.choice).await?;
     let terms = settings.terms(&rule_set.plan, &[]);
     let (mut out, mut found) = (std::io::BufWriter::new(std::io::stdout()), 0);
-    reading::look(&client, &choice, &filter, &stop::on_signal()?, |dead_letter, dead| {
-        let id = Digest::of(dead_letter.message.body()).hex();
-        let asked_for = if options.id.is_empty() {
-            found < MOST
-        } else {
-            options.id.iter().any(|asked| id.starts_with(asked.as_str()))
-        };
-        if !asked_for {
-            return Ok(());
-        }
-        found += 1;
-        let tenant = dead.tenant.as_deref();
-        let now = outlook(
-            &terms,
-            dead,
-            rule_set.sender(rules.verified(dead_letter.message.user(), tenant)),
-        );
-        let whole = Whole::of(dead_letter, dead, &rule_set.plan, now, options);
-        if options.json {
-            serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            if found > 1 {
-                writeln!(out)?;
+    reading::for_each_chosen(
+        &client,
+        &choice,
+        &filter,
+        &stop::on_signal()?,
+        |dead_letter, dead| {
+            let id = Digest::of(dead_letter.message.body()).hex();
+            let asked_for = if options.id.is_empty() {
+                found < MAX_UNNAMED
+            } else {
+                options.id.iter().any(|asked| id.starts_with(asked.as_str()))
+            };
+            if !asked_for {
+                return Ok(());
             }
-            whole.print(&mut out)?;
-        }
-        Ok(())
-    })
+            found += 1;
+            let tenant = dead.tenant.as_deref();
+            let now = outlook(
+                &terms,
+                dead,
+                rule_set.sender(rules.verified(dead_letter.message.user(), tenant)),
+            );
+            let whole = ShownHit::of(dead_letter, dead, &rule_set.plan, now, options);
+            if options.json {
+                serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+            } else {
+                if found > 1 {
+                    writeln!(out)?;
+                }
+                whole.print(&mut out)?;
+            }
+            Ok(())
+        },
+    )
     .await?;
     client.close().await;
     out.flush()?;
@@ -122,32 +137,33 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if found == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-impl Whole {
+impl ShownHit {
+    /// Puts together what is shown of a hit.
     fn of(
         dead_letter: &DeadLetter,
         dead: &Dead<'_>,
         plan: &Plan,
         now: Outlook,
-        options: &Options,
+        options: &DeadShowOptions,
     ) -> Self {
         let language = Language::from(options.lang);
-        let told = |name: &str, value: &str| {
+        let displayed = |name: &str, value: &str| {
             let value = if options.reveal { value.into() } else { masked(plan, name, value) };
             value.replace(char::is_control, "\u{fffd}")
         };
         let fields = dead.hit.iter().flat_map(|hit| hit.fields()).map(|(name, value)| {
             let value = match value {
-                Value::Text(text) => told(name, text),
+                Value::Text(text) => displayed(name, text),
                 Value::Wrong(kind) => format!("({kind})"),
             };
-            // A name that the plan does not know may be anything.
+            // A name that the plan does not know may say anything.
             (if plan.index(name).is_some() { name.to_owned() } else { shown(name) }, value)
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
             let text = String::from_utf8_lossy(dead_letter.message.body());
             let text: String = text
                 .chars()
-                .take(MOST_SHOWN)
+                .take(MAX_BODY_CHARACTERS)
                 .map(|c| if c.is_control() { '\u{fffd}' } else { c })
                 .collect();
             if options.reveal {
@@ -156,21 +172,22 @@ impl Whole {
                 format!("{error}, {} bytes", dead_letter.message.body().len())
             }
         });
-        // Only what relays and brokers write: an ENT's own headers may say anything.
-        let is_told = |name: &str| {
+        // An ENT's own headers may say anything.
+        let is_displayed = |name: &str| {
             options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-")
         };
-        let headers = dead_letter.message.headers().filter(|(name, _)| is_told(name));
+        let headers = dead_letter.message.headers().filter(|(name, _)| is_displayed(name));
         Self {
-            row: Row::of(dead_letter, dead, options.reveal),
+            row: DeadRow::of(dead_letter, dead, options.reveal),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
-            routing_key: told("uid", dead_letter.message.routing_key()),
+            routing_key: displayed("uid", dead_letter.message.routing_key()),
             fields: fields.collect(),
             unreadable,
-            now: Now::of(now, plan, language),
+            now: OutlookNow::of(now, plan, language),
         }
     }
 
+    /// Prints the hit for people.
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{} {}", self.row.queue, self.row.id)?;
         for (name, value) in &self.headers {
@@ -195,17 +212,23 @@ impl Whole {
     }
 }
 
-impl Now {
+impl OutlookNow {
+    /// Puts the outlook into words.
     fn of(outlook: Outlook, plan: &Plan, language: Language) -> Self {
-        let told = |violation: Violation| Violation {
+        let displayed = |violation: Violation| Violation {
             field: violation.field.as_deref().map(shown),
             ..violation
         };
         let report = |violations: Vec<Violation>| {
-            violations.into_iter().map(|violation| told(violation).report(plan, language)).collect()
+            violations
+                .into_iter()
+                .map(|violation| displayed(violation).report(plan, language))
+                .collect()
         };
         match outlook {
-            Outlook::Goes(_) => Self { outcome: "would be delivered", violations: Vec::new() },
+            Outlook::Deliverable(_) => {
+                Self { outcome: "would be delivered", violations: Vec::new() }
+            }
             Outlook::Rejected(violations) => {
                 Self { outcome: "would be rejected", violations: report(violations) }
             }

@@ -1,39 +1,50 @@
-//! One JSON array of hits, cut into its elements without reading it as a whole.
+//! A JSON array of hits, which is cut into its elements without reading it as a whole.
 
 use std::io::BufRead;
 
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
+/// The reader of arrays.
 pub(super) struct Array {
-    text: Text,
+    /// The text from which it reads.
+    text: InputText,
+    /// The latest element, with the white space around it.
     element: Vec<u8>,
+    /// How many elements have been read.
     number: u64,
+    /// Whether the opening bracket has been read.
     opened: bool,
+    /// Whether the closing bracket has been read.
     closed: bool,
 }
 
-/// Where the scan stands within an element.
+/// Where in an element a scan byte by byte stands.
 #[derive(Default)]
 pub(super) struct Scan {
+    /// How many brackets are open.
     depth: u32,
+    /// Whether a string is open.
     in_text: bool,
+    /// Whether the byte before was a backslash in a string.
     escaped: bool,
 }
 
-/// Whether this is an array of objects. A line of an access log may begin with a bracket too.
+/// Whether this is the beginning of an array of objects. A line of an access log may begin with a
+/// bracket too.
 pub(super) fn begins(text: &[u8]) -> bool {
     let mut visible = text.iter().filter(|byte| !byte.is_ascii_whitespace());
     visible.next() == Some(&b'[') && matches!(visible.next(), None | Some(b'{' | b']'))
 }
 
 impl Array {
-    pub(super) fn new(text: Text) -> Self {
+    /// Reads arrays from a text.
+    pub(super) fn new(text: InputText) -> Self {
         Self { text, element: Vec::new(), number: 0, opened: false, closed: false }
     }
 
-    /// The next element, trimmed; one that is too long is cut where that shows.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    /// Reads the next element. One that is too long is cut, but not so short that it seems valid.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         loop {
             if self.closed && !self.another()? {
                 return Ok(None);
@@ -46,7 +57,7 @@ impl Array {
         }
         self.number += 1;
         let body = self.element.trim_ascii();
-        Ok(Some(Record {
+        Ok(Some(InputRecord {
             number: self.number,
             body: Ok(body),
             content_type: Some(JSON),
@@ -54,7 +65,7 @@ impl Array {
         }))
     }
 
-    /// Reads one element, and tells whether it was the last.
+    /// Reads one element, and returns whether it was the last.
     fn read(&mut self) -> anyhow::Result<bool> {
         self.element.clear();
         let mut scan = Scan::default();
@@ -88,7 +99,7 @@ impl Array {
         }
     }
 
-    /// Whether another array follows: files that were put one after the other.
+    /// Whether another array follows, as in files that were put one after the other.
     fn another(&mut self) -> anyhow::Result<bool> {
         loop {
             let chunk = self.text.fill_buf()?;
@@ -113,12 +124,13 @@ impl Array {
 }
 
 impl Scan {
-    /// Whether no bracket is open, and no text.
+    /// Whether no bracket is open, and no string.
     pub(super) fn is_outside(&self) -> bool {
         self.depth == 0 && !self.in_text
     }
 
-    /// Whether this byte ends an element, and whether it is the last one.
+    /// Takes a byte. Returns `None` if it does not end an element, and else whether that is the
+    /// last one.
     pub(super) fn ends(&mut self, byte: u8) -> Option<bool> {
         if self.in_text {
             match byte {

@@ -6,17 +6,21 @@ use std::io::BufRead;
 use serde::de::IgnoredAny;
 
 use super::array::Scan;
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
+/// The reader of objects.
 pub(super) struct Objects {
-    text: Text,
+    /// The text from which it reads.
+    text: InputText,
+    /// The latest object.
     object: Vec<u8>,
+    /// How many objects have been read.
     number: u64,
 }
 
-/// Whether an object begins here, and goes on in the next line. (One that ends in its line is one
-/// of [`lines`](super::lines).)
+/// Whether an object begins here and goes on in the next line. One that ends in its line is for
+/// [`lines`](super::lines).
 pub(super) fn begins(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     let Some(end) = text.iter().position(|byte| *byte == b'\n') else { return false };
@@ -32,12 +36,13 @@ pub(super) fn begins(text: &[u8]) -> bool {
 }
 
 impl Objects {
-    pub(super) fn new(text: Text) -> Self {
+    /// Reads objects from a text.
+    pub(super) fn new(text: InputText) -> Self {
         Self { text, object: Vec::new(), number: 0 }
     }
 
-    /// The next object; one that is too long is cut where that shows.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
+    /// Reads the next object. One that is too long is cut, but not so short that it seems valid.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
         self.object.clear();
         let mut scan = Scan::default();
         loop {
@@ -63,8 +68,8 @@ impl Objects {
                     continue;
                 }
                 used += 1;
-                // Outside of every bracket nothing ends: that is where the next object begins.
-                let _no_end = scan.ends(*byte);
+                // What ends an element of an array ends no object: brackets alone do.
+                let _end_of_element = scan.ends(*byte);
                 if self.object.len() <= hit::MAX_BYTES {
                     self.object.push(*byte);
                 }
@@ -79,7 +84,7 @@ impl Objects {
             }
         }
         self.number += 1;
-        Ok(Some(Record {
+        Ok(Some(InputRecord {
             number: self.number,
             body: Ok(&self.object),
             content_type: Some(JSON),

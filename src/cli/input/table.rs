@@ -7,40 +7,49 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::{JSON, Record, Text};
+use super::{InputRecord, InputText, JSON};
 use crate::domain::hit;
 
+/// The reader of tables.
 pub(super) struct Table {
-    rows: Reader<Metered>,
-    meter: Rc<Cell<usize>>,
+    /// The CSV reader.
+    rows: Reader<RowMeter>,
+    /// How many bytes have been read for the latest row.
+    row_bytes: Rc<Cell<usize>>,
+    /// The parameter name of each column.
     names: Vec<String>,
+    /// The cells of the latest row.
     row: ByteRecord,
+    /// The latest row as a message.
     body: Vec<u8>,
 }
 
-/// Most bytes that one row may take: a quote that is never closed must not fill the memory.
-const MOST: usize = 16 * hit::MAX_BYTES;
+/// How many bytes one row may take: a quote that is never closed must not fill the memory.
+const MAX_ROW_BYTES: usize = 16 * hit::MAX_BYTES;
 
-/// Counts what a row takes.
-struct Metered {
-    text: Text,
-    meter: Rc<Cell<usize>>,
+/// Counts the bytes that are read for a row, and fails when they are too many.
+struct RowMeter {
+    /// The text from which it reads.
+    text: InputText,
+    /// How many bytes have been read for the latest row.
+    row_bytes: Rc<Cell<usize>>,
 }
 
-impl Read for Metered {
+impl Read for RowMeter {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.text.read(buffer)?;
-        self.meter.set(self.meter.get() + read);
-        if self.meter.get() > MOST {
+        self.row_bytes.set(self.row_bytes.get() + read);
+        if self.row_bytes.get() > MAX_ROW_BYTES {
             return Err(std::io::Error::other(format!(
-                "a row of over {MOST} bytes: is a quote not closed?"
+                "a row of over {MAX_ROW_BYTES} bytes: is a quote not closed?"
             )));
         }
         Ok(read)
     }
 }
 
-/// The delimiter, if the first line is a header: names, and among them the visitor or the site.
+/// Finds the delimiter, if the first line is a header: names, and among them the visitor or the
+/// site.
 pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
     let header = text.split(|byte| *byte == b'\n').next()?.trim_ascii();
     if header.iter().any(|byte| matches!(byte, b'{' | b'=' | b'?')) {
@@ -55,18 +64,19 @@ pub(super) fn delimiter(text: &[u8]) -> Option<u8> {
 }
 
 impl Table {
-    pub(super) fn new(text: Text, delimiter: u8) -> anyhow::Result<Self> {
-        let meter = Rc::new(Cell::new(0));
+    /// Reads a table from a text, beginning with its header.
+    pub(super) fn new(text: InputText, delimiter: u8) -> anyhow::Result<Self> {
+        let row_bytes = Rc::new(Cell::new(0));
         let mut rows = ReaderBuilder::new()
             .delimiter(delimiter)
-            .from_reader(Metered { text, meter: meter.clone() });
+            .from_reader(RowMeter { text, row_bytes: row_bytes.clone() });
         let names = rows.headers()?.iter().map(|name| name.trim().to_owned()).collect();
-        Ok(Self { rows, meter, names, row: ByteRecord::new(), body: Vec::new() })
+        Ok(Self { rows, row_bytes, names, row: ByteRecord::new(), body: Vec::new() })
     }
 
-    /// The next row. An empty cell is a field that the hit leaves out.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record<'_>>> {
-        self.meter.set(0);
+    /// Reads the next row. An empty cell is a field that the hit leaves out.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
+        self.row_bytes.set(0);
         let broken = match self.rows.read_byte_record(&mut self.row) {
             Ok(false) => return Ok(None),
             Ok(true) => None,
@@ -82,9 +92,10 @@ impl Table {
             Ok(()) => Ok(self.body.as_slice()),
             Err(broken) => Err(broken),
         };
-        Ok(Some(Record { number, body, content_type: Some(JSON), received_at: None }))
+        Ok(Some(InputRecord { number, body, content_type: Some(JSON), received_at: None }))
     }
 
+    /// Writes the row as a JSON object.
     fn encode(&mut self) -> Result<(), String> {
         self.body.clear();
         for (name, cell) in self.names.iter().zip(&self.row).filter(|(_, cell)| !cell.is_empty()) {

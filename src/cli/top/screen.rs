@@ -1,31 +1,34 @@
-//! What `top` shows, line by line.
+//! The lines that `top` shows.
 
 use crossterm::style::Color;
 
-use super::Answer;
-use crate::domain::prose::{lasting, number, share};
+use super::WorkerStatus;
+use crate::domain::prose::{duration, number, share};
 use crate::domain::rule::Language;
-use crate::domain::status::{Fate, Hour, Queues, Shard, State, Status};
+use crate::domain::status::{Fate, Hour, QueuesStatus, RelayState, ShardStatus, Status};
 
-/// One line, which carries no news by its colour alone.
+/// One line. Its colour says nothing that the text does not say too.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ScreenLine {
+    /// The text, without control characters.
     pub(super) text: String,
+    /// The colour, if it is not the terminal's own.
     pub(super) colour: Option<Color>,
 }
 
-/// All workers that answer, as one.
-pub(super) fn whole(answers: &[Answer], language: Language) -> Option<Status> {
+/// Merges the statuses of all workers that answer; returns `None` if none does.
+pub(super) fn whole(answers: &[WorkerStatus], language: Language) -> Option<Status> {
     let statuses: Vec<Status> =
         answers.iter().filter_map(|answer| answer.status.as_ref().ok()).cloned().collect();
-    Status::merge(&statuses).map(|status| status.told(language))
+    Status::merge(&statuses).map(|status| status.described(language))
 }
 
-/// The screen. No line is wider than `width`.
-pub(super) fn lines(answers: &[Answer], language: Language, width: usize) -> Vec<Line> {
+/// Returns the lines of the screen, none of them wider than `width`.
+pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) -> Vec<ScreenLine> {
     let mut lines = Vec::new();
     if let Some(status) = whole(answers, language) {
-        lines.push(Line { text: status.headline.clone(), colour: Some(colour(status.state)) });
+        lines
+            .push(ScreenLine { text: status.headline.clone(), colour: Some(colour(status.state)) });
         lines.extend(status.notes.iter().map(|note| plain(note.clone())));
         lines.push(plain(String::new()));
         lines.push(plain(numbers(&status, language)));
@@ -46,24 +49,27 @@ pub(super) fn lines(answers: &[Answer], language: Language, width: usize) -> Vec
             Ok(status) => (&status.worker, &status.headline, colour(status.state)),
             Err(why) => (&answer.address, why, Color::Red),
         };
-        lines.push(Line { text: format!("{name:<40} {text}"), colour: Some(colour) });
+        lines.push(ScreenLine { text: format!("{name:<40} {text}"), colour: Some(colour) });
     }
     for line in &mut lines {
-        // What came from elsewhere commands no terminal.
+        // A text of somebody else's must not command the terminal.
         line.text = line.text.chars().filter(|c| !c.is_control()).take(width).collect();
     }
     lines
 }
 
-fn heading(left: &str, right: &str) -> Line {
+/// Makes the heading of a table.
+fn heading(left: &str, right: &str) -> ScreenLine {
     plain(format!("{left:<40} {right}"))
 }
 
-const fn plain(text: String) -> Line {
-    Line { text, colour: None }
+/// Makes a line without a colour.
+const fn plain(text: String) -> ScreenLine {
+    ScreenLine { text, colour: None }
 }
 
-const fn colour(state: State) -> Color {
+/// Chooses the colour of a state.
+const fn colour(state: RelayState) -> Color {
     if state.is_wrong() {
         Color::Red
     } else if state.is_doubtful() {
@@ -73,13 +79,14 @@ const fn colour(state: State) -> Color {
     }
 }
 
+/// Writes the figures of the last hour in one line.
 fn numbers(status: &Status, language: Language) -> String {
     let Hour { delivered, retried, parked, rejected, .. } = status.hour;
     let count = |count| number(count, language);
     let rate = format!("{:.1}/s", status.hour.rate());
     let ready =
         status.queues.as_ref().map_or_else(|| "–".to_owned(), |queues| count(queues.ready()));
-    let oldest = age(status.queues.as_ref().and_then(Queues::oldest_seconds), language);
+    let oldest = age(status.queues.as_ref().and_then(QueuesStatus::oldest_seconds), language);
     let rejects = share(rejected, delivered + retried + parked + rejected, language);
     let t = |english, french| language.of(english, french);
     format!(
@@ -95,10 +102,10 @@ fn numbers(status: &Status, language: Language) -> String {
     )
 }
 
-/// A bar for each minute of the last hour.
+/// Draws a bar for each minute of the last hour.
 fn bars(minutes: &[u64]) -> String {
-    let most = minutes.iter().copied().max().unwrap_or_default().max(1);
-    let bar = |hits: &u64| match (hits * 8).div_ceil(most) {
+    let highest = minutes.iter().copied().max().unwrap_or_default().max(1);
+    let bar = |hits: &u64| match (hits * 8).div_ceil(highest) {
         0 => '·',
         1 => '▁',
         2 => '▂',
@@ -112,7 +119,8 @@ fn bars(minutes: &[u64]) -> String {
     format!("{:>60}", minutes.iter().map(bar).collect::<String>())
 }
 
-fn tables(queues: &Queues, language: Language) -> Vec<String> {
+/// Lists the queues with their depths.
+fn tables(queues: &QueuesStatus, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
     let depth = |hits: Option<u64>| {
         hits.map_or_else(|| t("missing", "absente").to_owned(), |hits| number(hits, language))
@@ -133,7 +141,8 @@ fn tables(queues: &Queues, language: Language) -> Vec<String> {
     rows
 }
 
-fn holder(shard: &Shard, language: Language) -> String {
+/// Says which worker reads a shard, as far as it is known.
+fn holder(shard: &ShardStatus, language: Language) -> String {
     match (&shard.holder, shard.consumers) {
         (Some(worker), _) => worker.clone(),
         (None, 0) => language.of("nobody", "personne").to_owned(),
@@ -141,10 +150,12 @@ fn holder(shard: &Shard, language: Language) -> String {
     }
 }
 
+/// Writes an age, or a dash where it is not known.
 fn age(seconds: Option<u64>, language: Language) -> String {
-    seconds.map_or_else(|| "–".to_owned(), |seconds| lasting(seconds, language))
+    seconds.map_or_else(|| "–".to_owned(), |seconds| duration(seconds, language))
 }
 
+/// Lists why hits were not delivered.
 fn causes(status: &Status, language: Language) -> Vec<String> {
     let t = |english, french| language.of(english, french);
     let fate = |fate| match fate {

@@ -1,16 +1,16 @@
-//! The verdict as text for people, and as JSON for machines.
+//! The result as text for people, and as JSON for programs.
 
 use std::io::Write;
 
 use serde_json::json;
 
-use super::tally::{Group, Key, Tally, not_checked};
+use super::counts::{ViolationCounts, ViolationGroup, ViolationKey, not_checked};
 use crate::domain::plan::Plan;
 use crate::domain::prose::hits;
 use crate::domain::rule::{Language, Severity};
 use crate::domain::validate::{Report, Violation};
 
-/// One hit as one JSON object.
+/// Prints a hit as a JSON object.
 pub(super) fn hit(
     plan: &Plan,
     number: u64,
@@ -26,29 +26,34 @@ pub(super) fn hit(
     Ok(())
 }
 
-/// The last JSON object.
+/// Prints the last JSON object, a summary.
 pub(super) fn summary(
-    tally: &Tally,
+    counts: &ViolationCounts,
     plan: &Plan,
     language: Language,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let summary = json!({"summary": {
-        "hits": tally.hits, "with_errors": tally.with_errors, "with_warnings": tally.with_warnings,
-        "plan": plan.version, "not_checked": reports(plan, &not_checked(plan), language),
+        "hits": counts.hits,
+        "with_errors": counts.with_errors,
+        "with_warnings": counts.with_warnings,
+        "plan": plan.version,
+        "not_checked": reports(plan, &not_checked(plan), language),
     }});
     writeln!(out, "{summary}")?;
     Ok(())
 }
 
-/// Everything, grouped.
+/// Prints the groups of equal violations, and a summary.
 pub(super) fn text(
-    tally: &Tally,
+    counts: &ViolationCounts,
     plan: &Plan,
     language: Language,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    for (Key { severity, rule, .. }, Group { count, lines, message, .. }) in &tally.groups {
+    for (ViolationKey { severity, rule, .. }, ViolationGroup { count, lines, message, .. }) in
+        &counts.groups
+    {
         let severity = match (severity.0, language) {
             (severity, Language::English) => severity.code(),
             (Severity::Error, Language::French) => "erreur",
@@ -57,22 +62,22 @@ pub(super) fn text(
         };
         let shown: Vec<String> = lines.iter().map(ToString::to_string).collect();
         let more = if *count > lines.len() as u64 { ", …" } else { "" };
-        let counts = if tally.counts == "line" { language.of("line", "ligne") } else { "hit" };
+        let unit = if counts.unit == "line" { language.of("line", "ligne") } else { "hit" };
         writeln!(
             out,
-            "{severity:<8} {:<24} {count:>8} ×  {message}  ({counts} {}{more})",
+            "{severity:<8} {:<24} {count:>8} ×  {message}  ({unit} {}{more})",
             rule.code(),
             shown.join(", ")
         )?;
     }
-    if !tally.groups.is_empty() {
+    if !counts.groups.is_empty() {
         writeln!(out)?;
     }
     for violation in not_checked(plan) {
         writeln!(out, "{}", violation.message(plan, language))?;
     }
     let (version, hits, fine, warned, wrong) =
-        (&plan.version, hits(tally.hits), tally.fine(), tally.with_warnings, tally.with_errors);
+        (&plan.version, hits(counts.hits), counts.fine(), counts.with_warnings, counts.with_errors);
     match language {
         Language::English => writeln!(
             out,
@@ -87,6 +92,7 @@ pub(super) fn text(
     Ok(())
 }
 
+/// Makes the reports of a hit's violations.
 fn reports(plan: &Plan, violations: &[Violation], language: Language) -> Vec<Report> {
     violations.iter().map(|violation| violation.report(plan, language)).collect()
 }

@@ -1,4 +1,4 @@
-//! What does not add up in a balance, each with its likely reason.
+//! The gaps of a balance: what does not add up, each with its likely reason.
 
 use std::fmt;
 
@@ -6,100 +6,100 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// A queue that hits stay in.
+/// A kind of queue that hits stay in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
     /// The retry queues together.
     Retry,
-    /// *parked*.
+    /// The queue *parked*.
     Parked,
-    /// *rejected*.
+    /// The queue *rejected*.
     Rejected,
 }
 
-/// What does not add up, and the likely reason.
+/// Something that does not add up. Its text gives the likely reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[serde(tag = "code", rename_all = "kebab-case")]
 pub enum Gap {
     /// A worker was asked and did not answer.
     #[error("{address} does not answer ({reason}): what it counts is missing here")]
     Silent {
-        /// Who was asked.
+        /// The address that was asked.
         address: String,
-        /// Why it did not.
+        /// Why it did not answer.
         reason: String,
     },
     /// The broker did not answer.
     #[error("the counters cannot be held against the queues: {reason}")]
     NoBroker {
-        /// Why not.
+        /// Why it did not answer.
         reason: String,
     },
-    /// It is in the former books and not in these, or it started anew.
+    /// A worker is in the former books and not in these.
     #[error(
         "worker {worker} of the former books is gone or was not asked: what it counted since \
          {since} is missing here"
     )]
     Gone {
-        /// Its name.
+        /// The name of the worker.
         worker: String,
         /// When it last answered.
         since: Timestamp,
     },
-    /// The same worker, with counters that began anew.
+    /// A worker was restarted, so that its counters began anew.
     #[error(
         "worker {worker} was started at {started_at}: what it counted before, since {since}, is \
          gone"
     )]
     Restarted {
-        /// Its name.
+        /// The name of the worker.
         worker: String,
-        /// Its last start.
+        /// When it was started last.
         started_at: Timestamp,
         /// When it last answered before.
         since: Timestamp,
     },
-    /// It ran already, but the former books lack it.
+    /// A worker ran already when the former books were made, but they lack it.
     #[error(
         "worker {worker} ran when the former books were made, and is not in them: all that it \
          counted since {started_at} is in these"
     )]
     New {
-        /// Its name.
+        /// The name of the worker.
         worker: String,
-        /// Its start.
+        /// When it was started.
         started_at: Timestamp,
     },
-    /// Fates and hits of one worker differ: a bug of the relay.
+    /// The fates of a worker's hits are not as many as its hits, which is a bug of the relay.
     #[error(
         "worker {worker}, {account}: {received} hits received, {accounted} accounted for: please \
          report this"
     )]
     Account {
-        /// Its name.
+        /// The name of the worker.
         worker: String,
         /// The account.
         account: String,
-        /// Hits received.
+        /// The hits that it received.
         received: u64,
-        /// Hits with a fate, and in flight.
+        /// The hits that have a fate or are in flight.
         accounted: u64,
     },
-    /// Hits in a queue that no worker counted.
+    /// There are hits in a queue that no worker counted.
     #[error("{hits} hits in {place} are not in the workers' counters: {}", place.why_more())]
     More {
         /// The queue.
         place: QueueKind,
-        /// How many.
+        /// How many hits there are.
         hits: i64,
     },
-    /// Hits that workers counted and that are not in their queue.
+    /// There are hits that workers counted and that are not in their queue.
     #[error("{hits} hits that the workers sent to {place} are not there: {}", place.why_fewer())]
     Fewer {
         /// The queue.
         place: QueueKind,
-        /// How many.
+        /// How many hits there are.
         hits: i64,
     },
 }
@@ -115,6 +115,7 @@ impl fmt::Display for QueueKind {
 }
 
 impl QueueKind {
+    /// Says why there may be hits that no worker counted.
     const fn why_more(self) -> &'static str {
         match self {
             Self::Retry => {
@@ -130,6 +131,7 @@ impl QueueKind {
         }
     }
 
+    /// Says why hits may be missing that workers counted.
     const fn why_fewer(self) -> &'static str {
         match self {
             Self::Retry => "taken out by hand, or back with a worker that is gone or was not asked",
@@ -141,19 +143,20 @@ impl QueueKind {
 }
 
 impl Gap {
-    /// Whether it may be gone at the next look, because hits were on their way at this one.
+    /// Whether the gap may be gone at the next reading, because hits were on their way at this one.
     pub const fn may_pass(&self) -> bool {
         matches!(self, Self::More { .. } | Self::Fewer { .. })
     }
 }
 
-/// With its sentence for people.
-pub(super) fn told<S: Serializer>(gaps: &[Gap], serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes each gap with its sentence for people.
+pub(super) fn with_text<S: Serializer>(gaps: &[Gap], serializer: S) -> Result<S::Ok, S::Error> {
+    /// A gap and its sentence.
     #[derive(Serialize)]
-    struct Told<'g> {
+    struct GapWithText<'g> {
         #[serde(flatten)]
         gap: &'g Gap,
         text: String,
     }
-    serializer.collect_seq(gaps.iter().map(|gap| Told { gap, text: gap.to_string() }))
+    serializer.collect_seq(gaps.iter().map(|gap| GapWithText { gap, text: gap.to_string() }))
 }

@@ -1,5 +1,5 @@
-//! Several workers' books, and what the broker says to them → one balance, over all or over a
-//! period, and what does not add up.
+//! The balance of several workers: what became of the hits since the workers started or over a
+//! period, compared with the queues of the broker, and what does not add up.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,80 +9,80 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::gap::{self, Gap, QueueKind};
-use super::{Books, Figures, Name};
+use super::{AccountName, Books, Figures};
 
-/// Messages ready in the broker's queues.
+/// The messages that are ready in the broker's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queues {
-    /// In the shards: no worker has taken them yet.
+    /// Messages in the shards, which no worker has taken yet.
     pub waiting: u64,
-    /// In the retry queues.
+    /// Messages in the retry queues.
     pub retry: u64,
-    /// In *parked*.
+    /// Messages in *parked*.
     pub parked: u64,
-    /// In *rejected*.
+    /// Messages in *rejected*.
     pub rejected: u64,
 }
 
 /// The queues before and after the workers were asked. Where both are the same, nothing moved
 /// meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Looks {
-    /// Before.
+pub struct QueueReadings {
+    /// The queues before the workers were asked.
     pub before: Queues,
-    /// After.
+    /// The queues after the workers were asked.
     pub after: Queues,
 }
 
-/// Everything that was asked at one time. What a later balance takes as its beginning.
+/// Everything that was read at one time. A later balance can begin with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// When.
+pub struct BalanceRecord {
+    /// When it was read.
     pub at: Timestamp,
-    /// Each worker once.
+    /// The books of each worker, once.
     pub workers: Vec<Books>,
-    /// None if the broker was not asked.
+    /// The queues; `None` if the broker was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queues: Option<Looks>,
+    pub queues: Option<QueueReadings>,
 }
 
-/// One account of all workers, in distinct hits: `carried + entered + replayed` is the sum of
-/// everything below but `doubtful`.
+/// The figures of an account over all workers, in distinct hits: `carried + entered + replayed` is
+/// the sum of everything below but `doubtful`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Row {
-    /// At the beginning of the period: in flight, to come back from a retry, or given back.
+pub struct StatementRow {
+    /// Hits that were in flight, on their way to a retry, or given back when the period began.
     pub carried: i64,
-    /// Came in, each counted once however often it came.
+    /// Hits that came in, each counted once however often it came.
     pub entered: i64,
-    /// Sent again by an operator, out of *parked* or *rejected*, where they had been counted when
-    /// they came there.
+    /// Hits that an operator sent again out of *parked* or *rejected*, where they had been counted
+    /// when they came there.
     pub replayed: i64,
-    /// In Matomo.
+    /// Hits that are in Matomo.
     pub delivered: i64,
-    /// Rejected for breaking the plan.
+    /// Hits that were rejected for breaking the plan.
     pub rejected: i64,
-    /// Parked.
+    /// Hits that were parked.
     pub parked: i64,
-    /// Sent to a retry, and not back yet.
+    /// Hits that were sent to a retry and are not back yet.
     pub to_retry: i64,
-    /// Given back to the broker, and not taken again yet.
+    /// Hits that were given back to the broker and have not been taken again yet.
     pub given_back: i64,
-    /// In a worker's hands.
+    /// Hits that a worker has and that have no fate yet.
     pub in_flight: i64,
     /// How often a hit was sent again although Matomo may have stored it.
     pub doubtful: i64,
 }
 
-/// A row with its name.
+/// The figures of an account with its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
-    /// Whose.
+pub struct StatementLine {
+    /// Whose hits they are.
     #[serde(flatten)]
-    pub name: Name,
-    /// How many.
+    pub name: AccountName,
+    /// The figures.
     #[serde(flatten)]
-    pub row: Row,
-    /// `rejected`, by rule.
+    pub row: StatementRow,
+    /// The rejected hits by rule.
     pub rejected_by: BTreeMap<Cow<'static, str>, u64>,
 }
 
@@ -90,41 +90,43 @@ pub struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Since {
-    /// The former books.
+    /// They are counted since the former books.
     Former(Timestamp),
-    /// The start of the worker that has run for the longest.
+    /// They are counted since the start of the worker that has run for the longest time.
     Start(Timestamp),
 }
 
-/// The balance.
+/// The balance of all workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Statement {
-    /// None if nobody answered.
+    /// Since when the hits are counted; `None` if no worker answered.
     pub since: Option<Since>,
     /// Every account, in the order of their names.
-    pub accounts: Vec<Line>,
-    /// Their sum.
-    pub total: Row,
-    /// Whether the counters were held against the broker's queues.
+    pub accounts: Vec<StatementLine>,
+    /// The sum of all accounts.
+    pub total: StatementRow,
+    /// Whether the counters were compared with the broker's queues.
     pub compared: bool,
-    /// What does not add up. Empty: the books close.
-    #[serde(serialize_with = "gap::told")]
+    /// What does not add up. If there is nothing, the books close.
+    #[serde(serialize_with = "gap::with_text")]
     pub gaps: Vec<Gap>,
 }
 
-impl Record {
-    /// Of everything that answered; a worker that was asked by two addresses counts once.
-    pub fn new(at: Timestamp, mut workers: Vec<Books>, queues: Option<Looks>) -> Self {
+impl BalanceRecord {
+    /// Makes a record of everything that answered. A worker that was asked at two addresses counts
+    /// once.
+    pub fn new(at: Timestamp, mut workers: Vec<Books>, queues: Option<QueueReadings>) -> Self {
         workers
             .sort_by(|a, b| (&a.worker, a.started_at, b.at).cmp(&(&b.worker, b.started_at, a.at)));
         workers.dedup_by(|a, b| a.worker == b.worker && a.started_at == b.started_at);
         Self { at, workers, queues }
     }
 
-    /// The balance: of all that is counted, or of what was counted since a former record.
+    /// Makes the balance of everything that is counted, or of what was counted since a former
+    /// record.
     pub fn balance(&self, former: Option<&Self>) -> Statement {
         let mut gaps = Vec::new();
-        let then = former.map(|former| self.continued(former, &mut gaps)).unwrap_or_default();
+        let then = former.map(|former| self.continuing(former, &mut gaps)).unwrap_or_default();
         for books in &self.workers {
             let open = books
                 .accounts
@@ -138,33 +140,35 @@ impl Record {
             }));
         }
         let now = sum(&self.workers);
-        let names: BTreeSet<&Name> = now.keys().chain(then.keys()).copied().collect();
+        let names: BTreeSet<&AccountName> = now.keys().chain(then.keys()).copied().collect();
         let none = Figures::default();
-        let (mut accounts, mut total) = (Vec::new(), Row::default());
+        let (mut accounts, mut total) = (Vec::new(), StatementRow::default());
         for name in names {
             let (now, then) = (now.get(name).unwrap_or(&none), then.get(name).unwrap_or(&none));
-            let row = Row::between(then, now);
+            let row = StatementRow::between(then, now);
             total += row;
             let rejected_by = now.rejected.iter().map(|(rule, hits)| {
                 (rule.clone(), hits - then.rejected.get(rule).unwrap_or(&0).min(hits))
             });
             let rejected_by = rejected_by.filter(|(_, hits)| *hits > 0).collect();
-            accounts.push(Line { name: name.clone(), row, rejected_by });
+            accounts.push(StatementLine { name: name.clone(), row, rejected_by });
         }
-        // Over a period the queue tells what was added. Without one, what workers that are gone had
-        // sent there is no gap any more once it is back.
+        // Over a period, what was added to the queue is compared. Without one, the sum of all
+        // accounts is: what workers that are gone had sent to a retry is no gap once it is back.
         let retrying = if former.is_some() {
             retrying(now.values()) - retrying(then.values())
         } else {
             total.to_retry
         };
         let stayed = |parked: fn(&Figures) -> i64| {
-            let of = |figures: &BTreeMap<&Name, Figures>| figures.values().map(parked).sum::<i64>();
-            // Without a beginning nobody counted what had lain there before, and was sent again
-            // since.
+            let of = |figures: &BTreeMap<&AccountName, Figures>| {
+                figures.values().map(parked).sum::<i64>()
+            };
+            // Without a period, nobody has counted the hits that lay there before and were sent
+            // again since, so the sum may be negative.
             if former.is_some() { of(&now) - of(&then) } else { of(&now).max(0) }
         };
-        let counted = Queued {
+        let counted = CountedInQueues {
             retry: retrying,
             parked: stayed(|figures| signed(figures.parked) - signed(figures.replayed_parked)),
             rejected: stayed(|figures| {
@@ -182,9 +186,14 @@ impl Record {
         }
     }
 
-    /// What the workers that still run had counted then; and names those that do not.
-    fn continued<'f>(&self, former: &'f Self, gaps: &mut Vec<Gap>) -> BTreeMap<&'f Name, Figures> {
-        let mut going_on = Vec::new();
+    /// Returns what the workers that still run had counted then, and adds a gap for those that do
+    /// not.
+    fn continuing<'f>(
+        &self,
+        former: &'f Self,
+        gaps: &mut Vec<Gap>,
+    ) -> BTreeMap<&'f AccountName, Figures> {
+        let mut continuing = Vec::new();
         for then in &former.workers {
             let of_that_name = self
                 .workers
@@ -193,7 +202,7 @@ impl Record {
                 .max_by_key(|now| now.started_at);
             let (worker, since) = (then.worker.clone(), then.at);
             match of_that_name {
-                Some(now) if now.started_at == then.started_at => going_on.push(then),
+                Some(now) if now.started_at == then.started_at => continuing.push(then),
                 Some(now) => {
                     gaps.push(Gap::Restarted { worker, started_at: now.started_at, since })
                 }
@@ -207,14 +216,19 @@ impl Record {
                 gaps.push(Gap::New { worker: now.worker.clone(), started_at: now.started_at });
             }
         }
-        sum(going_on)
+        sum(continuing)
     }
 
-    /// Counters against queues, both over the same time. Where a queue moved while the workers were
-    /// asked, anything between its two depths will do. Tells whether there was anything to
+    /// Compares counters with queues, both over the same time. If a queue moved while the workers
+    /// were asked, anything between its two depths will do. Returns whether there was anything to
     /// compare with.
-    fn compare(&self, former: Option<&Self>, counted: Queued, gaps: &mut Vec<Gap>) -> bool {
-        let empty = Looks { before: Queues::default(), after: Queues::default() };
+    fn compare(
+        &self,
+        former: Option<&Self>,
+        counted: CountedInQueues,
+        gaps: &mut Vec<Gap>,
+    ) -> bool {
+        let empty = QueueReadings { before: Queues::default(), after: Queues::default() };
         let Some((now, then)) = self.queues.zip(former.map_or(Some(empty), |former| former.queues))
         else {
             return false;
@@ -223,54 +237,57 @@ impl Record {
             let (now, then) = (now.range(depth), then.range(depth));
             (now.0 - then.1, now.1 - then.0)
         };
-        // What a retry queue has released is on its way back until a worker takes it out of its
+        // What a retry queue has let go is on its way back until a worker takes it out of its
         // shard.
-        let ((fewest, most), waiting) =
-            (added(|queues| queues.retry), added(|queues| queues.waiting));
-        let in_retry = (fewest + waiting.0.min(0), most + waiting.1.max(0));
-        for (place, counted, (fewest, most)) in [
+        let ((min, max), waiting) = (added(|queues| queues.retry), added(|queues| queues.waiting));
+        let in_retry = (min + waiting.0.min(0), max + waiting.1.max(0));
+        for (place, counted, (min, max)) in [
             (QueueKind::Retry, counted.retry, in_retry),
             (QueueKind::Parked, counted.parked, added(|queues| queues.parked)),
             (QueueKind::Rejected, counted.rejected, added(|queues| queues.rejected)),
         ] {
-            if counted < fewest {
-                gaps.push(Gap::More { place, hits: fewest - counted });
-            } else if counted > most {
-                gaps.push(Gap::Fewer { place, hits: counted - most });
+            if counted < min {
+                gaps.push(Gap::More { place, hits: min - counted });
+            } else if counted > max {
+                gaps.push(Gap::Fewer { place, hits: counted - max });
             }
         }
         true
     }
 }
 
-/// What the counters say of the queues that hits stay in.
+/// How many hits the workers have counted into each kind of queue.
 #[derive(Debug, Clone, Copy)]
-struct Queued {
+struct CountedInQueues {
+    /// Hits in the retry queues together.
     retry: i64,
+    /// Hits in *parked*.
     parked: i64,
+    /// Hits in *rejected*.
     rejected: i64,
 }
 
-/// By name, over all workers.
-fn sum<'b>(workers: impl IntoIterator<Item = &'b Books>) -> BTreeMap<&'b Name, Figures> {
-    let mut sums: BTreeMap<&Name, Figures> = BTreeMap::new();
+/// Adds up the accounts of the same name over all workers.
+fn sum<'b>(workers: impl IntoIterator<Item = &'b Books>) -> BTreeMap<&'b AccountName, Figures> {
+    let mut sums: BTreeMap<&AccountName, Figures> = BTreeMap::new();
     for account in workers.into_iter().flat_map(|books| &books.accounts) {
         *sums.entry(&account.name).or_default() += &account.figures;
     }
     sums
 }
 
-/// Sent to a retry, less what came back.
+/// Returns how many hits were sent to a retry, less those that came back.
 fn retrying<'f>(figures: impl IntoIterator<Item = &'f Figures>) -> i64 {
     figures.into_iter().map(|figures| signed(figures.retried) - signed(figures.came_back)).sum()
 }
 
+/// Makes a count a number that can be subtracted from.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-impl Row {
-    /// What happened between two moments of the same counters.
+impl StatementRow {
+    /// Returns what happened between two moments of the same counters.
     fn between(then: &Figures, now: &Figures) -> Self {
         let (then, now) = (Self::of(then), Self::of(now));
         Self {
@@ -285,9 +302,9 @@ impl Row {
         }
     }
 
-    /// In distinct hits. A hit that comes out of a retry queue, or again, although none of these
-    /// counters sent it there or gave it back, was in the hands of a worker that is gone: here
-    /// it enters.
+    /// Converts counters into distinct hits. A hit that comes out of a retry queue, or again,
+    /// although none of these counters sent it there or gave it back, was with a worker that is
+    /// gone: it counts as entering here.
     fn of(figures: &Figures) -> Self {
         let retrying = signed(figures.retried) - signed(figures.came_back);
         let given_back = signed(figures.released) - signed(figures.redelivered)
@@ -323,7 +340,7 @@ impl Row {
     }
 }
 
-impl AddAssign for Row {
+impl AddAssign for StatementRow {
     fn add_assign(&mut self, other: Self) {
         self.carried += other.carried;
         self.entered += other.entered;
@@ -338,8 +355,8 @@ impl AddAssign for Row {
     }
 }
 
-impl Looks {
-    /// Fewest and most.
+impl QueueReadings {
+    /// Returns the smaller and the larger of the two depths.
     fn range(&self, depth: fn(&Queues) -> u64) -> (i64, i64) {
         let [before, after] = [&self.before, &self.after].map(|queues| signed(depth(queues)));
         (before.min(after), before.max(after))

@@ -1,50 +1,50 @@
-//! Which dead hits are meant: the same choice for every command.
+//! The filter that chooses dead hits, the same for every command.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Cause, Dead};
+use super::{Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 
-/// A choice of dead hits. Several values of one kind are alternatives; different kinds must all
-/// hold. Nothing set chooses all.
+/// A choice of dead hits. Several values of one criterion are alternatives; different criteria must
+/// all hold. Without any, every hit is chosen.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(default)]
 pub struct Filter {
-    /// Codes of failures or rules.
+    /// The codes of failures or rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reason: Vec<String>,
-    /// Fields at fault, by the RFTI's name. With a reason, both must hold of the same fault.
+    /// The fields at fault, by the RFTI's name. With a reason, both must be of the same cause.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub field: Vec<String>,
-    /// Matomo's sites.
+    /// The sites of Matomo.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idsite: Vec<String>,
-    /// Values of `dimension3`.
+    /// The values of `dimension3`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exploitant: Vec<String>,
-    /// Values of `dimension4`.
+    /// The values of `dimension4`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plateforme: Vec<String>,
-    /// Schools, each one of those in `dimension1`, in either case.
+    /// The schools, of which `dimension1` must name one, in upper or lower case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uai: Vec<String>,
-    /// HTTP statuses of the latest failure.
+    /// The HTTP statuses of the latest failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<u16>,
-    /// Numbers of attempts.
+    /// The numbers of attempts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempt: Vec<u32>,
-    /// Failed at this time or later.
+    /// The time at which, or after which, the hit failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Failed before this time.
+    /// The time before which the hit failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether anything is asked for.
+    /// Whether there is any criterion.
     pub fn is_set(&self) -> bool {
         let Self {
             reason,
@@ -66,13 +66,13 @@ impl Filter {
             || until.is_some()
     }
 
-    /// Whether this hit is meant. A time that is not told is in no period.
+    /// Whether this hit is chosen. A hit whose time is not known is in no period.
     pub fn admits(&self, dead: &Dead<'_>) -> bool {
         let any = |wanted: &[String], value: Option<&str>| {
             wanted.is_empty()
                 || value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
         };
-        let cause = |cause: &Cause| {
+        let cause = |cause: &DeathCause| {
             any(&self.reason, Some(&cause.code)) && any(&self.field, cause.field.as_deref())
         };
         let schools = dead.value(FieldRole::Uai).unwrap_or_default();
@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn reason_and_field_are_of_one_fault() {
         let dead = rejected(
-            r#"[{"code":"missing","field":"dimension2"},{"code":"not-in-list","field":"dimension8"}]"#,
+            r#"[
+                {"code":"missing","field":"dimension2"},
+                {"code":"not-in-list","field":"dimension8"}
+            ]"#,
         );
         let both = |reason: &str, field: &str| {
             of(|f| (f.reason, f.field) = (vec![reason.to_owned()], vec![field.to_owned()]))

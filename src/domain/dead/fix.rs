@@ -1,13 +1,19 @@
-//! Mending dead hits before they are sent again: a small closed vocabulary, and never the visitor.
+//! Fixes for dead hits before they are sent again. The vocabulary is small and closed, and no fix
+//! ever changes the visitor.
 //!
 //! | fix | what it does |
 //! |---|---|
 //! | `rename:FIELD:OLD=NEW` | a value that is exactly OLD becomes NEW |
 //! | `upper:FIELD` | upper case |
 //! | `trim:FIELD` | white space at both ends goes |
-//! | `default:FIELD=VALUE` | an exploitant (`dimension3`) or plateforme (`dimension4`) where there is none |
+//! | `default:FIELD=VALUE` | an exploitant (`dimension3`) or plateforme (`dimension4`) for none |
 //! | `seconds` | a `cdt` in milliseconds becomes seconds |
 //! | `utc:ZONE` | a `cdt` in the local time of ZONE (`Europe/Paris`) becomes UTC |
+//!
+//! `utc:` knows every zone of the IANA's database with the feature `service`, which bundles it.
+//! Without, the library carries no time zones: there is `utc:UTC` alone, unless the program that
+//! uses it turns on a feature of `jiff` that brings a database (`tzdb-bundle-always`,
+//! `tzdb-zoneinfo`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,42 +30,42 @@ use crate::domain::cdt::{self, CdtError};
 use crate::domain::hit::{RawHit, Value};
 use crate::domain::plan::{FieldRole, Plan};
 
-/// One way of mending.
+/// A change that is made to hits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fix {
-    /// A value for another.
+    /// Replaces a value by another.
     Rename {
-        /// The field, by either of its names.
+        /// The field, by the RFTI's name or by Matomo's.
         field: String,
-        /// What it holds, to the letter.
+        /// The value to replace, to the letter.
         from: String,
-        /// What it shall hold.
+        /// The new value.
         to: String,
     },
-    /// Upper case.
+    /// Puts a value in upper case.
     Upper {
         /// The field.
         field: String,
     },
-    /// No white space at the ends.
+    /// Removes the white space at both ends of a value.
     Trim {
         /// The field.
         field: String,
     },
-    /// A value for none.
+    /// Gives a field a value if it has none.
     Default {
         /// `dimension3` or `dimension4`.
         field: String,
         /// The value.
         value: String,
     },
-    /// `cdt` from milliseconds to seconds.
+    /// Converts `cdt` from milliseconds to seconds.
     Seconds,
-    /// `cdt` from local time to UTC.
+    /// Converts `cdt` from local time to UTC.
     Utc {
-        /// Name of the time zone, as in the IANA's database.
+        /// The name of the time zone, as in the IANA's database.
         zone: String,
-        /// The zone.
+        /// The rules of the zone.
         tz: TimeZone,
     },
 }
@@ -67,57 +73,58 @@ pub enum Fix {
 /// Why a fix is refused, before anything is moved.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FixError {
-    /// None of the words.
+    /// The text begins with none of the known words.
     #[error(
         "{0}: no such fix; there are rename:FIELD:OLD=NEW, upper:FIELD, trim:FIELD, \
          default:FIELD=VALUE, seconds, utc:ZONE"
     )]
     Unknown(String),
-    /// A word without what it needs.
+    /// A word lacks what it needs.
     #[error("{0}: incomplete; it is written {1}")]
     Incomplete(String, &'static str),
-    /// No field of the plan.
+    /// The field is none of the plan's.
     #[error("{0}: the plan has no such field")]
     NoField(String),
-    /// The visitor's identity decides who is counted.
+    /// The field identifies the visitor, who must never become another.
     #[error("{0} is never changed: it is the visitor's identity")]
     Visitor(String),
-    /// The relay supplies it anyway.
+    /// The relay supplies the field anyway.
     #[error("{0} is supplied by the relay, whatever the hit holds")]
     Relays(String),
-    /// `default:` is for two fields only.
+    /// The field is none of the two that can have a default.
     #[error(
         "{0} cannot be given a default: only exploitant (dimension3) and plateforme (dimension4) \
          can"
     )]
     NoDefault(String),
-    /// Not what the plan's list has.
+    /// The new value is not in the plan's list for the field.
     #[error("{value} is not in the plan's list for {field}{}", nearest(.suggestion))]
     NotInList {
         /// The field.
         field: String,
-        /// What was asked for.
+        /// The new value.
         value: String,
-        /// What may have been meant.
+        /// The legal value that may have been meant.
         suggestion: Option<String>,
     },
-    /// What names or follows people has no place in a command or a receipt.
+    /// A value of the field may name or follow people, and a receipt would keep it.
     #[error("rename:{0}: these values may tell of a person, and a receipt would keep them")]
     Personal(String),
-    /// Control characters, or nothing at all.
+    /// The new value has control characters, or nothing in it.
     #[error("{0}: the new value is empty, or has control characters")]
     BadValue(String),
-    /// Not in the database of time zones.
+    /// The zone is not in the database of time zones, or there is no database (see [`fix`](self)).
     #[error("{0}: no such time zone; an example is Europe/Paris")]
     NoZone(String),
 }
 
+/// Writes the suggestion of an error message.
 fn nearest(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map(|value| format!("; is {value} meant?")).unwrap_or_default()
 }
 
-/// Lists are compared with a mistyped value only when it comes this near.
-const NEAR: f64 = 0.8;
+/// How similar a legal value must be to be suggested.
+const MIN_SIMILARITY: f64 = 0.8;
 
 impl FromStr for Fix {
     type Err = FixError;
@@ -160,7 +167,7 @@ impl FromStr for Fix {
     }
 }
 
-/// The two fields that people know by a name.
+/// Returns the name of a field; two are also known by a plain word.
 fn plain(field: &str) -> String {
     match field {
         "exploitant" => FieldRole::Exploitant.code(),
@@ -183,7 +190,7 @@ impl fmt::Display for Fix {
     }
 }
 
-/// As it was asked for.
+/// Writes the fix as it is given on the command line.
 impl Serialize for Fix {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -191,10 +198,11 @@ impl Serialize for Fix {
 }
 
 impl Fix {
-    /// Whether this may be done to hits of this plan.
+    /// Checks whether the fix may be applied to hits of this plan.
     ///
     /// # Errors
-    /// [`FixError`]: a field that is not the plan's or not to be changed, or a value that would break the plan.
+    /// Returns a [`FixError`] if the field is not the plan's or must not be changed, and if the new
+    /// value would break the plan.
     pub fn check(&self, plan: &Plan) -> Result<(), FixError> {
         let (field, new) = match self {
             Self::Seconds | Self::Utc { .. } => return Ok(()),
@@ -217,10 +225,10 @@ impl Fix {
         if known.relay {
             return Err(FixError::Relays(field.clone()));
         }
-        // Receipts tell fixes, and nothing of anybody.
-        let told = |value: &str| masked(plan, field, value) == value;
+        // A receipt keeps the fixes, and must not name anybody.
+        let is_unmasked = |value: &str| masked(plan, field, value) == value;
         if let Self::Rename { from, to, .. } = self
-            && !(told(from) && told(to))
+            && !(is_unmasked(from) && is_unmasked(to))
         {
             return Err(FixError::Personal(field.clone()));
         }
@@ -235,27 +243,27 @@ impl Fix {
                 };
                 let best =
                     list.values().iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-                let suggestion = best.filter(|best| similarity(best) > NEAR).cloned();
+                let suggestion = best.filter(|best| similarity(best) > MIN_SIMILARITY).cloned();
                 Err(FixError::NotInList { field: field.clone(), value: value.clone(), suggestion })
             }
             _ => Ok(()),
         }
     }
 
-    /// What this makes of a value; none if it stays as it is.
-    fn mend(
+    /// Returns what the fix makes of a value; `None` if it stays as it is.
+    fn apply(
         &self,
         plan: &Plan,
         name: &str,
         value: &str,
-        seen: Option<Timestamp>,
+        first_seen: Option<Timestamp>,
     ) -> Option<String> {
         let meant =
             |field: &String| plan.index(name).is_some_and(|index| plan.index(field) == Some(index));
         let is_time = || {
             plan.index(name).is_some_and(|index| plan.role_index(FieldRole::Time) == Some(index))
         };
-        let mended = match self {
+        let fixed = match self {
             Self::Rename { field, from, to } if meant(field) && value == from => to.clone(),
             Self::Upper { field } if meant(field) => value.to_uppercase(),
             Self::Trim { field } if meant(field) => value.trim().to_owned(),
@@ -263,25 +271,27 @@ impl Fix {
                 Err(CdtError::Milliseconds(seconds)) => seconds.to_string(),
                 _ => return None,
             },
-            Self::Utc { tz, .. } if is_time() => utc(value, tz, seen)?,
+            Self::Utc { tz, .. } if is_time() => utc(value, tz, first_seen)?,
             _ => return None,
         };
-        (mended != value).then_some(mended)
+        (fixed != value).then_some(fixed)
     }
 }
 
-/// A time without an offset, read as the clock on the wall of that zone; written with its offset,
-/// so that it is not mended twice. A UNIX time says nothing of the clock that it was made of: it is
-/// mended only where it lies after the hit was `seen`.
-fn utc(value: &str, tz: &TimeZone, seen: Option<Timestamp>) -> Option<String> {
+/// Converts a time without an offset from the local time of a zone. It is written with an offset,
+/// so that it is not converted twice. A UNIX time does not say which clock it was made from: it is
+/// converted only if it lies after the hit was first seen.
+fn utc(value: &str, tz: &TimeZone, first_seen: Option<Timestamp>) -> Option<String> {
     let text = value.trim();
     let wall = match text.parse::<Timestamp>() {
-        // It says its own offset.
+        // The time has an offset of its own.
         Ok(_) => return None,
         Err(_) => match text.parse::<DateTime>() {
             Ok(wall) => wall,
             Err(_) => Offset::UTC.to_datetime(
-                cdt::parse(text).ok().filter(|cdt| seen.is_some_and(|seen| *cdt > seen))?,
+                cdt::parse(text)
+                    .ok()
+                    .filter(|cdt| first_seen.is_some_and(|first_seen| *cdt > first_seen))?,
             ),
         },
     };
@@ -289,20 +299,20 @@ fn utc(value: &str, tz: &TimeZone, seen: Option<Timestamp>) -> Option<String> {
     Some(format!("{time:.0}"))
 }
 
-/// The hit with all fixes applied, as a JSON object; none where nothing changes. `seen` is when the
-/// hit was first seen. A hit with an array, an object or a boolean stays as it is: what is meant by
-/// it is a guess.
-pub fn mend(
+/// Applies the fixes to a hit in their order. Returns it as a JSON object, or `None` if nothing
+/// changes. `first_seen` is when the hit was first seen. A hit with an array, an object or a
+/// boolean stays as it is, because what is meant by that would be a guess.
+pub fn apply_fixes(
     plan: &Plan,
     fixes: &[Fix],
     hit: &RawHit<'_>,
-    seen: Option<Timestamp>,
+    first_seen: Option<Timestamp>,
 ) -> Option<Vec<u8>> {
     if fixes.is_empty() {
         return None;
     }
     let mut changed = false;
-    // Without a value: null.
+    // A field without a value is null.
     let mut fields: Vec<(&str, Option<Cow<'_, str>>)> = Vec::new();
     for (name, value) in hit.fields() {
         match value {
@@ -326,10 +336,10 @@ pub fn mend(
             continue;
         }
         for (name, value) in &mut fields {
-            if let Some(mended) =
-                value.as_deref().and_then(|value| fix.mend(plan, name, value, seen))
+            if let Some(fixed) =
+                value.as_deref().and_then(|value| fix.apply(plan, name, value, first_seen))
             {
-                *value = Some(Cow::Owned(mended));
+                *value = Some(Cow::Owned(fixed));
                 changed = true;
             }
         }
@@ -349,101 +359,4 @@ pub fn mend(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::hit::decode;
-
-    fn mended(fixes: &[&str], body: &str) -> Option<String> {
-        let plan = Plan::built_in().expect("plan");
-        let fixes: Vec<Fix> = fixes.iter().map(|fix| fix.parse().expect("a fix")).collect();
-        let seen = Timestamp::from_second(1_732_549_300).ok();
-        mend(&plan, &fixes, &decode(body.as_bytes(), None).expect("a hit"), seen)
-            .map(|body| String::from_utf8(body).expect("UTF-8"))
-    }
-
-    #[test]
-    fn each_word_mends_its_own_and_nothing_else() {
-        for (fix, before, after) in [
-            (
-                "rename:dimension8:CANTINE=SERVICE_COLLECTIVITE",
-                r#"{"dimension8":"CANTINE","action_name":"CANTINE"}"#,
-                r#"{"dimension8":"SERVICE_COLLECTIVITE","action_name":"CANTINE"}"#,
-            ),
-            ("upper:dimension7", r#"{"dimension7":"natif"}"#, r#"{"dimension7":"NATIF"}"#),
-            ("trim:dimension2", r#"{"dimension2":" ELEVE "}"#, r#"{"dimension2":"ELEVE"}"#),
-            ("default:exploitant=ALPHA", r#"{"uid":"u"}"#, r#"{"uid":"u","dimension3":"ALPHA"}"#),
-            ("default:plateforme=PA", "?uid=u&dimension4=", r#"{"uid":"u","dimension4":"PA"}"#),
-            ("seconds", r#"{"cdt":1732549235000}"#, r#"{"cdt":"1732549235"}"#),
-            (
-                "utc:Europe/Paris",
-                r#"{"cdt":"2024-11-25 16:40:35"}"#,
-                r#"{"cdt":"2024-11-25T15:40:35Z"}"#,
-            ),
-            ("utc:Europe/Paris", r#"{"cdt":1732552835}"#, r#"{"cdt":"2024-11-25T15:40:35Z"}"#),
-            (
-                "utc:Indian/Reunion",
-                r#"{"cdt":"2024-11-25T19:40:35"}"#,
-                r#"{"cdt":"2024-11-25T15:40:35Z"}"#,
-            ),
-            (
-                "default:exploitant=ALPHA",
-                r#"{"dimension3":null,"x":null}"#,
-                r#"{"x":null,"dimension3":"ALPHA"}"#,
-            ),
-        ] {
-            assert_eq!(mended(&[fix], before).as_deref(), Some(after), "{fix}");
-        }
-        for (fix, body) in [
-            ("rename:dimension8:CANTINE=NOTES", r#"{"dimension8":"ABSENCES"}"#),
-            ("upper:dimension7", r#"{"dimension7":"NATIF"}"#),
-            ("default:exploitant=ALPHA", r#"{"dimension3":"BETA"}"#),
-            ("seconds", r#"{"cdt":1732549235}"#),
-            ("default:exploitant=ALPHA", r#"{"dimension3":"","dimension3":"BETA"}"#),
-            ("utc:Europe/Paris", r#"{"cdt":"2024-11-25T16:40:35+01:00"}"#),
-            ("utc:Europe/Paris", r#"{"cdt":1732549235}"#),
-            ("upper:dimension7", r#"{"dimension7":"natif","x":[1]}"#),
-        ] {
-            assert_eq!(mended(&[fix], body), None, "{fix}");
-        }
-    }
-
-    #[test]
-    fn several_are_applied_in_their_order() {
-        let fixes = [
-            "trim:dimension8",
-            "upper:dimension8",
-            "rename:dimension8:CANTINE=SERVICE_COLLECTIVITE",
-        ];
-        assert_eq!(
-            mended(&fixes, r#"{"dimension8":" cantine"}"#).as_deref(),
-            Some(r#"{"dimension8":"SERVICE_COLLECTIVITE"}"#)
-        );
-    }
-
-    #[test]
-    fn a_wrong_one_is_refused_by_its_own_name() {
-        let plan = Plan::built_in().expect("plan");
-        let refused = |text: &str| {
-            text.parse::<Fix>().and_then(|fix| fix.check(&plan)).expect_err(text).to_string()
-        };
-        for (text, told) in [
-            ("lower:dimension8", "no such fix"),
-            ("rename:dimension8", "rename:FIELD:OLD=NEW"),
-            ("upper:", "upper:FIELD"),
-            ("utc:", "utc:ZONE"),
-            ("utc:Europe/Pari", "no such time zone"),
-            ("upper:dimension5", "no such field"),
-            ("rename:uid:a=b", "visitor's identity"),
-            ("trim:_id", "visitor's identity"),
-            ("rename:ua:Firefox=x", "may tell of a person"),
-            ("rename:url:https://e.fr/?login=jean=x", "may tell of a person"),
-            ("trim:rand", "supplied by the relay"),
-            ("default:dimension8=NOTES", "cannot be given a default"),
-            ("default:exploitant= ", "empty"),
-            ("rename:dimension8:CANTINE=SERVICE_COLECTIVITE", "is SERVICE_COLLECTIVITE meant?"),
-        ] {
-            assert!(refused(text).contains(told), "{text}: {}", refused(text));
-        }
-        assert_eq!("rename:dimension9:a=b".parse::<Fix>().and_then(|fix| fix.check(&plan)), Ok(()));
-    }
-}
+mod tests;

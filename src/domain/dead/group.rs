@@ -1,4 +1,4 @@
-//! Dead hits counted by what they have in common.
+//! Counts dead hits by what they have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,64 +6,66 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::mask::shown;
-use super::{Cause, Dead};
+use super::{Dead, DeathCause};
 use crate::domain::code::codes;
 use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::validate::{Context, validate};
 
 codes! {
-    /// What hits are grouped by.
-    Key {
-        /// *parked* or *rejected*.
+    /// What hits can be grouped by.
+    GroupKey {
+        /// The queue groups them: *parked* or *rejected*.
         Queue = "queue",
-        /// Code of the failure, or of each rule that rejected the hit.
+        /// The code of the failure groups them, or that of each rule that rejected the hit.
         Reason = "reason",
-        /// The field at fault.
+        /// The field at fault groups them.
         Field = "field",
-        /// What that field holds, where the plan has a list for it.
+        /// What that field holds groups them, if the plan has a list for it.
         Value = "value",
-        /// Matomo's site.
+        /// Matomo's site groups them.
         Site = "idsite",
-        /// `dimension3`.
+        /// The value of `dimension3` groups them.
         Exploitant = "exploitant",
-        /// `dimension4`.
+        /// The value of `dimension4` groups them.
         Plateforme = "plateforme",
-        /// `dimension1`.
+        /// The value of `dimension1` groups them.
         Uai = "uai",
-        /// HTTP status.
+        /// The HTTP status of the latest failure groups them.
         Status = "status",
-        /// How often it was sent.
+        /// How often they were sent groups them.
         Attempt = "attempt",
     }
 }
 
-/// More groups than anybody reads; what comes after is counted together. Bounds the memory,
-/// whatever the hits say.
-const MOST_GROUPS: usize = 10_000;
+/// How many groups are kept, which is more than anybody reads. Hits of further groups are counted
+/// together, so that the memory is bounded whatever the hits say.
+const MAX_GROUPS: usize = 10_000;
 
 /// Groups of dead hits.
 #[derive(Debug)]
 pub struct Groups {
-    keys: Vec<Key>,
-    groups: BTreeMap<Vec<String>, Group>,
-    /// Hits, each counted once.
+    /// What the hits are grouped by.
+    keys: Vec<GroupKey>,
+    /// The groups by the value of each key.
+    groups: BTreeMap<Vec<String>, DeadGroup>,
+    /// The number of hits, each counted once.
     pub hits: u64,
     /// Hits that are in more than one group, because several rules rejected them.
     pub in_several: u64,
-    /// Hits of which a group found no place any more.
+    /// Hits of which a group is not kept.
     pub others: u64,
 }
 
-/// What one group has in common with nobody else.
+/// A group of dead hits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Group {
-    /// How many.
+pub struct DeadGroup {
+    /// How many hits there are.
     pub hits: u64,
     /// When the first of them failed.
     pub first_failed_at: Option<Timestamp>,
     /// When the last of them failed.
     pub last_failed_at: Option<Timestamp>,
-    /// One of them.
+    /// The id of one of them.
     pub example: String,
     /// The legal value that was probably meant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,12 +73,12 @@ pub struct Group {
 }
 
 impl Groups {
-    /// None yet.
-    pub fn new(keys: Vec<Key>) -> Self {
+    /// Begins with no group.
+    pub fn new(keys: Vec<GroupKey>) -> Self {
         Self { keys, groups: BTreeMap::new(), hits: 0, in_several: 0, others: 0 }
     }
 
-    /// Counts a hit, in each of its groups once. `id` is called where it is the first of a group.
+    /// Counts a hit once in each of its groups. `id` is called if it is the first of a group.
     pub fn add(&mut self, plan: &Plan, dead: &Dead<'_>, id: impl Fn() -> String) {
         self.hits += 1;
         let (mut counted, mut has_no_place) = (BTreeSet::new(), false);
@@ -88,11 +90,11 @@ impl Groups {
             }
             if let Some(group) = self.groups.get_mut(&names) {
                 group.count(dead);
-            } else if self.groups.len() < MOST_GROUPS {
-                let mut group = Group {
+            } else if self.groups.len() < MAX_GROUPS {
+                let mut group = DeadGroup {
                     example: id(),
                     nearest: nearest(plan, dead, cause),
-                    ..Group::default()
+                    ..DeadGroup::default()
                 };
                 group.count(dead);
                 self.groups.insert(names.clone(), group);
@@ -105,22 +107,23 @@ impl Groups {
         self.in_several += u64::from(counted.len() > 1);
     }
 
-    /// What they are grouped by.
-    pub fn keys(&self) -> &[Key] {
+    /// Returns what the hits are grouped by.
+    pub fn keys(&self) -> &[GroupKey] {
         &self.keys
     }
 
-    /// The largest first.
-    pub fn sorted(&self) -> Vec<(&[String], &Group)> {
+    /// Returns the groups, the largest first.
+    pub fn sorted(&self) -> Vec<(&[String], &DeadGroup)> {
         let mut groups: Vec<_> =
             self.groups.iter().map(|(names, group)| (names.as_slice(), group)).collect();
-        // Stable, so that equal ones stay in the order of their names.
+        // The sort is stable, so that groups of one size stay in the order of their names.
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.hits));
         groups
     }
 }
 
-impl Group {
+impl DeadGroup {
+    /// Counts a hit.
     fn count(&mut self, dead: &Dead<'_>) {
         self.hits += 1;
         if let Some(at) = dead.failed_at {
@@ -130,24 +133,25 @@ impl Group {
     }
 }
 
-fn name(key: Key, plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> String {
+/// Returns what a hit has for a key, as it may be shown.
+fn name(key: GroupKey, plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> String {
     let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
     match key {
-        Key::Queue => dead.dead_queue.code().to_owned(),
-        Key::Reason => shown(&cause.code),
-        Key::Field => value(cause.field.as_deref()),
-        Key::Value => value(dead.listed(plan, cause.field.as_deref())),
-        Key::Site => value(dead.value(FieldRole::Site)),
-        Key::Exploitant => value(dead.value(FieldRole::Exploitant)),
-        Key::Plateforme => value(dead.value(FieldRole::Plateforme)),
-        Key::Uai => value(dead.value(FieldRole::Uai)),
-        Key::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
-        Key::Attempt => dead.attempts.to_string(),
+        GroupKey::Queue => dead.dead_queue.code().to_owned(),
+        GroupKey::Reason => shown(&cause.code),
+        GroupKey::Field => value(cause.field.as_deref()),
+        GroupKey::Value => value(dead.listed(plan, cause.field.as_deref())),
+        GroupKey::Site => value(dead.value(FieldRole::Site)),
+        GroupKey::Exploitant => value(dead.value(FieldRole::Exploitant)),
+        GroupKey::Plateforme => value(dead.value(FieldRole::Plateforme)),
+        GroupKey::Uai => value(dead.value(FieldRole::Uai)),
+        GroupKey::Status => dead.status.map(|status| status.to_string()).unwrap_or_default(),
+        GroupKey::Attempt => dead.attempts.to_string(),
     }
 }
 
-/// What the plan in force now suggests for the field at fault.
-fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &Cause) -> Option<String> {
+/// Returns what the plan in force now suggests for the field at fault.
+fn nearest(plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> Option<String> {
     let hit = dead.hit.as_ref().ok()?;
     let context = Context { has_token: true, ..Context::at(dead.failed_at?) };
     let found = validate(plan, hit, context).violations.into_iter();
@@ -164,9 +168,13 @@ mod tests {
     #[test]
     fn hits_are_counted_by_what_they_share_the_largest_group_first() {
         let plan = Plan::built_in().expect("plan");
-        let mut groups = Groups::new(vec![Key::Reason, Key::Field, Key::Value]);
+        let mut groups = Groups::new(vec![GroupKey::Reason, GroupKey::Field, GroupKey::Value]);
         groups.add(&plan, &parked("timeout", 504), || "first".to_owned());
-        let twice = r#"[{"code":"not-in-list","field":"dimension8"},{"code":"missing","field":"dimension2"},{"code":"missing","field":"dimension2"}]"#;
+        let twice = r#"[
+            {"code":"not-in-list","field":"dimension8"},
+            {"code":"missing","field":"dimension2"},
+            {"code":"missing","field":"dimension2"}
+        ]"#;
         for id in ["second", "third"] {
             groups.add(&plan, &rejected(twice), || id.to_owned());
         }
@@ -203,7 +211,7 @@ mod tests {
             header: &header,
         };
         let dead = Dead::read(&message);
-        let cause = Cause {
+        let cause = DeathCause {
             code: "not-in-list".into(),
             field: Some("dimension8".into()),
             severity: crate::domain::rule::Severity::Error,

@@ -1,24 +1,24 @@
-//! What of a dead hit may be shown: nothing that names or follows a person.
+//! Masks what may not be shown of a dead hit: everything that names or follows a person.
 
 use std::borrow::Cow;
 
 use crate::domain::plan::{FieldRole, Plan};
-use crate::domain::validate::hides;
+use crate::domain::validate::names_person;
 
-/// How much of a value is shown, in characters.
-const SHOWN: usize = 60;
+/// How many characters of a value are shown.
+const MAX_SHOWN: usize = 60;
 
-/// A value for a list or a group: its beginning, without control characters, and nothing of one
-/// that names a person.
+/// Returns a value as lists and groups show it: its beginning, without control characters, and
+/// nothing if it names a person.
 pub fn shown(value: &str) -> String {
-    if hides(value) {
+    if names_person(value) {
         return "…".to_owned();
     }
-    value.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    value.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A field of a hit as it may be told: visitors, browsers and foreign parameters not at all,
-/// addresses without their query.
+/// Returns the value of a field as it may be shown: nothing of visitors, browsers and parameters
+/// that are none of the plan's, and addresses without their query.
 pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
     let Some(index) = plan.index(name) else { return hidden(value) };
     let is = |role: FieldRole| plan.role_index(role) == Some(index);
@@ -35,12 +35,13 @@ pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
     let beginning =
         value.find(['?', '#', ';']).filter(|_| is_address).and_then(|end| value.get(..=end));
     match beginning {
-        _ if hides(beginning.unwrap_or(value)) => hidden(value),
+        _ if names_person(beginning.unwrap_or(value)) => hidden(value),
         Some(beginning) => Cow::Owned(format!("{beginning}…")),
         None => Cow::Borrowed(value),
     }
 }
 
+/// Says how long a value is that may not be shown.
 fn hidden(value: &str) -> Cow<'static, str> {
     Cow::Owned(format!("… ({} characters)", value.chars().count()))
 }
@@ -50,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_person_is_told() {
+    fn nothing_of_a_person_is_shown() {
         let plan = Plan::built_in().expect("plan");
-        for (name, value, told) in [
+        for (name, value, shown_as) in [
             ("uid", "abcdef", "… (6 characters)"),
             ("ua", "Firefox", "… (7 characters)"),
             ("cip", "192.0.2.1", "… (9 characters)"),
@@ -61,7 +62,7 @@ mod tests {
             ("action_name", "jean.dupont@example.fr", "… (22 characters)"),
             ("dimension8", "NOTES", "NOTES"),
         ] {
-            assert_eq!(masked(&plan, name, value), told, "{name}");
+            assert_eq!(masked(&plan, name, value), shown_as, "{name}");
         }
         assert_eq!(shown("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
         assert_eq!(shown("jean.dupont@example.fr"), "…");

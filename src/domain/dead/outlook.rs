@@ -1,5 +1,5 @@
-//! What would become of a dead hit if it were sent again now: by the plan in force, and by Matomo's
-//! 24 h line.
+//! What would become of a dead hit if it were sent again now, by the plan in force and by Matomo's
+//! limit of 24 h.
 
 use jiff::Timestamp;
 
@@ -11,66 +11,68 @@ use crate::domain::request::{self, Age};
 use crate::domain::tenant::Sender;
 use crate::domain::validate::{Context, Validation, Violation, validate};
 
-/// What a relay would judge by.
+/// What a relay would check the hit by.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'t> {
+pub struct ReplayTerms<'t> {
     /// The plan in force.
     pub plan: &'t Plan,
     /// Which violations let a hit pass.
     pub validation: Validation,
-    /// Site for hits that carry none.
+    /// The site of hits that carry none.
     pub default_site: Option<&'t str>,
-    /// Hits over 24 h old can be delivered.
+    /// Whether there is a token, with which hits over 24 h old can be delivered.
     pub has_token: bool,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
-    /// How hits are mended first.
+    /// What is changed in the hits before they are sent.
     pub fixes: &'t [Fix],
 }
 
-/// What would become of it.
+/// What would become of a hit.
 #[derive(Debug)]
 pub enum Outlook {
     /// It would be delivered.
-    Goes(Going),
+    Deliverable(Sendable),
     /// It would be rejected, again or now.
     Rejected(Vec<Violation>),
-    /// It is over 24 h old, and there is no token: it would be parked again.
+    /// It would be parked again, because it is over 24 h old and there is no token.
     TooOld,
 }
 
-/// A hit that can go.
+/// A hit that can be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Going {
-    /// Its body where a fix changed it.
-    pub mended: Option<Vec<u8>>,
-    /// When it must be there: see [`Urgency`].
+pub struct Sendable {
+    /// Its body, if a fix changed it.
+    pub fixed: Option<Vec<u8>>,
+    /// How urgent it is.
     pub urgency: Urgency,
 }
 
-/// Who goes first: the oldest of those that Matomo still takes from everybody, and last those that
-/// need a token anyhow.
+/// The order in which hits are sent: first the oldest of those that Matomo still takes from
+/// everybody, and last those that need a token anyhow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency {
+    /// Whether Matomo takes the hit with a token only.
     needs_token: bool,
+    /// The time of the hit.
     cdt: Timestamp,
 }
 
 impl Urgency {
-    /// Of a hit of this time.
+    /// Returns the urgency of a hit of this time.
     pub fn of(cdt: Timestamp, now: Timestamp) -> Self {
         Self { needs_token: request::age(cdt, now) == Age::NeedsToken, cdt }
     }
 
-    /// Whether Matomo would refuse it in so many seconds, and does not refuse it now.
+    /// Whether Matomo takes the hit now, and would refuse it in so many seconds.
     pub fn crosses_within(self, seconds: i64, now: Timestamp) -> bool {
         let then = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
         !self.needs_token && request::age(self.cdt, then) == Age::NeedsToken
     }
 }
 
-/// Judges one hit, as a relay would that takes it from its shard now.
-pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outlook {
+/// Decides about one hit, as a relay would that takes it from its shard now.
+pub fn outlook(terms: &ReplayTerms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outlook {
     let hit = match &dead.hit {
         Ok(hit) => hit,
         Err(error) => return Outlook::Rejected(vec![Violation::from(error.clone())]),
@@ -82,20 +84,21 @@ pub fn outlook(terms: &Terms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> Outloo
         has_token: terms.has_token,
         sender,
     };
-    match fix::mend(terms.plan, terms.fixes, hit, dead.first_failed_at.or(dead.sent_at)) {
-        None => judge(terms, hit, context, None),
+    match fix::apply_fixes(terms.plan, terms.fixes, hit, dead.first_failed_at.or(dead.sent_at)) {
+        None => evaluate(terms, hit, context, None),
         Some(body) => match hit::decode(&body, None) {
-            Ok(hit) => judge(terms, &hit, context, Some(&body)),
+            Ok(hit) => evaluate(terms, &hit, context, Some(&body)),
             Err(error) => Outlook::Rejected(vec![Violation::from(error)]),
         },
     }
 }
 
-fn judge(
-    terms: &Terms<'_>,
+/// Decides about a hit that can be read. `fixed` is its body, if a fix changed it.
+fn evaluate(
+    terms: &ReplayTerms<'_>,
     hit: &hit::RawHit<'_>,
     context: Context<'_>,
-    mended: Option<&Vec<u8>>,
+    fixed: Option<&Vec<u8>>,
 ) -> Outlook {
     let verdict = validate(terms.plan, hit, context);
     match verdict.hit {
@@ -104,7 +107,7 @@ fn judge(
             if urgency.needs_token && !terms.has_token {
                 return Outlook::TooOld;
             }
-            Outlook::Goes(Going { mended: mended.cloned(), urgency })
+            Outlook::Deliverable(Sendable { fixed: fixed.cloned(), urgency })
         }
         _ => Outlook::Rejected(verdict.violations),
     }
@@ -121,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_is_judged_by_the_plan_of_now_and_as_it_is_mended() {
+    fn a_hit_is_checked_by_the_plan_of_now_and_as_it_is_fixed() {
         let plan = Plan::built_in().expect("plan");
         let dead = rejected(r#"[{"code":"not-in-list","field":"dimension8"}]"#);
         let fixes = ["rename:dimension8:CANTINE=SERVICE_COLLECTIVITE".parse().expect("a fix")];
-        let terms = Terms {
+        let terms = ReplayTerms {
             plan: &plan,
             validation: Validation::Observe,
             default_site: None,
@@ -133,29 +136,29 @@ mod tests {
             now: at("2024-11-25T16:00:00Z"),
             fixes: &[],
         };
-        let Outlook::Goes(going) = outlook(&terms, &dead, Sender::Unchecked) else {
+        let Outlook::Deliverable(sendable) = outlook(&terms, &dead, Sender::Unchecked) else {
             panic!("observed only")
         };
-        assert_eq!(going.mended, None);
-        let strict = Terms { validation: Validation::Filter, ..terms };
+        assert_eq!(sendable.fixed, None);
+        let strict = ReplayTerms { validation: Validation::Filter, ..terms };
         let Outlook::Rejected(violations) = outlook(&strict, &dead, Sender::Unchecked) else {
             panic!("breaks the plan")
         };
         assert!(violations.iter().any(|violation| violation.rule == Rule::NotInList));
-        let mended = Terms { fixes: &fixes, ..terms };
-        let Outlook::Goes(going) = outlook(&mended, &dead, Sender::Unchecked) else {
-            panic!("mended")
+        let fixed = ReplayTerms { fixes: &fixes, ..terms };
+        let Outlook::Deliverable(sendable) = outlook(&fixed, &dead, Sender::Unchecked) else {
+            panic!("fixed")
         };
         assert!(
-            String::from_utf8(going.mended.expect("changed"))
+            String::from_utf8(sendable.fixed.expect("changed"))
                 .expect("UTF-8")
                 .contains("SERVICE_COLLECTIVITE")
         );
-        let late = Terms { now: at("2024-11-27T16:00:00Z"), ..terms };
+        let late = ReplayTerms { now: at("2024-11-27T16:00:00Z"), ..terms };
         assert!(matches!(outlook(&late, &dead, Sender::Unchecked), Outlook::TooOld));
         assert!(matches!(
-            outlook(&Terms { has_token: true, ..late }, &dead, Sender::Unchecked),
-            Outlook::Goes(_)
+            outlook(&ReplayTerms { has_token: true, ..late }, &dead, Sender::Unchecked),
+            Outlook::Deliverable(_)
         ));
     }
 

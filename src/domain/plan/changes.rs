@@ -1,5 +1,5 @@
-//! What differs between two plans, so that the step from one version to the next can be read before
-//! it is taken.
+//! The differences between two plans, so that they can be read before a new version is put in
+//! force.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::Plan;
 use crate::domain::rule::{Language, Rule};
 
-/// One difference. What was added has no `from`, what was removed no `to`.
+/// A difference. What was added has no `from`, and what was removed has no `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct PlanChange {
     /// What differs, for example `field dimension9: max` or `list services: value`.
     pub what: String,
     /// How the first plan has it.
@@ -21,8 +21,8 @@ pub struct Change {
     pub to: Option<String>,
 }
 
-/// Every difference, by what differs.
-pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
+/// Lists every difference, in the order of what differs.
+pub fn between(a: &Plan, b: &Plan) -> Vec<PlanChange> {
     let (from, to) = (facts(a), facts(b));
     let gone = from
         .iter()
@@ -31,26 +31,24 @@ pub fn between(a: &Plan, b: &Plan) -> Vec<Change> {
     let there = to.iter().map(|(key, value)| (key, from.get(key), Some(value)));
     let mut changes: Vec<_> = gone.chain(there).filter(|(_, from, to)| from != to).collect();
     changes.sort_by_key(|(key, ..)| *key);
-    let change = |(key, from, to): (&(String, String), Option<&String>, Option<&String>)| Change {
-        what: key.0.clone(),
-        from: from.cloned(),
-        to: to.cloned(),
+    let change = |(key, from, to): (&(String, String), Option<&String>, Option<&String>)| {
+        PlanChange { what: key.0.clone(), from: from.cloned(), to: to.cloned() }
     };
     changes.into_iter().map(change).collect()
 }
 
-/// Everything that a plan says, one by one: by what it is about, and by what tells it apart from
-/// its like.
+/// Lists everything that a plan says, each fact by what it is about and by what distinguishes it
+/// from others of its kind.
 fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
     let mut facts = BTreeMap::new();
-    let mut say = |what: String, which: &str, value: &str| {
+    let mut add = |what: String, which: &str, value: &str| {
         facts.insert((what, which.to_owned()), value.to_owned())
     };
-    say("version".to_owned(), "", &plan.version);
-    say("in_force_since".to_owned(), "", &plan.in_force_since.to_string());
-    say("recommended_length".to_owned(), "", &plan.recommended_length.to_string());
-    say("stored_length".to_owned(), "", &plan.stored_length.to_string());
-    say("gar_tool".to_owned(), "", &plan.gar_tool);
+    add("version".to_owned(), "", &plan.version);
+    add("in_force_since".to_owned(), "", &plan.in_force_since.to_string());
+    add("recommended_length".to_owned(), "", &plan.recommended_length.to_string());
+    add("stored_length".to_owned(), "", &plan.stored_length.to_string());
+    add("gar_tool".to_owned(), "", &plan.gar_tool);
     let flag = |flag: bool| flag.then(|| "yes".to_owned());
     for field in plan.fields() {
         let facts = [
@@ -67,44 +65,44 @@ fn facts(plan: &Plan) -> BTreeMap<(String, String), String> {
             ("same for a visit", flag(field.visit)),
         ];
         for (key, value) in facts.into_iter().filter_map(|(key, value)| Some((key, value?))) {
-            say(format!("field {}: {key}", field.name), "", &value);
+            add(format!("field {}: {key}", field.name), "", &value);
         }
     }
     for rule in Rule::ALL {
         let code = rule.code();
-        say(format!("rule {code}: severity"), "", plan.severity(*rule).code());
-        say(format!("rule {code}: fr"), "", plan.text(*rule, Language::French));
-        say(format!("rule {code}: en"), "", plan.text(*rule, Language::English));
-        say(format!("rule {code}: fr, alone"), "", plan.text_alone(*rule, Language::French));
-        say(format!("rule {code}: en, alone"), "", plan.text_alone(*rule, Language::English));
+        add(format!("rule {code}: severity"), "", plan.severity(*rule).code());
+        add(format!("rule {code}: fr"), "", plan.text(*rule, Language::French));
+        add(format!("rule {code}: en"), "", plan.text(*rule, Language::English));
+        add(format!("rule {code}: fr, alone"), "", plan.text_alone(*rule, Language::French));
+        add(format!("rule {code}: en, alone"), "", plan.text_alone(*rule, Language::English));
     }
     for section in plan.sections() {
-        say(format!("section {}: fr", section.number), "", section.title(Language::French));
-        say(format!("section {}: en", section.number), "", section.title(Language::English));
+        add(format!("section {}: fr", section.number), "", section.title(Language::French));
+        add(format!("section {}: en", section.number), "", section.title(Language::English));
     }
     for (code, service) in plan.gar() {
-        say(format!("GAR code {code}"), "", service);
+        add(format!("GAR code {code}"), "", service);
         if let Some(also) = plan.other_spelling(service) {
-            say(format!("GAR code {code}: also"), "", also);
+            add(format!("GAR code {code}: also"), "", also);
         }
     }
     for word in &plan.words {
-        say("word".to_owned(), &word.en, &word.fr);
+        add("word".to_owned(), &word.en, &word.fr);
     }
     for (name, profile) in plan.national() {
-        say(format!("national profile {name}"), "", profile);
+        add(format!("national profile {name}"), "", profile);
     }
     for list in plan.lists() {
         let name = &list.name;
-        say(format!("list {name}: section"), "", &list.section);
+        add(format!("list {name}: section"), "", &list.section);
         for value in list.values() {
-            say(format!("list {name}: value"), value, value);
+            add(format!("list {name}: value"), value, value);
             if let Some(description) = list.description(value) {
-                say(format!("list {name}: description of {value}"), "", description);
+                add(format!("list {name}: description of {value}"), "", description);
             }
         }
         for (alias, value) in plan.aliases(name) {
-            say(format!("list {name}: alias {alias}"), "", value);
+            add(format!("list {name}: alias {alias}"), "", value);
         }
     }
     facts
@@ -124,7 +122,7 @@ mod tests {
             .replacen("max = 200", "max = 100", 1)
             .replace("\"TIERS\"]", "\"EXTERNE\"]");
         let changes = between(&old, &Plan::parse(&text).expect("parses"));
-        let change = |what: &str, from: Option<&str>, to: Option<&str>| Change {
+        let change = |what: &str, from: Option<&str>, to: Option<&str>| PlanChange {
             what: what.to_owned(),
             from: from.map(str::to_owned),
             to: to.map(str::to_owned),

@@ -1,5 +1,5 @@
-//! Lists of legal values: closed ones, which the plan prints, and the DNMA's reference lists, which
-//! are loaded from files.
+//! Lists of legal values: the closed lists, which the plan prints, and the DNMA's reference lists,
+//! which are loaded from files.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +11,29 @@ use thiserror::Error;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct List {
-    /// Name, also of its file among the reference lists (`outils.txt`).
+    /// The name, which is also that of its file among the reference lists (`outils.txt`).
     pub name: String,
-    /// Section of the RFTI that gives the list.
+    /// The section of the RFTI that gives the list.
     pub section: String,
+    /// The values in their order.
     #[serde(default)]
     pub(super) values: Vec<String>,
-    /// What the plan says of a value.
+    /// What the plan says about a value, in French.
     #[serde(default)]
     pub(super) descriptions: BTreeMap<String, String>,
+    /// The same values as a set.
     #[serde(skip)]
     pub(super) known: FxHashSet<String>,
 }
 
 impl List {
-    /// The values in their order; none while the list is not loaded.
+    /// Returns the values in their order. There are none while the list is not loaded.
     pub fn values(&self) -> &[String] {
         &self.values
     }
 
-    /// A reference list that is not loaded is not checked, which is not the same as valid.
+    /// Whether the list has values. A field whose list is not loaded is not checked, which does not
+    /// make it valid.
     pub fn is_loaded(&self) -> bool {
         !self.values.is_empty()
     }
@@ -40,47 +43,49 @@ impl List {
         self.known.contains(value)
     }
 
-    /// What the plan says of a value, in French.
+    /// Returns what the plan says about a value, in French.
     pub fn description(&self, value: &str) -> Option<&str> {
         self.descriptions.get(value).map(String::as_str)
     }
 
+    /// Replaces the values.
     pub(super) fn load(&mut self, values: Vec<String>) {
         self.known = values.iter().cloned().collect();
         self.values = values;
     }
 }
 
-/// Most bytes of one reference list: some ten thousand values.
+/// How many bytes a reference list may have: those of some ten thousand values.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// Longest value in characters: no dimension of the plan takes more (RFTI §3.2).
+/// How many characters a value may have: no dimension of the plan takes more (RFTI §3.2).
 const MAX_CHARACTERS: usize = 255;
 
 /// Why the text of a reference list was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ListError {
-    /// Over [`MAX_BYTES`].
+    /// The list has more than [`MAX_BYTES`] bytes.
     #[error("over {MAX_BYTES} bytes")]
     TooLarge,
-    /// Not UTF-8.
+    /// The list is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// No value at all: the list would refuse every hit, or be taken for one that is not loaded.
+    /// The list has no value: it would reject every hit, or be taken for one that is not loaded.
     #[error("holds no value")]
     Empty,
-    /// No dimension can hold this value.
+    /// The value on this line is longer than any dimension can hold.
     #[error("line {0}: over {MAX_CHARACTERS} characters")]
     TooLong(usize),
-    /// A tab, or the like.
+    /// The value on this line has a tab or another control character.
     #[error("line {0}: a control character")]
     ControlCharacter(usize),
 }
 
-/// Reads a reference list: one value a line, blank lines and lines that begin with `#` left out.
+/// Reads a reference list, which has one value a line. Blank lines and lines that begin with `#`
+/// are left out.
 ///
 /// # Errors
-/// [`ListError`] for the first thing that is wrong with it.
+/// Returns a [`ListError`] for the first mistake.
 pub fn parse(bytes: &[u8]) -> Result<Vec<String>, ListError> {
     if bytes.len() > MAX_BYTES {
         return Err(ListError::TooLarge);

@@ -1,13 +1,15 @@
-//! A plan's data → [`Plan`], or what is wrong with it.
+//! Reads a plan's data into a [`Plan`], or says what is wrong with it.
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::names::Names;
 use super::role::FieldRole;
-use super::{Alias, Field, Gar, List, National, Plan, Section, Text, Word};
+use super::{
+    Alias, Field, GarService, List, NationalProfile, Plan, RuleText, Section, Translation,
+};
 use crate::domain::cdt;
 use crate::domain::data::{self, DataError};
 use crate::domain::rule::Rule;
@@ -15,32 +17,33 @@ use crate::domain::rule::Rule;
 /// Why a plan's data was refused.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// Not TOML, or a key, type or rule that is not known.
+    /// The data is not TOML, or has a key, type or rule that is not known.
     #[error(transparent)]
     Syntax(#[from] DataError),
-    /// A rule of the code has no severity and texts.
+    /// The data has no severity and texts for a rule of the code.
     #[error("the plan says nothing of rule {0}")]
     RuleMissing(&'static str),
-    /// Two fields of the same name.
+    /// Two fields have the same name.
     #[error("field {0} is given twice")]
     FieldTwice(String),
-    /// A field, alias or file names a list that is not there.
+    /// A field, alias or file names a list that does not exist.
     #[error("list {0} does not exist")]
     ListMissing(String),
-    /// A field names a section that is not there.
+    /// A field names a section that does not exist.
     #[error("section {0} has no name")]
     SectionMissing(String),
-    /// Not a date.
+    /// The text is not a date.
     #[error("{0} is not a date")]
     Date(String),
-    /// The checks need this field.
+    /// The data lacks a field that the checks need.
     #[error("field {0} is missing")]
     FieldMissing(&'static str),
 }
 
+/// A plan's data as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct PlanFile {
     version: String,
     #[serde(rename = "published")]
     _published: String,
@@ -53,16 +56,17 @@ struct File {
     lists: Vec<List>,
     #[serde(default)]
     aliases: Vec<Alias>,
-    gar: Vec<Gar>,
-    national: Vec<National>,
+    gar: Vec<GarService>,
+    national: Vec<NationalProfile>,
     #[serde(default)]
-    words: Vec<Word>,
-    rules: BTreeMap<Rule, Text>,
+    words: Vec<Translation>,
+    rules: BTreeMap<Rule, RuleText>,
 }
 
+/// Reads a plan.
 pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
-    let file: File = data::read(text)?;
-    let File {
+    let file: PlanFile = data::read(text)?;
+    let PlanFile {
         version,
         recommended_length,
         stored_length,
@@ -82,10 +86,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
         return Err(PlanError::RuleMissing(rule.code()));
     }
-    let mut names = Names::new();
+    let mut names = FxHashMap::default();
     for (index, field) in fields.iter().enumerate() {
         for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
-            if !names.insert(name, index) {
+            if names.insert(name.clone(), index).is_some() {
                 return Err(PlanError::FieldTwice(name.clone()));
             }
         }
@@ -115,10 +119,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(role) = FieldRole::NEEDED.iter().find(|role| names.get(role.code()).is_none()) {
+    if let Some(role) = FieldRole::REQUIRED.iter().find(|role| !names.contains_key(role.code())) {
         return Err(PlanError::FieldMissing(role.code()));
     }
-    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code())).collect();
+    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code()).copied()).collect();
     let technologies: Vec<String> =
         fields.iter().flat_map(|field| field.mandatory.clone()).collect();
     let needed = |of: &dyn Fn(&Field) -> bool| {

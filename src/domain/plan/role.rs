@@ -1,46 +1,47 @@
-//! The fields that the code itself reads, by what they mean.
+//! The fields that the code itself reads, and what they mean to it.
 
 use crate::domain::code::codes;
 
 codes! {
-    /// A field with a meaning to the code; its code is the name that the plan's data gives it.
+    /// The role of a field that the code reads. Its code is the name of the field in the plan's
+    /// data.
     FieldRole {
-        /// Matomo's site.
+        /// The field holds Matomo's site.
         Site = "idsite",
-        /// The visitor.
+        /// The field holds the visitor.
         User = "uid",
-        /// The time.
+        /// The field holds the time of the hit.
         Time = "cdt",
-        /// Web or native application.
+        /// The field says whether the hit is of the web or of a native application.
         Technology = "dimension11",
-        /// Constant 1.
+        /// The field is the constant 1, with which Matomo records the hit.
         Record = "rec",
-        /// Constant 1.
+        /// The field is the version of the Tracking API, the constant 1.
         ApiVersion = "apiv",
-        /// Against caches.
+        /// The field is random, so that no cache answers.
         Random = "rand",
-        /// Matomo's own visitor id.
+        /// The field holds Matomo's own visitor id.
         VisitorId = "_id",
-        /// The page view.
+        /// The field identifies the page view.
         PageView = "pv_id",
-        /// The schools.
+        /// The field holds the schools.
         Uai = "dimension1",
-        /// The user's profile.
+        /// The field holds the user's profile.
         Profile = "dimension2",
-        /// Who runs the ENT.
+        /// The field says who runs the ENT.
         Exploitant = "dimension3",
-        /// The ENT.
+        /// The field says which ENT it is.
         Plateforme = "dimension4",
-        /// The tool.
+        /// The field holds the tool.
         Tool = "dimension6",
-        /// The service.
+        /// The field holds the service.
         Service = "dimension8",
-        /// The browser.
+        /// The field holds the user agent of the browser.
         UserAgent = "ua",
     }
 }
 
 impl FieldRole {
-    /// Without these no hit can be sent, whatever a plan says.
-    pub(super) const NEEDED: [Self; 4] = [Self::Site, Self::User, Self::Time, Self::Technology];
+    /// The roles without which no hit can be sent, whatever a plan says.
+    pub(super) const REQUIRED: [Self; 4] = [Self::Site, Self::User, Self::Time, Self::Technology];
 }

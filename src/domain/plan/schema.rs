@@ -1,22 +1,23 @@
 //! The plan as a JSON Schema of a message, for editors, generators and contract tests on the ENT's
 //! side.
 //!
-//! The schema accepts what the check finds no *error* in, within what a schema can say: warnings
-//! are no matter of it, and neither are a time's meaning (milliseconds) and a field given twice.
+//! The schema accepts the hits in which the check finds no *error*, as far as a schema can express
+//! that: it knows no warnings, and sees neither that a time is in milliseconds nor that a field is
+//! given twice.
 
 use serde_json::{Map, Value, json};
 
 use super::{Field, FieldRole, List, Plan};
 use crate::domain::hit;
 
-/// Text without control characters.
+/// Matches text without control characters.
 const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f]*$";
-/// White space or nothing: as good as absent.
+/// Matches white space and nothing, which are as good as absent.
 const BLANK: &str = "^\\s*$";
-/// Beyond, a JSON number is no longer exact.
-const EXACT: i64 = 9_007_199_254_740_991;
+/// The largest whole number that is exact in JSON.
+const MAX_EXACT: i64 = 9_007_199_254_740_991;
 
-/// The schema (draft 2020-12).
+/// Makes the schema (draft 2020-12).
 pub fn schema(plan: &Plan) -> Value {
     let mut properties = Map::new();
     for (index, field) in plan.fields().iter().enumerate() {
@@ -55,7 +56,8 @@ pub fn schema(plan: &Plan) -> Value {
     })
 }
 
-/// What must be there and not blank. A field with exceptions may be left out by some hits.
+/// Requires fields to be there and not blank. A field with exceptions may be left out by some hits,
+/// and is not required.
 fn present(plan: &Plan, indexes: &[usize]) -> Value {
     let tool = plan.role_index(FieldRole::Tool);
     let fields = indexes
@@ -68,8 +70,8 @@ fn present(plan: &Plan, indexes: &[usize]) -> Value {
     json!({"required": names, "properties": names.iter().map(not_blank).collect::<Map<_, _>>()})
 }
 
-/// The tool must be there and of its list, unless a GAR code in place of the service says which one
-/// it is.
+/// Requires the tool to be there and in its list, unless a GAR code in place of the service says
+/// which one it is.
 fn tool(plan: &Plan) -> Value {
     let Some(field) = plan.role_index(FieldRole::Tool).and_then(|index| plan.fields().get(index))
     else {
@@ -86,19 +88,22 @@ fn tool(plan: &Plan) -> Value {
     ]})
 }
 
+/// Accepts a GAR code.
 fn gar_code(plan: &Plan) -> Value {
     let codes: Vec<&str> = plan.gar().map(|(code, _)| code).collect();
     json!({"type": "string", "pattern": format!("^\\s*({})\\s*$", codes.join("|"))})
 }
 
+/// Accepts the values that a field may have.
 fn property(plan: &Plan, index: usize, field: &Field) -> Value {
     let is = |role| plan.role_index(role) == Some(index);
     let forms = if is(FieldRole::Record) || is(FieldRole::ApiVersion) {
         vec![json!({"enum": ["1", 1]})]
     } else if is(FieldRole::Time) {
+        let (first, end) = (946_684_800, 4_102_444_800_u64);
         vec![
             json!({"type": "string", "pattern": "^\\s*[0-9]", "maxLength": 40}),
-            json!({"type": "number", "minimum": 946_684_800, "exclusiveMaximum": 4_102_444_800_u64}),
+            json!({"type": "number", "minimum": first, "exclusiveMaximum": end}),
             blank(),
         ]
     } else if let Some(legal) = legal(plan, index, field).filter(|_| !is(FieldRole::Tool)) {
@@ -111,25 +116,27 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
         .map(|list| format!(": a value of the list {}", list.name))
         .unwrap_or_default();
     let refused = if is(FieldRole::User) { json!(["0", 0]) } else { json!([]) };
-    json!({"description": format!("RFTI §{}{list}", field.section), "anyOf": forms, "not": {"enum": refused}})
+    let description = format!("RFTI §{}{list}", field.section);
+    json!({"description": description, "anyOf": forms, "not": {"enum": refused}})
 }
 
+/// Accepts blank text.
 fn blank() -> Value {
     json!({"type": "string", "pattern": BLANK})
 }
 
-/// Text up to the field's limit, or a number, which is as long as its digits.
+/// Accepts text up to the field's limit, and a number that has no more digits than that.
 fn any_text(field: &Field) -> Vec<Value> {
     let digits = field.max.and_then(|max| 10_i64.checked_pow(u32::try_from(max).ok()?));
-    let largest = digits.map_or(EXACT, |limit| (limit - 1).min(EXACT));
-    let longest = field.max.unwrap_or(hit::MAX_BYTES);
+    let largest = digits.map_or(MAX_EXACT, |limit| (limit - 1).min(MAX_EXACT));
+    let max_length = field.max.unwrap_or(hit::MAX_BYTES);
     vec![
-        json!({"type": "string", "pattern": PRINTABLE, "maxLength": longest}),
-        json!({"type": "number", "minimum": -EXACT, "maximum": largest}),
+        json!({"type": "string", "pattern": PRINTABLE, "maxLength": max_length}),
+        json!({"type": "number", "minimum": -MAX_EXACT, "maximum": largest}),
     ]
 }
 
-/// The values of a list that is loaded, and what is mended into one of them.
+/// Accepts the values of a list that is loaded, and those that are normalised into one of them.
 fn legal(plan: &Plan, index: usize, field: &Field) -> Option<Vec<Value>> {
     let list = plan.list_of(field).filter(|list| list.is_loaded())?;
     let aliases = plan.aliases(&list.name).map(|(alias, _)| alias);

@@ -1,34 +1,34 @@
-//! When all is delivered at this rate, and when it is too late.
+//! The forecast: when the shards will be empty at this rate, and when it will be too late.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::cdt::NEEDS_TOKEN_AFTER;
 
-/// Less than this between two readings of the depths tells nothing of a trend, in seconds.
-const SHORTEST: u64 = 15;
+/// How many seconds must lie between two readings of the depths for a trend to show.
+const MIN_TREND_SECONDS: u64 = 15;
 
-/// What is to be expected. Nothing is, where nothing waits.
+/// What is to be expected of the hits that wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// Until the shards are empty, at the rate of the last minutes; none where they do not get
-    /// emptier.
+    /// How long it takes until the shards are empty, at the rate of the last minutes; `None` if
+    /// they do not get emptier.
     pub drained_seconds: Option<u64>,
-    /// Until the oldest waiting hit is 24 h old; none with a token, and where its age is not
-    /// known.
+    /// How long it takes until the oldest waiting hit is 24 h old; `None` with a token, and if its
+    /// age is not known.
     pub limit_seconds: Option<u64>,
 }
 
 /// How many hits waited some time ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Earlier {
-    /// In the shards.
+    /// How many hits were in the shards.
     pub waiting: u64,
-    /// How long ago.
+    /// How many seconds ago that was.
     pub seconds: u64,
 }
 
 impl Forecast {
-    /// Of so many waiting hits, the oldest of that age.
+    /// Makes the forecast for so many waiting hits, the oldest of which has that age.
     pub fn new(
         waiting: u64,
         earlier: Option<Earlier>,
@@ -41,7 +41,7 @@ impl Forecast {
         };
         Self {
             drained_seconds: earlier
-                .filter(|earlier| waiting > 0 && earlier.seconds >= SHORTEST)
+                .filter(|earlier| waiting > 0 && earlier.seconds >= MIN_TREND_SECONDS)
                 .and_then(drained),
             limit_seconds: oldest_seconds
                 .filter(|_| !has_token)

@@ -1,11 +1,11 @@
-//! Several workers' statuses → one, as if one worker did the work of all.
+//! Merges the statuses of several workers into one, as if one worker did the work of all.
 
-use super::{Cause, Hour, Queues, Status};
+use super::{FailureCount, Hour, QueuesStatus, Status};
 
 impl Status {
-    /// One of all; none of none. Broker and Matomo are there if they are there for one: each
-    /// worker's own state tells whose network is at fault. Headline and notes are to be
-    /// [told](Self::told) anew.
+    /// Merges statuses; returns `None` if there is none. Broker and Matomo are available if they
+    /// are for one worker: each worker's own state says whose network is at fault. State, headline
+    /// and notes have to be [described](Self::described) anew.
     pub fn merge(statuses: &[Self]) -> Option<Self> {
         let first = statuses.first()?;
         let mut whole = first.clone();
@@ -28,7 +28,7 @@ impl Status {
             whole.in_flight += status.in_flight;
             add_hour(&mut whole.hour, &status.hour);
             whole.queues = match (whole.queues.take(), &status.queues) {
-                (Some(one), Some(other)) => Some(one_view(one, other)),
+                (Some(one), Some(other)) => Some(merge_queues(one, other)),
                 (one, other) => one.or_else(|| other.clone()),
             };
             for cause in &status.causes {
@@ -47,6 +47,7 @@ impl Status {
     }
 }
 
+/// Adds the counts of an hour.
 fn add_hour(sum: &mut Hour, hour: &Hour) {
     sum.seconds = sum.seconds.max(hour.seconds);
     sum.received += hour.received;
@@ -55,7 +56,7 @@ fn add_hour(sum: &mut Hour, hour: &Hour) {
     sum.parked += hour.parked;
     sum.rejected += hour.rejected;
     sum.still_seconds = sum.still_seconds.min(hour.still_seconds);
-    // The latest minutes lie over each other.
+    // The minutes are added from the latest on, since one worker may have run for less time.
     let missing = hour.minutes.len().saturating_sub(sum.minutes.len());
     sum.minutes.splice(0..0, std::iter::repeat_n(0, missing));
     for (minute, more) in sum.minutes.iter_mut().rev().zip(hour.minutes.iter().rev()) {
@@ -63,8 +64,8 @@ fn add_hour(sum: &mut Hour, hour: &Hour) {
     }
 }
 
-/// The later reading, with what each knows of its own shards.
-fn one_view(one: Queues, other: &Queues) -> Queues {
+/// Returns the later reading, with what each worker knows about its own shards.
+fn merge_queues(one: QueuesStatus, other: &QueuesStatus) -> QueuesStatus {
     let (mut later, earlier) = if one.read_seconds_ago <= other.read_seconds_ago {
         (one, other.clone())
     } else {
@@ -81,7 +82,8 @@ fn one_view(one: Queues, other: &Queues) -> Queues {
     later
 }
 
-fn add_cause(causes: &mut Vec<Cause>, cause: &Cause) {
+/// Adds the hits of a reason or rule.
+fn add_cause(causes: &mut Vec<FailureCount>, cause: &FailureCount) {
     match causes.iter_mut().find(|known| known.fate == cause.fate && known.code == cause.code) {
         Some(known) => known.hits += cause.hits,
         None => causes.push(cause.clone()),

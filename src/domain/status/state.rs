@@ -1,36 +1,37 @@
-//! The facts → one state: what a person should hear first.
+//! The state: the one fact of a status that a person should hear first.
 
 use serde::{Deserialize, Serialize};
 
 use super::Status;
 
-/// From here on hits that are not settled are stuck. Longer than any request, with a retry of its
-/// confirm.
+/// After how many seconds without any hit being settled the hits in flight are stuck. This is
+/// longer than any request takes, with a retry of its confirm.
 const STUCK_AFTER: u64 = 600;
 
-/// A shard may be without a reader while it is handed over.
+/// After how many seconds a shard without a reader is news. It may be without one while it is
+/// handed over.
 const UNREAD_AFTER: u64 = 60;
 
-/// The share of rejected hits, in percent, above which it is news, and the hits that it takes to
-/// say so. The alarm `DnmaRelayManyRejects` has the same share.
+/// The percentage of rejected hits above which it is news, and how many hits must have been
+/// rejected for that. The alarm `DnmaRelayManyRejects` has the same share.
 const MANY_REJECTS: (u64, u64) = (5, 20);
 
-/// Waiting hits that are no backlog but the hits of the moment.
+/// From how many waiting hits on there is a backlog. Fewer are the hits of the moment.
 const BACKLOG: u64 = 1_000;
 
-/// What it all comes to.
+/// What the facts of a status amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// No session with the broker yet.
+pub enum RelayState {
+    /// There is no session with the broker yet.
     Starting,
-    /// No session with the broker any more.
+    /// There is no session with the broker any more.
     BrokerAway,
     /// The breaker is open.
     MatomoAway,
     /// The broker lets nobody publish.
     BrokerBlocked,
-    /// Hits wait, and none moves or nobody reads them.
+    /// Hits wait, and they do not move or nobody reads them.
     Stuck,
     /// Hits flow, but many break the plan.
     Rejecting,
@@ -42,8 +43,8 @@ pub enum State {
     Idle,
 }
 
-impl State {
-    /// The first that holds, the gravest first.
+impl RelayState {
+    /// Finds the most severe state that holds.
     pub fn of(status: &Status) -> Self {
         let Status { broker, matomo, hour, .. } = status;
         let shards = status.queues.iter().flat_map(|queues| &queues.shards);

@@ -3,16 +3,16 @@ use crate::domain::answer::Reason;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
 
-fn queue(name: &str, hits: u64) -> Queue {
-    Queue { name: name.to_owned(), hits: Some(hits) }
+fn queue(name: &str, hits: u64) -> QueueStatus {
+    QueueStatus { name: name.to_owned(), hits: Some(hits) }
 }
 
 /// A worker that delivers.
 fn status(worker: &str) -> Status {
-    let shard = |index: u64, hits| Shard {
+    let shard = |index: u64, hits| ShardStatus {
         queue: queue(&format!("q.{index}"), hits),
         consumers: 1,
-        ..Shard::default()
+        ..ShardStatus::default()
     };
     Status {
         at: "2026-11-24T12:10:00Z".parse().expect("a time"),
@@ -20,11 +20,11 @@ fn status(worker: &str) -> Status {
         version: "1".to_owned(),
         plan: "2.01".to_owned(),
         up_seconds: 100,
-        state: State::Starting,
+        state: RelayState::Starting,
         headline: String::new(),
         notes: Vec::new(),
-        broker: Broker { connected: true, sessions: 1, ..Broker::default() },
-        matomo: Matomo::default(),
+        broker: BrokerStatus { connected: true, sessions: 1, ..BrokerStatus::default() },
+        matomo: MatomoStatus::default(),
         in_flight: 10,
         hour: Hour {
             seconds: 3_600,
@@ -33,7 +33,7 @@ fn status(worker: &str) -> Status {
             minutes: vec![1, 2, 3],
             ..Hour::default()
         },
-        queues: Some(Queues {
+        queues: Some(QueuesStatus {
             shards: vec![shard(0, 100), shard(1, 50)],
             retries: vec![queue("q.retry.600s", 5)],
             parked: queue("q.parked", 0),
@@ -47,11 +47,11 @@ fn status(worker: &str) -> Status {
 }
 
 fn headline(status: Status) -> String {
-    status.told(Language::English).headline.replace('\u{a0}', " ")
+    status.described(Language::English).headline.replace('\u{a0}', " ")
 }
 
 #[test]
-fn the_gravest_fact_is_told_first() {
+fn the_most_severe_fact_comes_first() {
     assert_eq!(headline(status("a")), "Delivering");
 
     let mut backlog = status("a");
@@ -67,11 +67,11 @@ fn the_gravest_fact_is_told_first() {
 
     let mut stuck = rejecting.clone();
     stuck.hour.still_seconds = 600;
-    assert_eq!(stuck.clone().told(Language::English).state, State::Stuck);
+    assert_eq!(stuck.clone().described(Language::English).state, RelayState::Stuck);
 
     let mut blocked = stuck.clone();
     blocked.broker.blocked = true;
-    assert_eq!(blocked.clone().told(Language::English).state, State::BrokerBlocked);
+    assert_eq!(blocked.clone().described(Language::English).state, RelayState::BrokerBlocked);
 
     let mut away = blocked.clone();
     away.matomo.away_seconds = Some(720);
@@ -80,7 +80,7 @@ fn the_gravest_fact_is_told_first() {
         "Matomo has been down for 12 min: 50,065 hits wait, nothing is lost"
     );
     assert_eq!(
-        away.clone().told(Language::French).headline,
+        away.clone().described(Language::French).headline,
         "Matomo est en panne depuis 12\u{a0}min\u{a0}: 50\u{202f}065 hits attendent, rien n'est \
          perdu"
     );
@@ -92,28 +92,32 @@ fn the_gravest_fact_is_told_first() {
         "No session with RabbitMQ for 59 s: hits wait there, nothing is lost"
     );
     away.broker.sessions = 0;
-    assert_eq!(away.told(Language::English).state, State::Starting);
+    assert_eq!(away.described(Language::English).state, RelayState::Starting);
 }
 
 #[test]
 fn few_rejects_and_a_short_handover_are_no_news() {
     let mut calm = status("a");
     calm.hour = Hour { delivered: 10, rejected: 19, ..Hour::default() };
-    assert_eq!(calm.clone().told(Language::English).state, State::Delivering, "19 rejects");
+    assert_eq!(
+        calm.clone().described(Language::English).state,
+        RelayState::Delivering,
+        "19 rejects"
+    );
     calm.hour = Hour { delivered: 9_500, rejected: 500, ..Hour::default() };
-    assert_eq!(calm.clone().told(Language::English).state, State::Delivering, "5 %");
+    assert_eq!(calm.clone().described(Language::English).state, RelayState::Delivering, "5 %");
     calm.queues.as_mut().expect("queues").shards[0].unread_seconds = Some(59);
-    assert_eq!(calm.clone().told(Language::English).state, State::Delivering);
+    assert_eq!(calm.clone().described(Language::English).state, RelayState::Delivering);
     calm.queues.as_mut().expect("queues").shards[0].unread_seconds = Some(60);
-    let told = calm.told(Language::English);
-    assert_eq!(told.state, State::Stuck);
-    assert!(told.notes[0].contains("q.0"), "{:?}", told.notes);
+    let described = calm.described(Language::English);
+    assert_eq!(described.state, RelayState::Stuck);
+    assert!(described.notes[0].contains("q.0"), "{:?}", described.notes);
 }
 
 #[test]
 fn an_outage_says_why_and_how_much_time_is_left() {
     let mut away = status("a");
-    away.matomo = Matomo {
+    away.matomo = MatomoStatus {
         away_seconds: Some(720),
         reason: Some("bad-gateway".to_owned()),
         hint: Some(hint_of_reason(Reason::BadGateway, Language::English)),
@@ -122,7 +126,7 @@ fn an_outage_says_why_and_how_much_time_is_left() {
         has_token: false,
     };
     away.forecast.limit_seconds = Some(32_400);
-    let notes = away.told(Language::English).notes.join("\n").replace('\u{a0}', " ");
+    let notes = away.described(Language::English).notes.join("\n").replace('\u{a0}', " ");
     assert_eq!(
         notes,
         "Why: bad-gateway (HTTP 502). The proxy does not reach PHP: look at php-fpm on Matomo's \
@@ -136,7 +140,7 @@ fn a_forecast_names_the_hour() {
     let mut backlog = status("a");
     backlog.forecast = Forecast { drained_seconds: Some(7_800), limit_seconds: Some(32_400) };
     assert_eq!(
-        backlog.told(Language::English).notes.join("").replace('\u{a0}', " "),
+        backlog.described(Language::English).notes.join("").replace('\u{a0}', " "),
         "Drained in about 2 h 10 min at this rate, at 14:20 UTC; the 24 h limit is 9 h 00 min \
          away."
     );
@@ -145,7 +149,7 @@ fn a_forecast_names_the_hour() {
 #[test]
 fn of_two_workers_each_knows_its_own_shards() {
     let (mut a, mut b) = (status("a"), status("b"));
-    fn shards(status: &mut Status) -> &mut Vec<Shard> {
+    fn shards(status: &mut Status) -> &mut Vec<ShardStatus> {
         &mut status.queues.as_mut().expect("queues").shards
     }
     for (status, own) in [(&mut a, 0), (&mut b, 1)] {
@@ -156,7 +160,7 @@ fn of_two_workers_each_knows_its_own_shards() {
     shards(&mut b)[0].queue.hits = Some(70);
     b.queues.as_mut().expect("queues").read_seconds_ago = 1;
     b.hour.minutes = vec![10];
-    let cause = |hits| Cause {
+    let cause = |hits| FailureCount {
         fate: Fate::Rejected,
         code: "missing".to_owned(),
         hits,
@@ -214,7 +218,7 @@ fn every_reason_and_rule_has_a_hint_in_both_languages() {
 
 #[test]
 fn what_is_written_is_read_back() {
-    let told = status("a").told(Language::French);
-    let text = serde_json::to_string(&told).expect("JSON");
-    assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), told);
+    let described = status("a").described(Language::French);
+    let text = serde_json::to_string(&described).expect("JSON");
+    assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), described);
 }

@@ -1,28 +1,28 @@
-//! The facts in sentences, in two languages.
+//! Puts the facts of a status into sentences, in two languages.
 
-use super::{Forecast, State, Status};
+use super::{Forecast, RelayState, Status};
 use crate::domain::answer::Reason;
 use crate::domain::plan::Plan;
-use crate::domain::prose::{lasting, number, share, spaced};
+use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::{Language, Rule};
 
-/// Less than this before the limit of 24 h is worth a sentence while hits flow, in seconds: the
-/// alarm `DnmaRelayHitsNearLimit` rings then.
-const NEAR: u64 = 14_400;
+/// How many seconds before the limit of 24 h a sentence says so while hits flow. The alarm
+/// `DnmaRelayHitsNearLimit` rings then.
+const LIMIT_WARNING: u64 = 14_400;
 
-/// The state in a sentence.
+/// Puts the state into a sentence.
 pub(super) fn headline(status: &Status, language: Language) -> String {
     let t = |english: String, french: String| {
         if language == Language::English { english } else { spaced(&french, language) }
     };
-    let long = |seconds: Option<u64>| lasting(seconds.unwrap_or_default(), language);
+    let long = |seconds: Option<u64>| duration(seconds.unwrap_or_default(), language);
     let waiting = number(status.waiting(), language);
     match status.state {
-        State::Starting => t(
+        RelayState::Starting => t(
             "Starting: there is no session with RabbitMQ yet".to_owned(),
             "Démarrage : pas encore de session avec RabbitMQ".to_owned(),
         ),
-        State::BrokerAway => {
+        RelayState::BrokerAway => {
             let away = long(status.broker.away_seconds);
             t(
                 format!("No session with RabbitMQ for {away}: hits wait there, nothing is lost"),
@@ -32,7 +32,7 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             )
         }
-        State::MatomoAway => {
+        RelayState::MatomoAway => {
             let away = long(status.matomo.away_seconds);
             match status.waiting() {
                 0 => t(
@@ -54,18 +54,18 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             }
         }
-        State::BrokerBlocked => t(
+        RelayState::BrokerBlocked => t(
             "RabbitMQ lets nobody publish: new hits do not get in, and retries and rejects wait"
                 .to_owned(),
             "RabbitMQ bloque toute publication : plus aucun hit n'entre, nouvelles tentatives et \
              rejets attendent"
                 .to_owned(),
         ),
-        State::Stuck => t(
+        RelayState::Stuck => t(
             format!("{waiting} hits wait, and some of them do not move"),
             format!("{waiting} hits attendent, et certains n'avancent pas"),
         ),
-        State::Rejecting => {
+        RelayState::Rejecting => {
             let share = share(status.hour.rejected, settled(status), language);
             t(
                 format!("Delivering, but {share} of the hits of the last hour break the plan"),
@@ -75,23 +75,24 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
                 ),
             )
         }
-        State::CatchingUp => t(
+        RelayState::CatchingUp => t(
             format!("Delivering, and catching up: {waiting} hits wait"),
             format!("Les hits passent, rattrapage en cours : {waiting} hits attendent"),
         ),
-        State::Delivering => t("Delivering".to_owned(), "Les hits passent".to_owned()),
-        State::Idle => t(
+        RelayState::Delivering => t("Delivering".to_owned(), "Les hits passent".to_owned()),
+        RelayState::Idle => t(
             "Ready: no hit waits, and none came lately".to_owned(),
             "Prêt : aucun hit n'attend, et aucun n'est venu récemment".to_owned(),
         ),
     }
 }
 
+/// Returns how many hits were settled in the last hour.
 fn settled(status: &Status) -> u64 {
     status.hour.delivered + status.hour.retried + status.hour.parked + status.hour.rejected
 }
 
-/// What else there is to know.
+/// Puts whatever else there is to know into sentences.
 pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
     let t = |english: String, french: String| {
         if language == Language::English { english } else { spaced(&french, language) }
@@ -107,7 +108,7 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
         ));
     }
     if let (Some(_), Some(pause)) = (matomo.away_seconds, matomo.next_try_seconds) {
-        let pause = lasting(pause, language);
+        let pause = duration(pause, language);
         notes.push(t(
             format!("A single hit tries again in {pause}."),
             format!("Un seul hit réessaie dans {pause}."),
@@ -121,20 +122,20 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
         .filter(|shard| shard.unread_seconds.is_some_and(|s| s >= 60));
     for shard in unread.take(3) {
         let (name, long) =
-            (&shard.queue.name, lasting(shard.unread_seconds.unwrap_or_default(), language));
+            (&shard.queue.name, duration(shard.unread_seconds.unwrap_or_default(), language));
         notes.push(t(
             format!("Hits lie in {name}, and nobody has read it for {long}."),
             format!("Des hits sont dans {name}, que personne ne lit depuis {long}."),
         ));
     }
-    if status.state == State::Stuck && status.in_flight > 0 {
-        let still = lasting(status.hour.still_seconds, language);
+    if status.state == RelayState::Stuck && status.in_flight > 0 {
+        let still = duration(status.hour.still_seconds, language);
         notes.push(t(
             format!("No hit was settled for {still}."),
             format!("Aucun hit n'a abouti depuis {still}."),
         ));
     }
-    if status.broker.blocked && status.state != State::BrokerBlocked {
+    if status.broker.blocked && status.state != RelayState::BrokerBlocked {
         notes.push(t(
             "RabbitMQ has a memory or disk alarm and lets nobody publish.".to_owned(),
             "RabbitMQ est en alerte (mémoire ou disque) et bloque toute publication.".to_owned(),
@@ -158,7 +159,7 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
     notes
 }
 
-/// The forecast, where there is one.
+/// Puts the forecast into a sentence, if there is one.
 fn expected(status: &Status, language: Language) -> Option<String> {
     let Forecast { drained_seconds, limit_seconds } = status.forecast;
     let clock = |seconds: u64| {
@@ -169,11 +170,11 @@ fn expected(status: &Status, language: Language) -> Option<String> {
         Some(at.strftime("%H:%M").to_string())
     };
     let drained =
-        drained_seconds.and_then(|seconds| Some((lasting(seconds, language), clock(seconds)?)));
-    let limit =
-        limit_seconds.filter(|left| status.state.is_wrong() || drained.is_some() || *left < NEAR);
+        drained_seconds.and_then(|seconds| Some((duration(seconds, language), clock(seconds)?)));
+    let limit = limit_seconds
+        .filter(|left| status.state.is_wrong() || drained.is_some() || *left < LIMIT_WARNING);
     let passed = limit == Some(0);
-    let limit = limit.map(|left| lasting(left, language));
+    let limit = limit.map(|left| duration(left, language));
     let text = match (drained, limit, language) {
         (Some((long, at)), None, Language::English) => {
             format!("Drained in about {long} at this rate, at {at} UTC.")
@@ -214,13 +215,13 @@ fn expected(status: &Status, language: Language) -> Option<String> {
     Some(spaced(&text, language))
 }
 
-/// What a rule says, with an ellipsis for what is different in each hit.
+/// Returns what a rule says, with an ellipsis for what differs from hit to hit.
 pub fn hint_of_rule(plan: &Plan, rule: Rule, language: Language) -> String {
     let mut hint = String::new();
     let mut rest = plan.text_alone(rule, language);
     while let Some((before, after)) = rest.split_once('{') {
         hint.push_str(before);
-        // Doubled, it is a brace of the text's own.
+        // A doubled brace is one of the text itself.
         let (filled, left) = match after.strip_prefix('{') {
             Some(after) => ("{", after),
             None => ("…", after.split_once('}').map_or("", |(_, left)| left)),
@@ -232,7 +233,7 @@ pub fn hint_of_rule(plan: &Plan, rule: Rule, language: Language) -> String {
     spaced(&hint.replace("}}", "}"), language)
 }
 
-/// What a reason means, and what to look at.
+/// Says what a reason means, and what to look at.
 pub fn hint_of_reason(reason: Reason, language: Language) -> String {
     let (english, french) = match reason {
         Reason::Unreachable => (

@@ -1,4 +1,4 @@
-//! One hit against the plan, step by step.
+//! The steps in which a hit is checked against the plan.
 
 use std::borrow::Cow;
 
@@ -13,27 +13,29 @@ use crate::domain::rule::Rule;
 use crate::domain::scan;
 use crate::domain::tenant::{Sender, Tenant};
 
-pub(super) struct Check<'p, 'h> {
+/// The check of one hit.
+pub(super) struct HitCheck<'p, 'h> {
+    /// The plan in force.
     pub(super) plan: &'p Plan,
+    /// The violations that were found so far.
     pub(super) violations: Vec<Violation>,
+    /// The values in the order of the plan's fields, as they would be sent.
     pub(super) values: Values<'h>,
-    is_plain: bool,
 }
 
-impl<'p, 'h> Check<'p, 'h> {
+impl<'p, 'h> HitCheck<'p, 'h> {
+    /// Begins a check in which no field has a value.
     pub(super) fn new(plan: &'p Plan) -> Self {
         Self {
             plan,
             violations: Vec::new(),
             values: SmallVec::from_elem(None, plan.fields().len()),
-            is_plain: false,
         }
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not
     /// sent.
-    pub(super) fn read(&mut self, hit: &'h RawHit<'_>) {
-        self.is_plain = hit.is_plain();
+    pub(super) fn read_fields(&mut self, hit: &'h RawHit<'_>) {
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
@@ -51,7 +53,7 @@ impl<'p, 'h> Check<'p, 'h> {
                         value: Some((*kind).to_owned()),
                         ..Violation::of(Rule::WrongType, &field.name)
                     });
-                    // Present, though useless: it is not reported as missing on top.
+                    // The field is there, though useless: it is not reported as missing as well.
                     *place = Some(Cow::Borrowed(""));
                     continue;
                 }
@@ -60,7 +62,7 @@ impl<'p, 'h> Check<'p, 'h> {
                 self.violations.push(Violation::of(Rule::DuplicateField, &field.name));
                 continue;
             }
-            if !self.is_plain && scan::any(text.as_bytes(), scan::is_control) {
+            if scan::any(text.as_bytes(), scan::is_control) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) =
@@ -77,8 +79,8 @@ impl<'p, 'h> Check<'p, 'h> {
         }
     }
 
-    /// What the sender's hits may leave out.
-    pub(super) fn defaults(&mut self, tenant: &Tenant) {
+    /// Fills in the fields that the tenant's hits may leave out.
+    pub(super) fn fill_in_defaults(&mut self, tenant: &Tenant) {
         for (field, value) in tenant.defaults() {
             if let Some(place) = self.plan.index(field).and_then(|index| self.values.get_mut(index))
                 && place.as_deref().is_none_or(is_blank)
@@ -88,8 +90,8 @@ impl<'p, 'h> Check<'p, 'h> {
         }
     }
 
-    /// Mandatory fields, by technology (RFTI §3.2.1).
-    pub(super) fn present(&mut self, context: &Context<'_>) {
+    /// Checks that the fields are there that are mandatory for the technology (RFTI §3.2.1).
+    pub(super) fn check_mandatory(&mut self, context: &Context<'_>) {
         let plan = self.plan;
         let technology = self.value(FieldRole::Technology);
         let technology = technology.and_then(|t| plan.alias("technologies", t)).or(technology);
@@ -103,14 +105,14 @@ impl<'p, 'h> Check<'p, 'h> {
             if value.is_some_and(|value| !is_blank(value)) {
                 continue;
             }
-            let stood_in = (plan.role_index(FieldRole::Site) == Some(*index)
+            let is_supplied = (plan.role_index(FieldRole::Site) == Some(*index)
                 && context.default_site.is_some())
                 || (plan.role_index(FieldRole::Time) == Some(*index) && context.sent_at.is_some());
             let wrong = self
                 .violations
                 .iter()
                 .any(|v| v.rule == Rule::WrongType && v.field.as_deref() == Some(&field.name));
-            if stood_in || wrong {
+            if is_supplied || wrong {
                 continue;
             }
             let rule = match self.is_excepted(field) {
@@ -124,7 +126,8 @@ impl<'p, 'h> Check<'p, 'h> {
         self.violations.append(&mut found);
     }
 
-    /// Whether the hit's tool or service may leave the field out; none where nobody knows.
+    /// Whether hits of this tool or service may leave the field out; `None` if the list that says
+    /// so is not loaded.
     fn is_excepted(&self, field: &Field) -> Option<bool> {
         let list = self.plan.exceptions_of(field).filter(|list| list.is_loaded())?;
         Some(
@@ -134,8 +137,8 @@ impl<'p, 'h> Check<'p, 'h> {
         )
     }
 
-    /// Closed lists. A reference list that is not loaded is not checked.
-    pub(super) fn lists(&mut self) {
+    /// Checks the fields that have a list. A reference list that is not loaded is not checked.
+    pub(super) fn check_lists(&mut self) {
         for (field, place) in self.plan.fields().iter().zip(&mut self.values) {
             let (Some(list), Some(value)) = (self.plan.list_of(field), place.as_deref()) else {
                 continue;
@@ -162,9 +165,9 @@ impl<'p, 'h> Check<'p, 'h> {
         }
     }
 
-    /// The time to send. What cannot be read is sent as the time of receipt: Matomo would put its
-    /// own in its place, and another one at every retry.
-    pub(super) fn cdt(&mut self, context: &Context<'_>) -> Timestamp {
+    /// Checks the time, and returns the one to send. A time that cannot be read is replaced by the
+    /// time of receipt: Matomo would put its own in its place, and another one at every retry.
+    pub(super) fn check_time(&mut self, context: &Context<'_>) -> Timestamp {
         let first_seen = context.first_seen;
         let Some(text) = self.value(FieldRole::Time).filter(|text| !is_blank(text)) else {
             let Some(sent_at) = context.sent_at else { return first_seen };
@@ -174,7 +177,7 @@ impl<'p, 'h> Check<'p, 'h> {
         let (violation, cdt) = match cdt::parse(text) {
             Ok(cdt) => match cdt::lag(cdt, first_seen) {
                 Lag::Past(age) => {
-                    self.old(cdt, age, context.has_token);
+                    self.check_age(cdt, age, context.has_token);
                     return cdt;
                 }
                 Lag::Future(lead) => (
@@ -199,7 +202,8 @@ impl<'p, 'h> Check<'p, 'h> {
         cdt
     }
 
-    fn old(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
+    /// Checks whether the time is older than the plan, or too old for Matomo.
+    fn check_age(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
         if cdt < self.plan.in_force_since {
             let since = self.plan.in_force_since.strftime("%Y-%m-%d").to_string();
             self.violations.push(Violation {
@@ -213,28 +217,28 @@ impl<'p, 'h> Check<'p, 'h> {
         }
     }
 
-    /// What can be sent: nothing without visitor and site, and nothing that its sender may not
-    /// send.
-    pub(super) fn conclude(mut self, context: &Context<'_>, cdt: Timestamp) -> Verdict<'h> {
+    /// Decides what can be sent: nothing without visitor and site, and nothing that its sender may
+    /// not send.
+    pub(super) fn into_verdict(mut self, context: &Context<'_>, cdt: Timestamp) -> Verdict<'h> {
         let idsite = self
-            .taken(FieldRole::Site)
+            .value_to_send(FieldRole::Site)
             .or_else(|| context.default_site.map(|site| Cow::Owned(site.to_owned())));
-        let uid = self.taken(FieldRole::User);
+        let uid = self.value_to_send(FieldRole::User);
         if uid.as_deref() == Some("0") {
             self.violations.push(Violation::of(Rule::UidUnusable, "uid"));
         }
-        let may_send = self.is_of(context.sender, idsite.as_deref());
+        let may_send = self.check_sender(context.sender, idsite.as_deref());
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
-                Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
+                Some(CheckedHit { values: self.values, idsite, uid, cdt })
             }
             _ => None,
         };
         Verdict { violations: self.violations, hit }
     }
 
-    /// Whether the hit is one that its sender may send.
-    fn is_of(&mut self, sender: Sender<'_>, idsite: Option<&str>) -> bool {
+    /// Checks whether the sender may send this hit, and returns the answer.
+    fn check_sender(&mut self, sender: Sender<'_>, idsite: Option<&str>) -> bool {
         let tenant = match sender {
             Sender::Unchecked => return true,
             Sender::Unknown => {
@@ -246,8 +250,8 @@ impl<'p, 'h> Check<'p, 'h> {
         let mut may_send = true;
         for place in Tenant::GUARDED {
             let value = if place == FieldRole::Site { idsite } else { self.value(place) };
-            // Without a value there is nobody to write into; that it is missing is another rule's
-            // affair.
+            // Without a value the hit enters nobody's figures. Another rule reports that it is
+            // missing.
             let Some(value) =
                 value.filter(|value| !is_blank(value) && !tenant.may_send(place, value))
             else {
@@ -261,6 +265,7 @@ impl<'p, 'h> Check<'p, 'h> {
         may_send
     }
 
+    /// Returns the value of the field of this role.
     pub(super) fn value(&self, role: FieldRole) -> Option<&str> {
         self.plan
             .role_index(role)
@@ -268,6 +273,7 @@ impl<'p, 'h> Check<'p, 'h> {
             .and_then(|value| value.as_deref())
     }
 
+    /// Replaces the value of the field of this role.
     pub(super) fn set(&mut self, role: FieldRole, value: String) {
         if let Some(place) = self.plan.role_index(role).and_then(|index| self.values.get_mut(index))
         {
@@ -275,7 +281,8 @@ impl<'p, 'h> Check<'p, 'h> {
         }
     }
 
-    fn taken(&self, role: FieldRole) -> Option<Cow<'h, str>> {
+    /// Returns the value of the field of this role, unless it is blank.
+    fn value_to_send(&self, role: FieldRole) -> Option<Cow<'h, str>> {
         let value = self
             .plan
             .role_index(role)
@@ -285,29 +292,34 @@ impl<'p, 'h> Check<'p, 'h> {
     }
 }
 
-/// How much of a wrong value is shown, in characters.
-const SHOWN: usize = 60;
+/// How many characters of a wrong value are shown.
+const MAX_SHOWN: usize = 60;
 
-/// Lists longer than this are not compared with a wrong value as a whole.
-const MOST_COMPARED: usize = 100;
+/// How many values a list has whose values are all compared with a wrong one.
+const MAX_COMPARED: usize = 100;
 
-/// What of a value may be told: its beginning, and nothing of one that names a person.
+/// Returns what may be shown of a value: its beginning, and nothing if it names a person.
 pub(super) fn shown(value: &str) -> String {
-    if super::hides(value) { "…".to_owned() } else { value.chars().take(SHOWN).collect() }
+    if super::names_person(value) {
+        "…".to_owned()
+    } else {
+        value.chars().take(MAX_SHOWN).collect()
+    }
 }
 
-/// The legal value that was probably meant, if any comes near.
+/// Finds the legal value that was probably meant, if one is similar enough.
 fn nearest<'l>(value: &str, legal: &'l [String]) -> Option<&'l str> {
-    let plain = value.trim().chars().take(SHOWN).collect::<String>().to_uppercase();
-    // Of a long list only those that begin alike are compared: every wrong hit comes this way.
+    let plain = value.trim().chars().take(MAX_SHOWN).collect::<String>().to_uppercase();
+    // Of a long list only the values with the same initial are compared, since this is done for
+    // every wrong hit.
     let initial = plain.chars().next();
-    let near = |candidate: &&String| {
-        legal.len() <= MOST_COMPARED
+    let is_compared = |candidate: &&String| {
+        legal.len() <= MAX_COMPARED
             || candidate.chars().flat_map(char::to_uppercase).next() == initial
     };
     legal
         .iter()
-        .filter(near)
+        .filter(is_compared)
         .map(|candidate| (strsim::jaro_winkler(&plain, &candidate.to_uppercase()), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

@@ -7,7 +7,7 @@ use super::settings::SettingsDraft;
 use super::variable::Part;
 use super::{Broker, ConfigError, process_environment};
 use crate::domain::dead::fix::Fix;
-use crate::domain::dead::outlook::Terms;
+use crate::domain::dead::outlook::ReplayTerms;
 use crate::domain::plan::Plan;
 use crate::domain::validate::Validation;
 use crate::service::rules::source::Source;
@@ -48,9 +48,9 @@ impl ReplaySettings {
         complete(settings())
     }
 
-    /// The terms on which a dead hit is judged now, with these fixes applied.
-    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> Terms<'j> {
-        Terms {
+    /// The terms on which a dead hit is checked now, with these fixes applied.
+    pub fn terms<'j>(&'j self, plan: &'j Plan, fixes: &'j [Fix]) -> ReplayTerms<'j> {
+        ReplayTerms {
             plan,
             validation: self.validation,
             default_site: self.site_id.as_deref(),

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use crate::domain::answer::Reason;
 use crate::domain::rule::{Language, Rule};
 use crate::domain::status::{
-    Broker, Cause, Fate, Forecast, Matomo, Queue, Queues, Setting, Shard, State, Status,
-    hint_of_reason, hint_of_rule,
+    BrokerStatus, FailureCount, Fate, Forecast, MatomoStatus, QueueStatus, QueuesStatus,
+    RelayState, Setting, ShardStatus, Status, hint_of_reason, hint_of_rule,
 };
 use crate::service::amqp::depths::Depth;
 use crate::service::amqp::session::Session;
@@ -132,10 +132,10 @@ impl StatusCollector {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plan: rules.current().plan.version.clone(),
             up_seconds: self.started.elapsed().as_secs(),
-            state: State::Starting,
+            state: RelayState::Starting,
             headline: String::new(),
             notes: Vec::new(),
-            broker: Broker {
+            broker: BrokerStatus {
                 connected: metrics.broker_up.get() == 1,
                 blocked: metrics.broker_blocked.get() == 1,
                 sessions: metrics.broker_sessions.get(),
@@ -150,14 +150,14 @@ impl StatusCollector {
             settings: self.settings.clone(),
         };
         drop(memory);
-        status.told(language)
+        status.described(language)
     }
 
-    fn matomo(&self, language: Language) -> Matomo {
+    fn matomo(&self, language: Language) -> MatomoStatus {
         let gate = self.worker.gate();
         let away = gate.open_for();
         let why = gate.why().filter(|_| away.is_some());
-        Matomo {
+        MatomoStatus {
             away_seconds: away.map(|away| away.as_secs()),
             reason: why.map(|failure| failure.reason.code().to_owned()),
             hint: why.map(|failure| hint_of_reason(failure.reason, language)),
@@ -167,7 +167,7 @@ impl StatusCollector {
         }
     }
 
-    fn queues(&self, sample: &DepthSample) -> Queues {
+    fn queues(&self, sample: &DepthSample) -> QueuesStatus {
         let topology = &self.context.topology;
         let queue = |name: String| {
             let suffix = topology.suffix(&name);
@@ -177,13 +177,13 @@ impl StatusCollector {
                 .iter()
                 .find(|(other, _)| other == suffix)
                 .and_then(|(_, depth)| *depth);
-            Queue { hits: depth.map(|depth| depth.ready.into()), name }
+            QueueStatus { hits: depth.map(|depth| depth.ready.into()), name }
         };
         let parked = topology.parked();
         let rejected = topology.rejected();
         let retries =
             sample.depths.others.iter().map(|(suffix, _)| format!("{}.{suffix}", topology.main()));
-        Queues {
+        QueuesStatus {
             read_seconds_ago: sample.at.elapsed().as_secs(),
             shards: sample
                 .depths
@@ -200,7 +200,7 @@ impl StatusCollector {
         }
     }
 
-    fn shard(&self, sample: &DepthSample, index: u16, depth: Option<Depth>) -> Shard {
+    fn shard(&self, sample: &DepthSample, index: u16, depth: Option<Depth>) -> ShardStatus {
         let last = self.worker.activity.last(index);
         let span = sample.span(index);
         let consumers = depth.map_or(0, |depth| depth.consumers);
@@ -220,8 +220,8 @@ impl StatusCollector {
             _ if consumers == 0 => span.filled.map(|filled| filled.elapsed().as_secs()),
             _ => None,
         };
-        Shard {
-            queue: Queue {
+        ShardStatus {
+            queue: QueueStatus {
                 name: self.context.topology.shard(index),
                 hits: depth.map(|depth| depth.ready.into()),
             },
@@ -238,7 +238,7 @@ impl StatusCollector {
         counts: &CounterSnapshot,
         then: Option<&CounterSnapshot>,
         language: Language,
-    ) -> Vec<Cause> {
+    ) -> Vec<FailureCount> {
         let rule_set = self.context.rules.current();
         let since = |now: &[u64], then: Option<&[u64]>, place: usize| {
             now.get(place).copied().unwrap_or_default()
@@ -246,7 +246,7 @@ impl StatusCollector {
         };
         let rejected = Rule::ALL.iter().enumerate().map(|(place, rule)| {
             let hits = since(&counts.rejected, then.map(|then| then.rejected.as_slice()), place);
-            Cause {
+            FailureCount {
                 fate: Fate::Rejected,
                 code: rule.code().to_owned(),
                 hits,
@@ -256,7 +256,7 @@ impl StatusCollector {
         let failed = |fate, now: &Vec<u64>, then: Option<&Vec<u64>>| {
             let causes = Reason::ALL.iter().enumerate().map(|(place, reason)| {
                 let hits = since(now, then.map(Vec::as_slice), place);
-                Cause {
+                FailureCount {
                     fate,
                     code: reason.code().to_owned(),
                     hits,
@@ -267,7 +267,7 @@ impl StatusCollector {
         };
         let parked = failed(Fate::Parked, &counts.parked, then.map(|then| &then.parked));
         let retried = failed(Fate::Retried, &counts.retried, then.map(|then| &then.retried));
-        let mut causes: Vec<Cause> = parked
+        let mut causes: Vec<FailureCount> = parked
             .into_iter()
             .chain(rejected)
             .chain(retried)

@@ -13,7 +13,7 @@ use crate::domain::answer::Interpretation;
 use crate::domain::breaker::State;
 use crate::domain::plan::Plan;
 use crate::domain::settle::{Delivered, Settlement};
-use crate::domain::validate::Violation;
+use crate::domain::validate::{Violation, rejecting_rule};
 
 impl Metrics {
     /// A hit came in.
@@ -43,9 +43,10 @@ impl Metrics {
             Settlement::Park { failure, .. } => {
                 self.parked.get_or_create(&ReasonLabel { reason: failure.reason }).inc()
             }
-            Settlement::Reject { violations } => {
-                self.rejected.get_or_create(&RuleLabel { rule: plan.cause(violations) }).inc()
-            }
+            Settlement::Reject { violations } => self
+                .rejected
+                .get_or_create(&RuleLabel { rule: rejecting_rule(plan, violations) })
+                .inc(),
             Settlement::Release => self.released.inc(),
         };
     }

@@ -1,4 +1,4 @@
-//! What a replay would do, by the plan in force here.
+//! The forecast of a replay: what it would do, by the plan in force here.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,44 +8,53 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::dead::mask::masked;
-use crate::domain::dead::outlook::{Going, Outlook, Terms, Urgency};
+use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::hit;
-use crate::domain::validate::Violation;
+use crate::domain::validate::rejecting_rule;
 
-/// Changes that are shown as examples, one for each kind of change.
-const MOST_EXAMPLES: usize = 10;
+/// How many changes are shown as examples, one for each field.
+const MAX_EXAMPLES: usize = 10;
 
+/// What a replay would do.
 #[derive(Debug, Serialize)]
-pub(super) struct Forecast {
+pub(super) struct ReplayForecast {
+    /// How many hits are chosen in each queue.
     #[serde(skip)]
     sets: BTreeMap<DeadQueue, u64>,
+    /// Hits that are chosen.
     chosen: u64,
-    /// Would be delivered.
+    /// Of these, the hits that would be sent.
     replayed: u64,
-    /// Of these, changed by a fix.
-    mended: u64,
-    /// Of these, past Matomo's 24 h line before the replay is over, were they not sent first.
+    /// Of the hits that would be sent, those that a fix would change.
+    #[serde(rename = "mended")]
+    fixed: u64,
+    /// Of the hits that would be sent, those that would pass Matomo's limit of 24 h before the
+    /// replay is over, were they not sent first.
     urgent: u64,
-    /// Would be rejected, by the rule that would.
+    /// Hits that would be rejected, by the rule that would reject them.
     rejected: BTreeMap<&'static str, u64>,
-    /// Would be parked: over 24 h old, and no token.
+    /// Hits that would be parked, because they are over 24 h old and there is no token.
     too_old: u64,
+    /// The most hits per second.
     rate: u32,
+    /// How long the replay would take.
     seconds: u64,
+    /// What the fixes would change, by field.
     examples: BTreeMap<String, String>,
-    /// How many hits are of the same second.
+    /// How many of the hits that would be sent are equally urgent.
     #[serde(skip)]
     times: BTreeMap<Urgency, u64>,
 }
 
-impl Forecast {
+impl ReplayForecast {
+    /// Makes the forecast of a replay of nothing, at this rate.
     pub(super) fn new(rate: u32) -> Self {
         Self {
             sets: BTreeMap::new(),
             chosen: 0,
             replayed: 0,
-            mended: 0,
+            fixed: 0,
             urgent: 0,
             rejected: BTreeMap::new(),
             too_old: 0,
@@ -56,33 +65,34 @@ impl Forecast {
         }
     }
 
-    /// `going` is how the hit will be sent, if it will.
+    /// Adds a hit. `sendable` says how it will be sent, if it will.
     pub(super) fn add(
         &mut self,
-        terms: &Terms<'_>,
+        terms: &ReplayTerms<'_>,
         dead: &Dead<'_>,
         outlook: &Outlook,
-        going: Option<&Going>,
+        sendable: Option<&Sendable>,
     ) {
         self.chosen += 1;
         *self.sets.entry(dead.dead_queue).or_default() += 1;
         match outlook {
-            Outlook::Goes(_) => {}
+            Outlook::Deliverable(_) => {}
             Outlook::Rejected(violations) => {
-                *self.rejected.entry(cause(terms, violations)).or_default() += 1
+                *self.rejected.entry(rejecting_rule(terms.plan, violations).code()).or_default() +=
+                    1
             }
             Outlook::TooOld => self.too_old += 1,
         }
-        let Some(Going { mended, urgency }) = going else { return };
+        let Some(Sendable { fixed, urgency }) = sendable else { return };
         self.replayed += 1;
-        if let Some(mended) = mended {
-            self.mended += 1;
-            self.example(terms, dead, mended);
+        if let Some(fixed) = fixed {
+            self.fixed += 1;
+            self.add_examples(terms, dead, fixed);
         }
         *self.times.entry(*urgency).or_default() += 1;
     }
 
-    /// How long it takes, and how many must hurry, once all are added.
+    /// Works out how long the replay takes and how many hits are urgent, once all are added.
     pub(super) fn add_up(&mut self, now: Timestamp) {
         self.seconds = self.replayed.div_ceil(u64::from(self.rate));
         let seconds = self.seconds();
@@ -94,55 +104,57 @@ impl Forecast {
             .sum();
     }
 
-    /// One for each field that changed.
-    fn example(&mut self, terms: &Terms<'_>, dead: &Dead<'_>, mended: &[u8]) {
-        let (Ok(before), Ok(after)) = (&dead.hit, hit::decode(mended, None)) else { return };
+    /// Adds an example for each field that changed, unless there is one.
+    fn add_examples(&mut self, terms: &ReplayTerms<'_>, dead: &Dead<'_>, fixed: &[u8]) {
+        let (Ok(before), Ok(after)) = (&dead.hit, hit::decode(fixed, None)) else { return };
         for (name, _) in after.fields() {
             let (old, new) =
                 (before.text(name).unwrap_or_default(), after.text(name).unwrap_or_default());
-            if old != new
-                && self.examples.len() < MOST_EXAMPLES
-                && !self.examples.contains_key(name)
+            if old != new && self.examples.len() < MAX_EXAMPLES && !self.examples.contains_key(name)
             {
-                let told =
+                let displayed =
                     |value| masked(terms.plan, name, value).replace(char::is_control, "\u{fffd}");
-                self.examples
-                    .insert(name.to_owned(), format!("\"{}\" → \"{}\"", told(old), told(new)));
+                self.examples.insert(
+                    name.to_owned(),
+                    format!("\"{}\" → \"{}\"", displayed(old), displayed(new)),
+                );
             }
         }
     }
 
-    /// How many are chosen in each queue.
+    /// Returns how many hits are chosen in each queue.
     pub(super) fn sets(&self) -> Vec<(DeadQueue, u64)> {
         self.sets.iter().map(|(dead_queue, chosen)| (*dead_queue, *chosen)).collect()
     }
 
+    /// Returns how many hits are chosen.
     pub(super) fn chosen(&self) -> u64 {
         self.chosen
     }
 
-    pub(super) fn goes(&self) -> u64 {
+    /// Returns how many hits will be sent.
+    pub(super) fn sendable(&self) -> u64 {
         self.replayed
     }
 
-    /// How many must hurry.
+    /// Returns how many hits must be sent first.
     pub(super) fn urgent(&self) -> u64 {
         self.urgent
     }
 
-    /// How long it takes at this rate.
+    /// Returns how many seconds the replay takes at its rate.
     pub(super) fn seconds(&self) -> i64 {
         i64::try_from(self.seconds).unwrap_or(i64::MAX)
     }
 
-    /// Chosen, and not sent.
-    pub(super) fn stays(&self) -> u64 {
+    /// Returns how many of the chosen hits will not be sent.
+    pub(super) fn staying(&self) -> u64 {
         self.chosen - self.replayed
     }
 
-    /// Why those that stay do.
-    pub(super) fn left(&self) -> Vec<(String, u64)> {
-        if self.stays() == 0 {
+    /// Returns how many hits will not be sent, by the reason.
+    pub(super) fn staying_by_reason(&self) -> Vec<(String, u64)> {
+        if self.staying() == 0 {
             return Vec::new();
         }
         let rejected = self.rejected.iter().map(|(rule, hits)| (format!("left: {rule}"), *hits));
@@ -151,6 +163,7 @@ impl Forecast {
             .collect()
     }
 
+    /// Prints the forecast, as sentences or as JSON.
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if json {
@@ -164,8 +177,8 @@ impl Forecast {
             "{} will be sent again, in about {time} at {} a second",
             self.replayed, self.rate
         )?;
-        if self.mended > 0 {
-            writeln!(out, "  {} of them mended:", self.mended)?;
+        if self.fixed > 0 {
+            writeln!(out, "  {} of them mended:", self.fixed)?;
         }
         for (field, change) in &self.examples {
             writeln!(out, "    {field} {change}")?;
@@ -177,7 +190,7 @@ impl Forecast {
                 self.urgent
             )?;
         }
-        let fate = if self.stays() > 0 { "stay: they would be" } else { "will be" };
+        let fate = if self.staying() > 0 { "stay: they would be" } else { "will be" };
         for (rule, hits) in &self.rejected {
             writeln!(out, "{hits} {fate} rejected ({rule})")?;
         }
@@ -190,9 +203,4 @@ impl Forecast {
         }
         Ok(())
     }
-}
-
-/// The rule that would reject the hit.
-fn cause(terms: &Terms<'_>, violations: &[Violation]) -> &'static str {
-    terms.plan.cause(violations).code()
 }

@@ -1,7 +1,9 @@
-//! How fast a replay may go: no faster than asked for, and not while hits of now wait.
+//! How fast a replay may go: no faster than asked for, and not while hits that come in now wait.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -9,93 +11,95 @@ use tokio_util::sync::CancellationToken;
 use super::SENDING;
 use crate::service::amqp::depths::QueueDepths;
 
-/// Time between two batches; with a rate below ten a second, longer.
-const TURN: Duration = Duration::from_millis(100);
+/// The time between two batches. With a rate below ten a second it is longer.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often the shards are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the depths of the shards are read.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The pace of a replay.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// The most hits per second.
     rate: u32,
-    /// Hits that may go; grows by [`Pace::rate`] a second.
-    credit: f64,
-    last: Instant,
-    looked: Option<Instant>,
+    /// What keeps to the rate. It saves up no more than two batches, since what was missed is not
+    /// made up for: a burst would be in front of somebody's hits.
+    limiter: DefaultDirectRateLimiter,
+    /// When the depths were last read.
+    depths_read: Option<Instant>,
+    /// The connection that reads the depths of the shards.
     depths: QueueDepths,
+    /// The progress bar, which says why the replay waits.
     progress: ProgressBar,
-    /// Somebody was told why it takes so long.
-    told: bool,
+    /// Whether standard error has a line that says why the replay takes so long.
+    notified: bool,
+    /// Whether live hits waited until the pass was over.
     gave_up: bool,
 }
 
 impl Pace {
+    /// Starts a pace of so many hits per second.
     pub(super) fn new(rate: u32, depths: QueueDepths, progress: ProgressBar) -> Self {
+        let per_second = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
+        let two_batches = NonZeroU32::new((rate / 5).max(2)).unwrap_or(NonZeroU32::MIN);
         Self {
             rate,
-            credit: 0.0,
-            last: Instant::now(),
-            looked: None,
+            limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(two_batches)),
+            depths_read: None,
             depths,
             progress,
-            told: false,
+            notified: false,
             gave_up: false,
         }
     }
 
+    /// Closes the connection that reads the depths.
     pub(super) async fn close(self) {
         self.depths.close().await;
     }
 
-    /// How many hits go within this time.
-    pub(super) fn within(&self, time: Duration) -> usize {
+    /// Returns how many hits may be sent within this time.
+    pub(super) fn hits_within(&self, time: Duration) -> usize {
         usize::try_from(u64::from(self.rate) * time.as_secs()).unwrap_or(usize::MAX)
     }
 
-    /// Live hits had waited until a sweep was over.
+    /// Whether live hits had waited until the pass was over.
     pub(super) fn gave_up(&self) -> bool {
         self.gave_up
     }
 
-    /// Waits for the next turn, and tells how many hits may go: none when told to stop, or when the
-    /// sweep is over.
-    pub(super) async fn turn(
+    /// Waits for the next batch, and returns how many hits it may have; `None` if a signal stops
+    /// the replay, or if the pass is over.
+    pub(super) async fn next_batch(
         &mut self,
         stop: &CancellationToken,
         until: Instant,
     ) -> anyhow::Result<Option<usize>> {
         loop {
-            let pause = TURN.max(Duration::from_secs(1) / self.rate);
+            let pause = BATCH_INTERVAL.max(Duration::from_secs(1) / self.rate);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(None);
             }
-            if self.looked.is_none_or(|looked| looked.elapsed() > LOOK_EVERY) {
-                self.looked = Some(Instant::now());
-                if !self.wait_for_the_living(stop, until).await? {
+            if self.depths_read.is_none_or(|read| read.elapsed() > DEPTH_INTERVAL) {
+                self.depths_read = Some(Instant::now());
+                if !self.wait_for_live_hits(stop, until).await? {
                     return Ok(None);
                 }
             }
             if Instant::now() > until {
                 return Ok(None);
             }
-            let rate = f64::from(self.rate);
-            // What was missed is not made up for: a burst would be in front of somebody.
-            self.credit = (self.credit + self.last.elapsed().as_secs_f64() * rate)
-                .min(2.0 * rate * pause.as_secs_f64());
-            self.last = Instant::now();
-            let whole = self.credit.floor();
-            if whole >= 1.0 {
-                self.credit -= whole;
-                // At most a fifth of the rate, which fits.
-                return Ok(Some(whole as usize));
+            let count = std::iter::from_fn(|| self.limiter.check().ok()).count();
+            if count > 0 {
+                return Ok(Some(count));
             }
         }
     }
 
-    /// While more than two seconds' worth of hits wait in the shards, those of this replay would
-    /// only make them wait longer. Where the broker does not tell, nobody knows, and it is
-    /// asked again.
-    async fn wait_for_the_living(
+    /// Waits while more than two seconds' worth of hits lie in the shards: those of this replay
+    /// would only make them wait longer. Where the broker does not say how many there are, it is
+    /// asked again. Returns whether the replay may go on.
+    async fn wait_for_live_hits(
         &mut self,
         stop: &CancellationToken,
         until: Instant,
@@ -103,19 +107,19 @@ impl Pace {
         let rate = u64::from(self.rate);
         let mut limit = 2 * rate;
         loop {
-            let looked = self.depths.waiting().await;
-            match &looked {
+            let waiting = self.depths.waiting().await;
+            match &waiting {
                 Ok((hits, _)) if *hits <= limit => break,
-                Ok((hits, is_read)) => self.tell(*hits, *is_read),
+                Ok((hits, is_read)) => self.notify_waiting(*hits, *is_read),
                 Err(_) => {}
             }
             limit = rate;
             self.gave_up = Instant::now() > until;
             if self.gave_up || !self.depths.is_connected() {
-                looked?;
+                waiting?;
                 return Ok(false);
             }
-            if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY / 4)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(DEPTH_INTERVAL / 4)).await.is_none() {
                 return Ok(false);
             }
         }
@@ -124,15 +128,16 @@ impl Pace {
         Ok(true)
     }
 
-    /// Beside the bar, and once for those who see no bar.
-    fn tell(&mut self, hits: u64, is_read: bool) {
+    /// Says beside the progress bar why the replay waits, and once on standard error if there is no
+    /// bar to see.
+    fn notify_waiting(&mut self, hits: u64, is_read: bool) {
         let why =
             if is_read { "those of now go first" } else { "and no worker reads them: start one" };
         let text = format!("waiting: {hits} hits lie in the shards, {why}");
-        if !self.told && self.progress.is_hidden() {
+        if !self.notified && self.progress.is_hidden() {
             eprintln!("{text}");
         }
-        self.told = true;
+        self.notified = true;
         self.progress.set_message(text);
     }
 }

@@ -1,49 +1,60 @@
-//! What the hits cover: the values of a field that were seen, those that are not in its list, and
-//! those never seen.
+//! The values of a field: those that were seen, those that are not in its list, and those that were
+//! never seen.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Rest;
+use super::ShownList;
 use super::words::shown;
-use crate::cli::validate::survey::Coverage;
+use crate::cli::validate::statistics::FieldCoverage;
 use crate::domain::plan::{FieldRole, Plan};
 
-/// Values of one kind that are shown at once.
+/// How many values of one kind are shown at once.
 const SHOWN: usize = 20;
 
 /// The values that were seen of one field.
 #[derive(Debug)]
-pub(super) struct Covered<'p> {
+pub(super) struct CoveredField<'p> {
+    /// The name of the field.
     pub(super) field: &'p str,
+    /// The name of its list; `None` for the schools, which have none.
     pub(super) list: Option<&'p str>,
+    /// Whether the list is loaded.
     pub(super) checked: bool,
-    /// Values of the list, where it is loaded.
+    /// How many values the list has, if it is loaded.
     pub(super) legal: usize,
+    /// How many legal values were seen.
     pub(super) seen: usize,
+    /// How many legal values were never seen.
     pub(super) unseen: usize,
-    pub(super) values: Rest<Seen>,
-    /// Values that are not in the list.
-    pub(super) wrong: Rest<Seen>,
-    pub(super) never: Rest<(&'p str, Option<&'p str>)>,
+    /// The legal values that were seen.
+    pub(super) values: ShownList<SeenValue>,
+    /// The values that are not in the list.
+    pub(super) wrong: ShownList<SeenValue>,
+    /// The legal values that were never seen, each with what the plan says about it.
+    pub(super) never: ShownList<(&'p str, Option<&'p str>)>,
+    /// Hits whose value is not kept.
     pub(super) others: u64,
 }
 
 /// A value that was seen.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenValue {
+    /// The value, as it may be shown.
     pub(super) value: String,
+    /// How many hits have it.
     pub(super) count: u64,
 }
 
-pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p> {
+/// Sorts out the values of a field.
+pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p FieldCoverage) -> CoveredField<'p> {
     let list =
         coverage.list.as_deref().and_then(|list| plan.list(list)).filter(|list| list.is_loaded());
     let is_school = plan
         .role_index(FieldRole::Uai)
         .and_then(|index| plan.fields().get(index))
         .is_some_and(|field| field.name == coverage.field);
-    // A column in the wrong place may put names there.
+    // A column in the wrong place may have put names there.
     let shown = |value: &str| {
         if is_school && !value.bytes().any(|byte| byte.is_ascii_digit()) {
             "…".to_owned()
@@ -51,7 +62,7 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
             shown(value)
         }
     };
-    // Values that may not be told are one.
+    // Values that may not be shown are counted together, as "…".
     let (mut legal, mut wrong): (BTreeMap<Cow<'_, str>, u64>, BTreeMap<_, u64>) =
         (BTreeMap::new(), BTreeMap::new());
     for (value, count) in &coverage.seen {
@@ -65,32 +76,32 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p Coverage) -> Covered<'p>
     }
     let described = |value| (value, list.and_then(|list| list.description(value)));
     let never: Vec<_> = coverage.never_seen(plan).into_iter().map(described).collect();
-    Covered {
+    CoveredField {
         field: &coverage.field,
         list: coverage.list.as_deref().filter(|_| !is_school),
         checked: list.is_some(),
         legal: list.map_or(0, |list| list.values().len()),
         seen: legal.len(),
         unseen: never.len(),
-        values: Rest::of(by_count(legal), SHOWN),
-        wrong: Rest::of(by_count(wrong), SHOWN),
-        never: Rest::of(never, SHOWN),
+        values: ShownList::of(by_count(legal), SHOWN),
+        wrong: ShownList::of(by_count(wrong), SHOWN),
+        never: ShownList::of(never, SHOWN),
         others: coverage.others,
     }
 }
 
-/// The most frequent first.
-fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<Seen> {
-    let mut values: Vec<Seen> = values
+/// Sorts values, the most frequent first.
+fn by_count(values: BTreeMap<Cow<'_, str>, u64>) -> Vec<SeenValue> {
+    let mut values: Vec<SeenValue> = values
         .into_iter()
-        .map(|(value, count)| Seen { value: value.into_owned(), count })
+        .map(|(value, count)| SeenValue { value: value.into_owned(), count })
         .collect();
     values.sort_by_key(|seen| std::cmp::Reverse(seen.count));
     values
 }
 
-impl Covered<'_> {
-    /// Whether the plan says what the values are that were never seen.
+impl CoveredField<'_> {
+    /// Whether the plan says something about the values that were never seen.
     pub(super) fn described(&self) -> bool {
         self.never.first.iter().any(|(_, meaning)| meaning.is_some())
     }

@@ -1,57 +1,67 @@
-//! What is wrong: equal violations by rule and field, and the values among them.
+//! The findings of the page: equal violations by rule and field, with the values among them.
 
 use std::collections::BTreeMap;
 
-use super::Rest;
+use super::ShownList;
 use super::words::{private, shown, spaced};
-use crate::cli::validate::survey::{Survey, WHOLE};
-use crate::cli::validate::tally::{Group, Key, Tally};
+use crate::cli::validate::counts::{ViolationCounts, ViolationGroup, ViolationKey};
+use crate::cli::validate::statistics::{FileStatistics, WHOLE};
 use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Rule, Severity};
 use crate::domain::validate::Violation;
 
-/// Wrong values of one finding that are shown at once.
+/// How many wrong values of a finding are shown at once.
 const SHOWN: usize = 8;
 
-/// One rule that one field breaks.
+/// A rule that hits break in a field.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct ReportFinding {
+    /// The code of the rule.
     pub(super) code: &'static str,
+    /// The field, if it is one of the plan.
     pub(super) field: Option<String>,
+    /// The number of the field's section.
     pub(super) section: String,
+    /// The sentence for people.
     pub(super) message: String,
+    /// Hits that break the rule in this field.
     pub(super) hits: u64,
+    /// The first lines that do; empty if there are several values.
     pub(super) lines: String,
-    /// The values that break it, the most frequent first; none where there is only one, which the
-    /// message names.
-    pub(super) values: Rest<Wrong>,
+    /// The values that break it, the most frequent first. There are none if there is only one,
+    /// since the message names it.
+    pub(super) values: ShownList<WrongValue>,
 }
 
 /// A wrong value.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct WrongValue {
+    /// The value, as it may be shown.
     pub(super) value: String,
+    /// The value that was probably meant.
     pub(super) hint: Option<String>,
+    /// How often it occurs.
     pub(super) count: u64,
+    /// The first lines that have it.
     pub(super) lines: String,
 }
 
-/// The findings of one severity, those that most hits have first.
+/// Makes the findings of one severity. Those that most hits have come first.
 pub(super) fn findings(
-    tally: &Tally,
-    survey: &Survey,
+    counts: &ViolationCounts,
+    statistics: &FileStatistics,
     plan: &Plan,
     language: Language,
     severity: Severity,
-) -> Vec<Finding> {
+) -> Vec<ReportFinding> {
     let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (key, group) in tally.groups.iter().filter(|(key, _)| key.severity.0 == severity) {
+    for (key, group) in counts.groups.iter().filter(|(key, _)| key.severity.0 == severity) {
         let index = key.field.as_deref().and_then(|field| plan.index(field));
         kinds.entry((key.rule, index)).or_default().push((key, group));
     }
     for rule in Rule::ALL {
-        // Values beyond those that are told apart have lost their field: they are the others of the
-        // one that there is.
+        // Violations beyond the groups that are kept have lost their field. If only one field
+        // breaks the rule, they are its own.
         let fields: Vec<_> =
             kinds.keys().filter(|(of, index)| of == rule && index.is_some()).copied().collect();
         if let [field] = fields.as_slice()
@@ -60,12 +70,12 @@ pub(super) fn findings(
             kinds.entry(*field).or_default().extend(others);
         }
     }
-    let mut findings: Vec<Finding> = kinds
+    let mut findings: Vec<ReportFinding> = kinds
         .into_iter()
         .map(|((rule, index), groups)| {
             let count: u64 = groups.iter().map(|(_, group)| group.count).sum();
             let hits =
-                survey.findings.get(&(rule, index)).copied().unwrap_or(count.min(tally.hits));
+                statistics.findings.get(&(rule, index)).copied().unwrap_or(count.min(counts.hits));
             finding(plan, language, (rule, index), hits, groups)
         })
         .collect();
@@ -73,15 +83,16 @@ pub(super) fn findings(
     findings
 }
 
+/// Makes one finding from its groups.
 fn finding(
     plan: &Plan,
     language: Language,
     (rule, index): (Rule, Option<usize>),
     hits: u64,
-    mut groups: Vec<(&Key, &Group)>,
-) -> Finding {
+    mut groups: Vec<(&ViolationKey, &ViolationGroup)>,
+) -> ReportFinding {
     let field = index.and_then(|index| plan.fields().get(index));
-    // The beginning of a list of values is the top of them.
+    // The list shows the most frequent values first.
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     let (message, lines, values) = match groups.as_slice() {
         [(key, group)] => (single(plan, language, key, group), lines(group), Vec::new()),
@@ -97,48 +108,49 @@ fn finding(
             )
         }
     };
-    Finding {
+    ReportFinding {
         code: rule.code(),
         field: field.map(|field| field.name.clone()),
         section: field.map_or_else(|| WHOLE.to_owned(), |field| field.section.clone()),
         message: spaced(&message, language),
         hits,
         lines,
-        values: Rest::of(values, SHOWN),
+        values: ShownList::of(values, SHOWN),
     }
 }
 
-/// The values of a finding, the most frequent first; those that may not be told are one.
-fn wrong(groups: &[(&Key, &Group)], language: Language) -> Vec<Wrong> {
-    let mut wrong: Vec<Wrong> = Vec::new();
-    let mut untold: Option<Wrong> = None;
+/// Lists the values of a finding, the most frequent first. Those that may not be shown are counted
+/// together.
+fn wrong(groups: &[(&ViolationKey, &ViolationGroup)], language: Language) -> Vec<WrongValue> {
+    let mut wrong: Vec<WrongValue> = Vec::new();
+    let mut hidden: Option<WrongValue> = None;
     for (key, group) in groups {
         let found = key.value.as_deref().or(key.field.as_deref());
         let value = found.map_or_else(|| language.of("(others)", "(autres)").to_owned(), shown);
-        let one = Wrong {
+        let one = WrongValue {
             value,
             hint: group.suggestion.clone(),
             count: group.count,
             lines: lines(group),
         };
-        match &mut untold {
-            Some(untold) if found.is_some_and(private) => {
-                untold.count += one.count;
-                untold.hint = None;
-                let first = untold.lines.trim_end_matches(", …").to_owned();
-                untold.lines = first + ", …";
+        match &mut hidden {
+            Some(hidden) if found.is_some_and(private) => {
+                hidden.count += one.count;
+                hidden.hint = None;
+                let first = hidden.lines.trim_end_matches(", …").to_owned();
+                hidden.lines = first + ", …";
             }
-            None if found.is_some_and(private) => untold = Some(one),
+            None if found.is_some_and(private) => hidden = Some(one),
             _ => wrong.push(one),
         }
     }
-    wrong.extend(untold);
+    wrong.extend(hidden);
     wrong.sort_by_key(|wrong| std::cmp::Reverse(wrong.count));
     wrong
 }
 
-/// The sentence of a finding that has one kind.
-fn single(plan: &Plan, language: Language, key: &Key, group: &Group) -> String {
+/// Writes the sentence of a finding that has one group.
+fn single(plan: &Plan, language: Language, key: &ViolationKey, group: &ViolationGroup) -> String {
     let mut message = group.message.clone();
     for found in [&key.field, &key.value].into_iter().flatten().filter(|found| private(found)) {
         message = message.replace(found.as_str(), "…");
@@ -149,7 +161,8 @@ fn single(plan: &Plan, language: Language, key: &Key, group: &Group) -> String {
     message
 }
 
-fn lines(group: &Group) -> String {
+/// Writes the first lines of a group.
+fn lines(group: &ViolationGroup) -> String {
     let mut lines = group.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if group.count > group.lines.len() as u64 {
         lines.push_str(", …");

@@ -1,27 +1,27 @@
-//! How the page writes values; numbers and sentences are as everywhere.
+//! How the page writes values. Numbers and sentences are written as everywhere.
 
 pub(super) use crate::domain::prose::{number, share, spaced};
-use crate::domain::validate::hides;
+use crate::domain::validate::names_person;
 
-/// Characters that are shown of a value.
-const WIDEST: usize = 60;
+/// How many characters of a value are shown.
+const MAX_CHARACTERS: usize = 60;
 
-/// A value from outside a list as it may be told.
+/// Returns what may be shown of a value that is not in a list.
 pub(super) fn shown(value: &str) -> String {
     if private(value) {
         return "…".to_owned();
     }
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut shown: String = value.chars().take(WIDEST).map(visible).collect();
-    if value.chars().nth(WIDEST).is_some() {
+    let mut shown: String = value.chars().take(MAX_CHARACTERS).map(visible).collect();
+    if value.chars().nth(MAX_CHARACTERS).is_some() {
         shown.push('…');
     }
     shown
 }
 
-/// Whether a value may be somebody's: it names a person, or is an address, a browser or an
-/// identifier that came into the wrong field. A page that is sent on had better hide one value too
-/// many.
+/// Whether a value may be somebody's: whether it names a person, or is an address, a browser or an
+/// identifier that came into the wrong field. The page may be sent on, so it rather hides one value
+/// too many.
 pub(super) fn private(value: &str) -> bool {
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
     let changes = value
@@ -31,7 +31,7 @@ pub(super) fn private(value: &str) -> bool {
         .count();
     let identifier = value.len() >= 16 && !value.contains(' ') && (changes >= 4 || digits >= 12);
     identifier
-        || hides(value)
+        || names_person(value)
         || value.contains("://")
         || value.contains("Mozilla/")
         || (value.contains('?') && value.contains('='))

@@ -5,8 +5,12 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
 }
 
-fn name(exploitant: &str) -> Name {
-    Name { exploitant: exploitant.to_owned(), plateforme: "P".to_owned(), idsite: "1".to_owned() }
+fn name(exploitant: &str) -> AccountName {
+    AccountName {
+        exploitant: exploitant.to_owned(),
+        plateforme: "P".to_owned(),
+        idsite: "1".to_owned(),
+    }
 }
 
 fn books(worker: &str, started_at: i64, now: i64, figures: Figures) -> Books {
@@ -14,8 +18,12 @@ fn books(worker: &str, started_at: i64, now: i64, figures: Figures) -> Books {
     Books { worker: worker.to_owned(), started_at: at(started_at), at: at(now), accounts }
 }
 
-fn record(now: i64, workers: Vec<Books>, queues: Option<Queues>) -> Record {
-    Record::new(at(now), workers, queues.map(|queues| Looks { before: queues, after: queues }))
+fn record(now: i64, workers: Vec<Books>, queues: Option<Queues>) -> BalanceRecord {
+    BalanceRecord::new(
+        at(now),
+        workers,
+        queues.map(|queues| QueueReadings { before: queues, after: queues }),
+    )
 }
 
 /// So many hits that came for the first time and are delivered.
@@ -50,10 +58,16 @@ fn workers_add_up_and_close() {
     let [line] = &statement.accounts[..] else { panic!("one account") };
     assert_eq!(line.rejected_by, BTreeMap::from([("malformed".into(), 1)]));
     assert_eq!(line.row, statement.total);
-    let expected =
-        Row { entered: 15, delivered: 11, rejected: 1, parked: 1, to_retry: 2, ..Row::default() };
+    let expected = StatementRow {
+        entered: 15,
+        delivered: 11,
+        rejected: 1,
+        parked: 1,
+        to_retry: 2,
+        ..StatementRow::default()
+    };
     assert_eq!(statement.total, expected);
-    assert!(expected.closes() && !Row { entered: 16, ..expected }.closes());
+    assert!(expected.closes() && !StatementRow { entered: 16, ..expected }.closes());
 }
 
 #[test]
@@ -80,8 +94,14 @@ fn a_period_has_a_beginning() {
     let statement = now.balance(Some(&former));
     assert_eq!(statement.gaps, []);
     assert_eq!(statement.since, Some(Since::Former(at(9))));
-    let expected =
-        Row { carried: 2, entered: 2, delivered: 2, rejected: 1, in_flight: 1, ..Row::default() };
+    let expected = StatementRow {
+        carried: 2,
+        entered: 2,
+        delivered: 2,
+        rejected: 1,
+        in_flight: 1,
+        ..StatementRow::default()
+    };
     assert_eq!(statement.total, expected);
     assert!(expected.closes());
     assert_eq!(
@@ -188,10 +208,12 @@ fn a_queue_that_says_otherwise_is_named() {
         [Gap::More { place: QueueKind::Retry, hits: 2 }]
     );
     // Parked while the workers were asked.
-    let looks =
-        Looks { before: Queues { parked: 0, ..MIXED }, after: Queues { parked: 2, ..MIXED } };
+    let looks = QueueReadings {
+        before: Queues { parked: 0, ..MIXED },
+        after: Queues { parked: 2, ..MIXED },
+    };
     assert_eq!(
-        Record::new(at(9), vec![books("w1", 1, 9, mixed())], Some(looks)).balance(None).gaps,
+        BalanceRecord::new(at(9), vec![books("w1", 1, 9, mixed())], Some(looks)).balance(None).gaps,
         []
     );
 }
@@ -216,8 +238,8 @@ fn hits_of_a_worker_that_is_gone_enter_here() {
     for arrival in [Arrival::CameBack, Arrival::Redelivered, Arrival::First] {
         figures.receive(arrival);
     }
-    let row = Row::of(&figures);
-    assert_eq!(row, Row { entered: 3, in_flight: 3, ..Row::default() });
+    let row = StatementRow::of(&figures);
+    assert_eq!(row, StatementRow { entered: 3, in_flight: 3, ..StatementRow::default() });
     assert!(row.closes());
     // An ack was lost with its connection: the same hit, delivered once.
     let again = Figures {
@@ -227,16 +249,22 @@ fn hits_of_a_worker_that_is_gone_enter_here() {
         delivered_before: 1,
         ..Figures::default()
     };
-    assert_eq!(Row::of(&again), Row { entered: 1, delivered: 1, ..Row::default() });
+    assert_eq!(
+        StatementRow::of(&again),
+        StatementRow { entered: 1, delivered: 1, ..StatementRow::default() }
+    );
     // Given back, and taken again.
     let again =
         Figures { received: 2, redelivered: 1, delivered: 1, released: 1, ..Figures::default() };
-    assert_eq!(Row::of(&again), Row { entered: 1, delivered: 1, ..Row::default() });
+    assert_eq!(
+        StatementRow::of(&again),
+        StatementRow { entered: 1, delivered: 1, ..StatementRow::default() }
+    );
 }
 
 #[test]
 fn what_was_asked_is_read_again() {
     let record = record(9, vec![books("w1", 1, 9, mixed())], Some(MIXED));
     let json = serde_json::to_string(&record).expect("writes");
-    assert_eq!(serde_json::from_str::<Record>(&json).expect("reads"), record);
+    assert_eq!(serde_json::from_str::<BalanceRecord>(&json).expect("reads"), record);
 }

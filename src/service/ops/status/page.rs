@@ -4,9 +4,9 @@ use std::borrow::Borrow;
 
 use askama::Template;
 
-use crate::domain::prose::{lasting, number, share, spaced};
+use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::Language;
-use crate::domain::status::{Cause, Fate, Hour, Shard, Status};
+use crate::domain::status::{FailureCount, Fate, Hour, ShardStatus, Status};
 
 /// The report's style, and a little more.
 pub const STYLE: &str = concat!(
@@ -49,11 +49,11 @@ impl StatusPage<'_> {
     }
 
     fn lasting(&self, seconds: impl Borrow<u64>) -> String {
-        lasting(*seconds.borrow(), self.language)
+        duration(*seconds.borrow(), self.language)
     }
 
     fn age(&self, seconds: impl Borrow<Option<u64>>) -> String {
-        seconds.borrow().map_or_else(|| "–".to_owned(), |seconds| lasting(seconds, self.language))
+        seconds.borrow().map_or_else(|| "–".to_owned(), |seconds| duration(seconds, self.language))
     }
 
     /// The state's code, by which a change is told from a new number.
@@ -100,7 +100,7 @@ impl StatusPage<'_> {
         self.status.hour.minutes.iter().copied().max().unwrap_or_default()
     }
 
-    fn holder(&self, shard: &Shard) -> String {
+    fn holder(&self, shard: &ShardStatus) -> String {
         match (&shard.holder, shard.consumers) {
             (Some(_), _) => self.t("this worker", "cet agent"),
             (None, 0) => self.t("nobody", "personne"),
@@ -108,7 +108,7 @@ impl StatusPage<'_> {
         }
     }
 
-    fn fate(&self, cause: &Cause) -> String {
+    fn fate(&self, cause: &FailureCount) -> String {
         match cause.fate {
             Fate::Retried => self.t("tried again", "nouvel essai"),
             Fate::Parked => self.t("parked", "mis de côté"),

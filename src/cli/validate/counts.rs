@@ -1,4 +1,4 @@
-//! What was found, equal violations counted together.
+//! The violations of a file, equal ones counted together.
 
 use std::collections::BTreeMap;
 
@@ -6,46 +6,61 @@ use crate::domain::plan::Plan;
 use crate::domain::rule::{Language, Rule, Severity};
 use crate::domain::validate::Violation;
 
-/// Equal violations are counted together; beyond so many kinds the rest of a rule is one kind, so
-/// that memory stays bounded whatever the file holds.
-const MOST_GROUPS: usize = 5_000;
+/// How many groups of equal violations are kept. Beyond, the rest of a rule is one group, so that
+/// memory stays bounded whatever the file holds.
+const MAX_GROUPS: usize = 5_000;
 
-/// Lines that are named for a group.
+/// How many lines are named for a group.
 const LINES_SHOWN: usize = 3;
 
+/// What the violations of a group have in common.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    /// Errors first.
+pub(super) struct ViolationKey {
+    /// The severity; errors come first.
     pub(super) severity: std::cmp::Reverse<Severity>,
+    /// The rule that is broken.
     pub(super) rule: Rule,
+    /// The field, if there is one.
     pub(super) field: Option<String>,
+    /// The value, if it may be shown.
     pub(super) value: Option<String>,
 }
 
+/// Equal violations.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct ViolationGroup {
+    /// How many there are.
     pub(super) count: u64,
-    /// The first ones.
+    /// The first lines that have one.
     pub(super) lines: Vec<u64>,
+    /// The sentence of the first one.
     pub(super) message: String,
+    /// The value that was probably meant.
     pub(super) suggestion: Option<String>,
 }
 
+/// How many hits have violations, and which.
 #[derive(Debug)]
-pub(super) struct Tally {
-    /// What the lines count: lines or hits.
-    pub(super) counts: &'static str,
+pub(super) struct ViolationCounts {
+    /// What the numbers of [`ViolationGroup::lines`] count: lines or hits.
+    pub(super) unit: &'static str,
+    /// Hits in the file.
     pub(super) hits: u64,
+    /// Hits with at least one error.
     pub(super) with_errors: u64,
+    /// Hits with warnings, and no error.
     pub(super) with_warnings: u64,
-    pub(super) groups: BTreeMap<Key, Group>,
+    /// The groups of equal violations.
+    pub(super) groups: BTreeMap<ViolationKey, ViolationGroup>,
 }
 
-impl Tally {
-    pub(super) fn new(counts: &'static str) -> Self {
-        Self { counts, hits: 0, with_errors: 0, with_warnings: 0, groups: BTreeMap::new() }
+impl ViolationCounts {
+    /// Counts nothing yet.
+    pub(super) fn new(unit: &'static str) -> Self {
+        Self { unit, hits: 0, with_errors: 0, with_warnings: 0, groups: BTreeMap::new() }
     }
 
+    /// Counts a hit and its violations.
     pub(super) fn add(
         &mut self,
         plan: &Plan,
@@ -61,16 +76,16 @@ impl Tally {
         }
         for violation in violations {
             let severity = std::cmp::Reverse(plan.severity(violation.rule));
-            let mut key = Key {
+            let mut key = ViolationKey {
                 severity,
                 rule: violation.rule,
                 field: violation.field.clone(),
                 value: violation.value.clone(),
             };
-            if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&key) {
+            if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&key) {
                 (key.field, key.value) = (None, None);
             }
-            let group = self.groups.entry(key).or_insert_with(|| Group {
+            let group = self.groups.entry(key).or_insert_with(|| ViolationGroup {
                 count: 0,
                 lines: Vec::new(),
                 message: violation.message(plan, language),
@@ -83,14 +98,14 @@ impl Tally {
         }
     }
 
-    /// Hits without error or warning.
+    /// Returns how many hits have neither error nor warning.
     pub(super) fn fine(&self) -> u64 {
         self.hits - self.with_errors - self.with_warnings
     }
 }
 
-/// What was not checked, because the list is not loaded: one violation a field, the same for every
-/// hit.
+/// Lists what was not checked because its list is not loaded: one violation for each field, the
+/// same for every hit.
 pub(super) fn not_checked(plan: &Plan) -> Vec<Violation> {
     let unloaded = plan.fields().iter().filter_map(|field| {
         let list = [plan.list_of(field), plan.exceptions_of(field)]

@@ -1,20 +1,21 @@
-//! What has one certain meaning is mended on the way out and counted as a warning. The body in the
-//! queues stays as it is.
+//! Normalises what has one certain meaning on the way out, and reports it as a warning. The body in
+//! the queues stays as it is.
 
 use super::Violation;
-use super::check::Check;
+use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 
-impl Check<'_, '_> {
-    pub(super) fn mend(&mut self) {
-        self.mend_uai();
-        self.mend_profile();
-        self.mend_gar();
+impl HitCheck<'_, '_> {
+    /// Normalises the schools, the profile, the service and the tool.
+    pub(super) fn normalise(&mut self) {
+        self.normalise_uai();
+        self.normalise_profile();
+        self.normalise_gar();
     }
 
-    /// `dimension1`: upper case, and a comma alone between two UAIs (RFTI §3.2.3).
-    fn mend_uai(&mut self) {
+    /// Writes `dimension1` in upper case, with nothing but a comma between two UAIs (RFTI §3.2.3).
+    fn normalise_uai(&mut self) {
         let Some(value) = self.value(FieldRole::Uai) else { return };
         let upper =
             value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
@@ -23,16 +24,16 @@ impl Check<'_, '_> {
             .contains(char::is_whitespace)
             .then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
         let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, tight.is_some())];
-        if let Some(mended) = tight.or(upper) {
-            self.set(FieldRole::Uai, mended);
+        if let Some(normalised) = tight.or(upper) {
+            self.set(FieldRole::Uai, normalised);
         }
         for (rule, _) in found.into_iter().filter(|(_, broken)| *broken) {
             self.violations.push(Violation::of(rule, "dimension1"));
         }
     }
 
-    /// A directory's profile for the DNMA's (RFTI §2.2.5).
-    fn mend_profile(&mut self) {
+    /// Replaces a profile of the national directory by the DNMA's (RFTI §2.2.5).
+    fn normalise_profile(&mut self) {
         let plan = self.plan;
         let Some(value) = self.value(FieldRole::Profile) else { return };
         let Some(profile) = plan.national_profile(value.trim()) else { return };
@@ -46,8 +47,8 @@ impl Check<'_, '_> {
         });
     }
 
-    /// A GAR code for its service, and then the GAR's tool (RFTI §2.2.2).
-    fn mend_gar(&mut self) {
+    /// Replaces a GAR code by its service, and then the tool by the GAR's (RFTI §2.2.2).
+    fn normalise_gar(&mut self) {
         let plan = self.plan;
         let Some(value) = self.value(FieldRole::Service) else { return };
         let tool_is_gars = self.value(FieldRole::Tool) == Some(&plan.gar_tool);

@@ -1,4 +1,4 @@
-//! Warnings: what is legal for Matomo, and all the same wrong or unwise.
+//! The warnings: what Matomo accepts, and what is wrong or unwise all the same.
 
 use std::sync::LazyLock;
 
@@ -6,15 +6,16 @@ use aho_corasick::packed::Searcher;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::Violation;
-use super::check::{Check, shown};
+use super::check::{HitCheck, shown};
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
 
-/// Letters of the UAI's key: the number modulo 23.
+/// The check letters of a UAI, by its number modulo 23.
 const KEY_LETTERS: &[u8; 23] = b"ABCDEFGHJKLMNPRSTUVWXYZ";
 
-/// Robots that Matomo's device detector knows, and answers without storing anything. In lower case.
+/// Parts of the user agents of robots, in lower case. Matomo's device detector knows these, and
+/// Matomo answers such a hit without storing anything.
 const BOTS: [&str; 18] = [
     "googlebot",
     "bingbot",
@@ -36,8 +37,8 @@ const BOTS: [&str; 18] = [
     "crawler",
 ];
 
-/// Finds any of [`BOTS`] in one pass, in any case. Building it from constants cannot fail; a unit
-/// test sees to that.
+/// Finds any of [`BOTS`] in one pass, in upper and lower case. Building it from constants cannot
+/// fail, which a unit test checks.
 static BOT: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
@@ -46,14 +47,15 @@ static BOT: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .ok()
 });
 
-/// Finds any of [`BOTS`] in lower case, many bytes at once. None where the processor cannot.
+/// Finds any of [`BOTS`] in lower case, many bytes at once; `None` if the processor cannot do that.
 static LOWER_BOT: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(BOTS));
 
-/// Nearly every user agent is shorter.
-const USUAL_UA: usize = 256;
+/// How many bytes a user agent may have to be put in lower case on the stack. Nearly every one is
+/// shorter.
+const MAX_STACK_UA: usize = 256;
 
-/// Names of query parameters that hold a person.
-const NAMING: [&str; 14] = [
+/// The names of query parameters that identify a person.
+const PERSON_PARAMETERS: [&str; 14] = [
     "nom",
     "prenom",
     "name",
@@ -70,24 +72,26 @@ const NAMING: [&str; 14] = [
     "ine",
 ];
 
-impl Check<'_, '_> {
-    pub(super) fn advise(&mut self) {
+impl HitCheck<'_, '_> {
+    /// Adds every warning.
+    pub(super) fn add_warnings(&mut self) {
         let mut found = Vec::new();
         self.constants(&mut found);
         self.identity(&mut found);
         self.uai(&mut found);
         self.lengths(&mut found);
-        self.people(&mut found);
+        self.free_texts(&mut found);
         if self.value(FieldRole::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
         }
         self.violations.append(&mut found);
     }
 
+    /// Checks the fields that Matomo wants in a certain form.
     fn constants(&self, found: &mut Vec<Violation>) {
-        for place in [FieldRole::Record, FieldRole::ApiVersion] {
-            if self.value(place).is_some_and(|value| value != "1") {
-                found.push(Violation::of(Rule::WrongConstant, place.code()));
+        for role in [FieldRole::Record, FieldRole::ApiVersion] {
+            if self.value(role).is_some_and(|value| value != "1") {
+                found.push(Violation::of(Rule::WrongConstant, role.code()));
             }
         }
         if let Some(length) = self
@@ -102,13 +106,13 @@ impl Check<'_, '_> {
         }
     }
 
-    /// With a `uid`, Matomo ignores `_id`; but a `pv_id` that never changes makes one page view of
-    /// all.
+    /// Checks the fields that identify the visitor and the page view. With a `uid`, Matomo ignores
+    /// `_id`; but a `pv_id` that never changes makes one page view of all.
     fn identity(&self, found: &mut Vec<Violation>) {
         let uid = self.value(FieldRole::User).filter(|uid| !uid.is_empty());
-        for place in [FieldRole::VisitorId, FieldRole::PageView] {
-            if self.value(place).is_some() && self.value(place) == uid {
-                found.push(Violation::of(Rule::IdIsUid, place.code()));
+        for role in [FieldRole::VisitorId, FieldRole::PageView] {
+            if self.value(role).is_some() && self.value(role) == uid {
+                found.push(Violation::of(Rule::IdIsUid, role.code()));
             }
         }
         if self.value(FieldRole::VisitorId).is_some_and(|id| {
@@ -124,11 +128,12 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Checks the form and the check letter of each school.
     fn uai(&self, found: &mut Vec<Violation>) {
         for uai in
             self.value(FieldRole::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty())
         {
-            // Without a digit it may be anything, a person's name in the wrong place included.
+            // A value without a digit may be anything, even a person's name in the wrong field.
             let value = || {
                 Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) {
                     shown(uai)
@@ -136,7 +141,7 @@ impl Check<'_, '_> {
                     "…".to_owned()
                 })
             };
-            match key(uai) {
+            match check_letter(uai) {
                 None => found.push(Violation {
                     value: value(),
                     ..Violation::of(Rule::UaiForm, "dimension1")
@@ -154,6 +159,7 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Checks the lengths that the plan recommends and that Matomo keeps.
     fn lengths(&self, found: &mut Vec<Violation>) {
         for (field, value) in self.plan.fields().iter().zip(&self.values) {
             let Some(value) =
@@ -162,7 +168,7 @@ impl Check<'_, '_> {
                 continue;
             };
             let is_dimension = field.name.starts_with("dimension");
-            // Nothing is said of the others, and counting characters takes its time.
+            // No other field has such a length, and counting characters takes time.
             if !(field.short || is_dimension && value.len() > self.plan.stored_length) {
                 continue;
             }
@@ -184,11 +190,12 @@ impl Check<'_, '_> {
         }
     }
 
-    /// "Ne doivent pas contenir de données à caractères personnelles" (RFTI §3.2.3).
-    fn people(&self, found: &mut Vec<Violation>) {
+    /// Checks that free texts name nobody: they "ne doivent pas contenir de données à caractères
+    /// personnelles" (RFTI §3.2.3).
+    fn free_texts(&self, found: &mut Vec<Violation>) {
         for (field, value) in self.plan.fields().iter().zip(&self.values) {
             let Some(value) = value.as_deref().filter(|_| field.free) else { continue };
-            if let Some(kind) = person(value) {
+            if let Some(kind) = personal_data(value) {
                 found.push(Violation {
                     suggestion: Some(kind.to_owned()),
                     ..Violation::of(Rule::PersonalData, &field.name)
@@ -198,8 +205,8 @@ impl Check<'_, '_> {
     }
 }
 
-/// The check letter that seven digits should have; none where the form is not a UAI's.
-fn key(uai: &str) -> Option<char> {
+/// Returns the check letter that a UAI should have; `None` if the value has not the form of a UAI.
+fn check_letter(uai: &str) -> Option<char> {
     let (digits, letter) = uai.split_at_checked(7)?;
     let is_uai = digits.bytes().all(|b| b.is_ascii_digit())
         && letter.len() == 1
@@ -208,8 +215,8 @@ fn key(uai: &str) -> Option<char> {
     KEY_LETTERS.get(number % 23).map(|letter| char::from(*letter))
 }
 
-/// What a `uid` looks like, if it is no pseudonym: a pseudonym is long, or hexadecimal, or has many
-/// digits.
+/// Says what a `uid` looks like if it seems to be no pseudonym. A pseudonym is long, or
+/// hexadecimal, or has many digits.
 fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
     if has_email(uid) {
         return Some("an e-mail address");
@@ -231,9 +238,10 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
     (short && !is_hex && letters >= 4).then_some("a login")
 }
 
-/// What kind of personal data a value seems to hold.
-pub(super) fn person(value: &str) -> Option<&'static str> {
-    // Nearly every value has none of these, nor so many digits, and is done with here.
+/// Says what kind of personal data a value seems to hold, if any.
+pub(super) fn personal_data(value: &str) -> Option<&'static str> {
+    // Nearly every value has none of these signs and is too short for a number, so nothing else has
+    // to be looked for.
     let has_signs = scan::any(value.as_bytes(), |byte| {
         (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+')
     });
@@ -247,7 +255,7 @@ pub(super) fn person(value: &str) -> Option<&'static str> {
         return Some("a name in the query");
     }
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    // A run of digits and letters between other characters; a phone number may be written in pairs.
+    // An INE is a run of digits and letters. A phone number may be written in pairs of digits.
     if digits >= 9 && value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_ine) {
         return Some("an INE");
     }
@@ -255,8 +263,9 @@ pub(super) fn person(value: &str) -> Option<&'static str> {
         .then_some("a phone number")
 }
 
+/// Whether Matomo takes the user agent for a robot's.
 fn is_bot(ua: &str) -> bool {
-    let mut lower = [0; USUAL_UA];
+    let mut lower = [0; MAX_STACK_UA];
     if let (Some(lower), Some(bot)) = (lower.get_mut(..ua.len()), LOWER_BOT.as_ref()) {
         lower.copy_from_slice(ua.as_bytes());
         lower.make_ascii_lowercase();
@@ -265,6 +274,7 @@ fn is_bot(ua: &str) -> bool {
     BOT.as_ref().is_some_and(|bot| bot.is_match(ua))
 }
 
+/// Whether a value has an e-mail address in it, which may be percent-encoded.
 fn has_email(value: &str) -> bool {
     // Either an `@` or a `%40`.
     if memchr::memchr2(b'@', b'%', value.as_bytes()).is_none() {
@@ -278,15 +288,16 @@ fn has_email(value: &str) -> bool {
     })
 }
 
+/// Whether a query in the value has a parameter that identifies a person.
 fn has_name_parameter(url: &str) -> bool {
     let Some((_, query)) = url.split_once('?') else { return false };
     let mut pairs = query.split(['&', '#']).filter_map(|pair| pair.split_once('='));
     pairs.any(|(name, value)| {
-        !value.is_empty() && NAMING.iter().any(|naming| naming.eq_ignore_ascii_case(name))
+        !value.is_empty() && PERSON_PARAMETERS.iter().any(|known| known.eq_ignore_ascii_case(name))
     })
 }
 
-/// Ten digits and a letter, or nine and two (INE-BEA, INE-RNIE).
+/// Whether a word is an INE: ten digits and a letter, or nine and two (INE-BEA, INE-RNIE).
 fn is_ine(word: &str) -> bool {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     word.len() == 11
@@ -294,12 +305,12 @@ fn is_ine(word: &str) -> bool {
         && word.bytes().skip(digits).all(|b| b.is_ascii_uppercase())
 }
 
-/// As the numbers of France begin abroad.
+/// Whether a value has the beginning that a number of France has abroad.
 fn has_country_code(value: &str) -> bool {
     memchr::memchr(b'+', value.as_bytes()).is_some() && value.contains("+33")
 }
 
-/// A French number: 0X and eight more digits, together or in pairs.
+/// Whether a value has a French phone number in it: 0X and eight more digits, together or in pairs.
 fn has_phone(value: &str) -> bool {
     let mut digits = 0;
     let mut first = [b' '; 2];
@@ -316,7 +327,7 @@ fn has_phone(value: &str) -> bool {
                 }
                 digits += 1;
             }
-            // A separator between pairs.
+            // Pairs of digits may be separated.
             b' ' | b'.' | b'-' if inside && digits % 2 == 0 && before.is_ascii_digit() => {}
             _ => {
                 if inside && digits == 10 && first[0] == b'0' && first[1] != b'0' {

@@ -1,6 +1,6 @@
-//! What a file of hits covers: which sections of the plan hold, which values were seen, when the
-//! hits were, and how late they came. Bounded, whatever the file holds; no visitor and no free text
-//! is kept.
+//! Statistics of a file of hits: which sections of the plan are kept to, which values were seen,
+//! when the hits were, and how late they came. They are bounded whatever the file holds, and keep
+//! no visitor and no free text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,37 +10,39 @@ use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::RawHit;
 use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::rule::{Rule, Severity};
-use crate::domain::validate::{CheckedHit, Violation, hides};
+use crate::domain::validate::{CheckedHit, Violation, names_person};
 
-/// Distinct values that are counted for a field; there are about 60,000 schools in France.
-const MOST_VALUES: usize = 100_000;
-/// Longest value that is kept, in bytes: no list has a longer one.
-const LONGEST: usize = 255;
-/// The section that speaks of a request as a whole.
+/// How many distinct values are counted for a field. There are about 60,000 schools in France.
+const MAX_VALUES: usize = 100_000;
+/// How many bytes a value has that is kept: no list has a longer one.
+const MAX_VALUE_BYTES: usize = 255;
+/// The number of the section about a request as a whole.
 pub(super) const WHOLE: &str = "3.2";
-/// Hours that are counted apart: over two years.
-const MOST_HOURS: usize = 20_000;
+/// How many hours are counted apart: those of over two years.
+const MAX_HOURS: usize = 20_000;
 
+/// The statistics of a file.
 #[derive(Debug)]
-pub(super) struct Survey {
-    /// By section of the plan, in its order.
-    pub(super) sections: Vec<Section>,
-    /// Hits with a violation of this rule in this field of the plan; none for a message as a whole
-    /// or a foreign parameter.
+pub(super) struct FileStatistics {
+    /// The counts of each section of the plan, in its order.
+    pub(super) sections: Vec<SectionCounts>,
+    /// Hits that break this rule in this field of the plan. The field is `None` for a message as a
+    /// whole and for a parameter that is none of the plan's.
     pub(super) findings: BTreeMap<(Rule, Option<usize>), u64>,
-    /// By field with a list, in the plan's order, and the schools first.
-    pub(super) coverage: Vec<Coverage>,
-    /// Hits of which the file tells when they were received.
+    /// The values of each field with a list: the schools first, then in the plan's order.
+    pub(super) coverage: Vec<FieldCoverage>,
+    /// Hits of which the file says when they were received.
     pub(super) received: u64,
-    /// By class of [`LAGS`].
-    pub(super) lags: [u64; LAGS],
-    /// Hits by hour of their time, UNIX hours.
+    /// Hits by the time between them and their receipt: see [`lag_class`].
+    pub(super) lags: [u64; LAG_CLASSES],
+    /// Hits by the hour of their time, in UNIX hours.
     pub(super) hours: BTreeMap<i64, u64>,
 }
 
-/// How the fields of one section fared.
+/// How many hits break the plan in the fields of a section.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct SectionCounts {
+    /// The number of the section.
     pub(super) number: String,
     /// Hits with at least one error here.
     pub(super) with_errors: u64,
@@ -50,22 +52,25 @@ pub(super) struct Section {
 
 /// The values that were seen of one field.
 #[derive(Debug)]
-pub(super) struct Coverage {
+pub(super) struct FieldCoverage {
+    /// The name of the field.
     pub(super) field: String,
+    /// Where the field stands in the plan.
     index: usize,
     /// The list that the values come from, if any.
     pub(super) list: Option<String>,
+    /// Hits by value.
     pub(super) seen: BTreeMap<String, u64>,
-    /// Hits whose value found no place any more.
+    /// Hits whose value is not kept: there are too many values, or it may name a person.
     pub(super) others: u64,
 }
 
-/// Classes of the time between a hit and its receipt.
-pub(super) const LAGS: usize = 10;
+/// How many classes [`lag_class`] has.
+pub(super) const LAG_CLASSES: usize = 10;
 
-/// The class of a `cdt`: ahead by two hours, by one, by something else; up to 10 s, 1 min, 10 min,
-/// 1 h, 24 h old, older; no readable time.
-fn class(text: &str, seen_at: Timestamp) -> usize {
+/// Returns the class of a `cdt`: ahead by two hours, by one, by something else; up to 10 s, 1 min,
+/// 10 min, 1 h, 24 h old, older; no readable time.
+fn lag_class(text: &str, seen_at: Timestamp) -> usize {
     match cdt::parse(text).map(|cdt| cdt::lag(cdt, seen_at)) {
         Ok(Lag::LocalTime(lead)) if lead > 5_400 => 0,
         Ok(Lag::LocalTime(_)) => 1,
@@ -73,13 +78,14 @@ fn class(text: &str, seen_at: Timestamp) -> usize {
         Ok(Lag::Past(age)) => {
             3 + [10, 60, 600, 3_600, 86_400].iter().filter(|limit| age >= **limit).count()
         }
-        Err(CdtError::Unreadable | CdtError::Milliseconds(_)) => LAGS - 1,
+        Err(CdtError::Unreadable | CdtError::Milliseconds(_)) => LAG_CLASSES - 1,
     }
 }
 
-impl Survey {
+impl FileStatistics {
+    /// Begins with no hit.
     pub(super) fn new(plan: &Plan) -> Self {
-        let section = |section: &crate::domain::plan::Section| Section {
+        let section = |section: &crate::domain::plan::Section| SectionCounts {
             number: section.number.clone(),
             with_errors: 0,
             with_warnings: 0,
@@ -93,7 +99,7 @@ impl Survey {
         let coverage =
             schools.into_iter().chain(listed.map(|(index, _)| index)).filter_map(|index| {
                 let field = plan.fields().get(index)?;
-                Some(Coverage {
+                Some(FieldCoverage {
                     field: field.name.clone(),
                     index,
                     list: field.list.clone().or_else(|| field.coverage.clone()),
@@ -106,13 +112,13 @@ impl Survey {
             findings: BTreeMap::new(),
             coverage: coverage.collect(),
             received: 0,
-            lags: [0; LAGS],
+            lags: [0; LAG_CLASSES],
             hours: BTreeMap::new(),
         }
     }
 
-    /// Counts what was found in a message, were it a hit or not.
-    pub(super) fn judge(&mut self, plan: &Plan, violations: &[Violation]) {
+    /// Counts the violations of a message, whether it can be read or not.
+    pub(super) fn count_violations(&mut self, plan: &Plan, violations: &[Violation]) {
         let mut broken: BTreeMap<&str, Severity> = BTreeMap::new();
         let mut found = BTreeSet::new();
         for violation in violations {
@@ -136,7 +142,8 @@ impl Survey {
         }
     }
 
-    /// Counts the values of a hit, mended where it can be sent: as the ministry would read them.
+    /// Counts the values of a hit as the ministry would read them: normalised, if the hit can be
+    /// sent.
     pub(super) fn add(
         &mut self,
         plan: &Plan,
@@ -145,8 +152,9 @@ impl Survey {
         seen_at: Timestamp,
     ) {
         for coverage in &mut self.coverage {
-            let mended = checked.and_then(|checked| checked.values.get(coverage.index)?.as_deref());
-            let text = mended.or_else(|| hit.text(&coverage.field)).unwrap_or_default();
+            let normalised =
+                checked.and_then(|checked| checked.values.get(coverage.index)?.as_deref());
+            let text = normalised.or_else(|| hit.text(&coverage.field)).unwrap_or_default();
             let schools = plan.role_index(FieldRole::Uai) == Some(coverage.index);
             for value in
                 text.split(|c| schools && c == ',').map(str::trim).filter(|value| !value.is_empty())
@@ -155,32 +163,36 @@ impl Survey {
             }
         }
         let text = hit.text(FieldRole::Time.code()).unwrap_or_default();
-        if let Some(count) = self.lags.get_mut(class(text, seen_at)) {
+        if let Some(count) = self.lags.get_mut(lag_class(text, seen_at)) {
             *count += 1;
         }
         if let Ok(time) = cdt::parse(text) {
             let hour = time.as_second().div_euclid(3_600);
-            if self.hours.len() < MOST_HOURS || self.hours.contains_key(&hour) {
+            if self.hours.len() < MAX_HOURS || self.hours.contains_key(&hour) {
                 *self.hours.entry(hour).or_default() += 1;
             }
         }
     }
 }
 
-impl Coverage {
+impl FieldCoverage {
+    /// Counts a value.
     fn count(&mut self, value: &str) {
         if let Some(count) = self.seen.get_mut(value) {
             *count += 1;
-        } else if self.seen.len() < MOST_VALUES && value.len() <= LONGEST && !hides(value) {
+        } else if self.seen.len() < MAX_VALUES
+            && value.len() <= MAX_VALUE_BYTES
+            && !names_person(value)
+        {
             self.seen.insert(value.to_owned(), 1);
         } else {
-            // Among them what names a person: it is no value of a list, and is kept nowhere.
+            // What names a person is no value of a list, and is kept nowhere.
             self.others += 1;
         }
     }
 
-    /// Legal values that no hit had; none where the list is not loaded. Of two spellings of one
-    /// value, one is enough.
+    /// Returns the legal values that no hit had; none if the list is not loaded. Of two spellings
+    /// of one value, one is enough.
     pub(super) fn never_seen<'p>(&self, plan: &'p Plan) -> Vec<&'p str> {
         let list = self.list.as_ref().and_then(|list| plan.list(list));
         let mut seen: BTreeSet<&str> = self.seen.keys().map(String::as_str).collect();
