@@ -27,13 +27,12 @@
 //! 2. `worker/feed.rs` takes the messages of one shard, each as a
 //!    [`Delivery`](service::worker::delivery::Delivery), which holds what the headers say of its
 //!    earlier attempts ([`domain::envelope`]).
-//! 3. [`intake`](service::worker::intake) reads the bytes ([`domain::hit`]), checks the hit
-//!    against the plan in force ([`domain::validate`], [`service::rules`]), finds the account that
-//!    it counts for ([`service::books`]), encodes it ([`domain::request`]), and puts it into the
-//!    lane of its visitor.
+//! 3. [`intake`](service::worker::intake) reads the bytes ([`domain::hit`]), checks the hit against
+//!    the plan in force ([`domain::validate`], [`service::rules`]), finds the account that it
+//!    counts for ([`service::books`]), encodes it ([`domain::request`]), and puts it into the lane
+//!    of its visitor.
 //! 4. [`dispatch`](service::worker::dispatch) forms requests of what waits in a lane, as
-//!    [`domain::dispatch`] says: which hits travel together, which alone, and which with the
-//!    token.
+//!    [`domain::dispatch`] says: which hits travel together, which alone, and which with the token.
 //! 5. [`gate`](service::worker::gate) gives a permit to send when the breaker
 //!    ([`domain::breaker`]), the token policy ([`domain::dispatch::token`]) and the rate limit
 //!    allow it.

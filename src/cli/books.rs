@@ -12,7 +12,7 @@ use super::workers::{self, Workers};
 use crate::domain::books::{BalanceRecord, Books, Gap, QueueReadings, Queues, Statement};
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::depths::QueueDepths;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 mod print;
 
@@ -55,7 +55,7 @@ pub async fn run(options: &BooksOptions) -> anyhow::Result<ExitCode> {
         }
     };
     let broker = if is_set("AMQP_URL") || is_set("AMQP_URL_FILE") {
-        Some(Broker::from_env()?)
+        Some(BrokerSettings::from_env()?)
     } else {
         None
     };

@@ -14,7 +14,7 @@ use super::stop;
 use crate::domain::hit;
 use crate::domain::prose::hits;
 use crate::service::amqp::publisher::{Confirm, Publisher};
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// The command line options of `publish`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ struct PublishCounts {
 /// # Errors
 /// Fails for a configuration mistake, a file that cannot be read, and a broker that goes away.
 pub async fn run(options: &PublishOptions) -> anyhow::Result<ExitCode> {
-    let settings = Broker::from_env()?;
+    let settings = BrokerSettings::from_env()?;
     let mut input = Input::open(&options.file).map_err(Unusable)?;
     let publisher = Publisher::open(&settings, options.user_id.as_deref()).await?;
     let own = publisher.login();

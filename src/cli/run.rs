@@ -53,8 +53,8 @@ fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io
         let (name, limit) = (signal().await, timeout.as_secs());
         tracing::info!(
             signal = name,
-            "stopping: what is in flight settles first, within {limit} s; a second signal stops at \
-             once"
+            "stopping: what is in flight settles first, within {limit} s; a second signal stops \
+             at once"
         );
         shutdown.cancel();
         let name = signal().await;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::service::amqp::topology::Topology;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// The command line options of `topology`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct TopologyOptions {
 /// # Errors
 /// Fails for a configuration mistake, and for an output that cannot be written to.
 pub fn run(options: &TopologyOptions) -> anyhow::Result<ExitCode> {
-    let topology = Topology::new(&Broker::from_env()?);
+    let topology = Topology::new(&BrokerSettings::from_env()?);
     writeln!(std::io::stdout().lock(), "{:#}", topology.definitions(&options.vhost))?;
     Ok(ExitCode::SUCCESS)
 }

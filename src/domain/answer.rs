@@ -65,7 +65,8 @@ pub struct Counts {
     tracked: u64,
     /// Hits that Matomo refused.
     invalid: u64,
-    /// The places of the refused hits in the bulk. Matomo names them only with a superuser's token.
+    /// The places of the refused hits in the bulk. Matomo names them only with a superuser's
+    /// token.
     #[serde(default)]
     invalid_indices: Option<Vec<usize>>,
 }

@@ -29,7 +29,7 @@ pub const UNKNOWN: &str = "unknown";
 const FIRST_DEATH: &str = "x-first-death-reason";
 
 /// A message as it lies in its queue.
-pub struct Message<'m, 'h> {
+pub struct DeadMessage<'m, 'h> {
     /// The queue in which it lies.
     pub dead_queue: DeadQueue,
     /// The body, byte for byte as the ENT wrote it.
@@ -90,7 +90,7 @@ fn error() -> Severity {
 
 impl<'m> Dead<'m> {
     /// Reads a message. A header that is missing or cannot be read counts as absent.
-    pub fn read(message: &Message<'m, '_>) -> Self {
+    pub fn read(message: &DeadMessage<'m, '_>) -> Self {
         let text = |name: &str| match (message.header)(name) {
             Some(Header::Text(text)) => Some(text),
             _ => None,
@@ -174,7 +174,7 @@ pub(super) mod tests {
             envelope::ATTEMPT => Some(Header::Number(0)),
             _ => None,
         };
-        Dead::read(&Message {
+        Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Rejected,
             body: BODY.as_bytes(),
             content_type: None,
@@ -192,7 +192,7 @@ pub(super) mod tests {
             envelope::FAILED_AT => Some(Header::Text("2026-11-24T07:30:00.000Z".into())),
             _ => None,
         };
-        Dead::read(&Message {
+        Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Parked,
             body: BODY.as_bytes(),
             content_type: None,
@@ -227,7 +227,7 @@ pub(super) mod tests {
             let header = move |name: &str| {
                 death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()))
             };
-            let message = Message {
+            let message = DeadMessage {
                 dead_queue: DeadQueue::Parked,
                 body: b"\xff",
                 content_type: None,

@@ -115,8 +115,8 @@ mod tests {
 
     fn watch(visits: &mut Visits, plan: &Plan, uid: &str, profile: &str, cdt: i64) -> Vec<String> {
         let message = format!(
-            "{{\"idsite\":1,\"uid\":\"{uid}\",\"dimension2\":\"{profile}\",\
-             \"dimension11\":\"WEB-PWA\",\"cdt\":{cdt}}}"
+            "{{\"idsite\":1,\"uid\":\"{uid}\",\"dimension2\":\"{profile}\",\"dimension11\":\"\
+             WEB-PWA\",\"cdt\":{cdt}}}"
         );
         let hit = decode(message.as_bytes(), None).expect("decodes");
         let first_seen = jiff::Timestamp::from_second(cdt).expect("in range");

@@ -1,5 +1,5 @@
-//! The worker's side of the daily balance: an [`Account`] for whom each hit counts, looked up once
-//! and carried with the hit.
+//! The worker's side of the daily balance: an [`AccountCounters`] for whom each hit counts, looked
+//! up once and carried with the hit.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -19,7 +19,7 @@ const MOST: usize = 1_000;
 
 /// Whose hits, at hand for those that count them.
 #[derive(Debug)]
-pub struct Account {
+pub struct AccountCounters {
     name: AccountName,
     /// One lock for all, so that they close whenever somebody looks. It is held for an addition.
     figures: Mutex<Figures>,
@@ -27,7 +27,7 @@ pub struct Account {
     rejected: Counter,
 }
 
-type ByName = FxHashMap<Box<str>, FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<Account>>>>;
+type ByName = FxHashMap<Box<str>, FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<AccountCounters>>>>;
 
 /// Every account of this worker.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Ledger {
     started_at: Timestamp,
     metrics: Arc<Metrics>,
     /// Of hits that nobody can read, and of names that nobody knows.
-    nobodys: Arc<Account>,
+    nobodys: Arc<AccountCounters>,
     accounts: RwLock<(ByName, usize)>,
 }
 
@@ -48,7 +48,7 @@ impl Ledger {
             plateforme: OTHER.to_owned(),
             idsite: OTHER.to_owned(),
         };
-        let nobodys = Arc::new(Account::new(name, &metrics));
+        let nobodys = Arc::new(AccountCounters::new(name, &metrics));
         let mut accounts = (ByName::default(), 0);
         put(&mut accounts, nobodys.clone());
         Self {
@@ -61,7 +61,7 @@ impl Ledger {
     }
 
     /// The account of hits that nobody can read.
-    pub fn nobodys(&self) -> Arc<Account> {
+    pub fn nobodys(&self) -> Arc<AccountCounters> {
         self.nobodys.clone()
     }
 
@@ -71,7 +71,7 @@ impl Ledger {
         exploitant: Option<&str>,
         plateforme: Option<&str>,
         idsite: Option<&str>,
-    ) -> Arc<Account> {
+    ) -> Arc<AccountCounters> {
         let [exploitant, plateforme, idsite] =
             [exploitant, plateforme, idsite].map(|name| name.unwrap_or(OTHER));
         if let Some(known) = get(
@@ -95,14 +95,14 @@ impl Ledger {
             plateforme: plateforme.to_owned(),
             idsite: idsite.to_owned(),
         };
-        let account = Arc::new(Account::new(name, &self.metrics));
+        let account = Arc::new(AccountCounters::new(name, &self.metrics));
         put(&mut accounts, account.clone());
         account
     }
 
     /// Every account that has counted anything, each closed in itself.
     pub fn books(&self) -> Books {
-        let accounts: Vec<Arc<Account>> = {
+        let accounts: Vec<Arc<AccountCounters>> = {
             let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
             accounts
                 .0
@@ -112,7 +112,7 @@ impl Ledger {
                 .cloned()
                 .collect()
         };
-        let look = |account: Arc<Account>| {
+        let look = |account: Arc<AccountCounters>| {
             let figures = account.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
             books::Account { name: account.name.clone(), figures }
         };
@@ -128,7 +128,7 @@ impl Ledger {
     }
 }
 
-impl Account {
+impl AccountCounters {
     fn new(name: AccountName, metrics: &Metrics) -> Self {
         let [checked, rejected] = metrics.of_exploitant(&name.exploitant);
         Self { name, figures: Mutex::default(), checked, rejected }
@@ -163,11 +163,11 @@ fn get(
     exploitant: &str,
     plateforme: &str,
     idsite: &str,
-) -> Option<Arc<Account>> {
+) -> Option<Arc<AccountCounters>> {
     accounts.get(exploitant)?.get(plateforme)?.get(idsite).cloned()
 }
 
-fn put((accounts, count): &mut (ByName, usize), account: Arc<Account>) {
+fn put((accounts, count): &mut (ByName, usize), account: Arc<AccountCounters>) {
     let AccountName { exploitant, plateforme, idsite } = &account.name;
     let of_exploitant = accounts.entry(exploitant.as_str().into()).or_default();
     of_exploitant

@@ -22,7 +22,9 @@ mod variable;
 pub use address::BrokerUrl;
 pub use error::ConfigError;
 pub use replay::ReplaySettings;
-pub use settings::{Broker, Log, LogFormat, Matomo, Settings, Topology};
+pub use settings::{
+    BrokerSettings, LogFormat, LogSettings, MatomoSettings, Settings, TopologyMode,
+};
 pub use table::VARIABLES;
 pub use variable::{Fallback, Variable};
 
@@ -80,7 +82,7 @@ impl Settings {
     }
 }
 
-impl Broker {
+impl BrokerSettings {
     /// Reads the AMQP side alone from the process environment, for commands that never talk to
     /// Matomo.
     ///

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Settings, Topology};
+use super::config::{Settings, TopologyMode};
 use crate::domain::request::Api;
 
 pub mod acks;
@@ -82,7 +82,7 @@ impl Worker {
             bulk_size: bulk_size.into(),
             prefetch: settings.broker.prefetch,
             hold: matomo.hold,
-            may_delete: settings.broker.topology == Topology::Declare,
+            may_delete: settings.broker.topology == TopologyMode::Declare,
             activity: ShardActivity::default(),
         })
     }

@@ -1,5 +1,5 @@
-//! The chart for the documentation: CPU a hit of the relay and of what people write instead, as bars,
-//! without a script.
+//! The chart for the documentation: CPU a hit of the relay and of what people write instead, as
+//! bars, without a script.
 
 use super::table::Row;
 

@@ -1,5 +1,5 @@
-//! The promises of the documents, one file each, on a real RabbitMQ with the real program as a child
-//! process.
+//! The promises of the documents, one file each, on a real RabbitMQ with the real program as a
+//! child process.
 //!
 //! `cargo test --test it -- NAME` runs the tests whose name holds NAME. The first line says which
 //! broker is tested.

@@ -12,7 +12,8 @@ use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, hits, worker};
 use crate::{Scene, Worker};
 
-/// The three patterns of the document's `rabbitmqctl set_permissions … USER`: configure, write, read.
+/// The three patterns of the document's `rabbitmqctl set_permissions … USER`: configure, write,
+/// read.
 fn recommended(user: &str) -> anyhow::Result<[String; 3]> {
     let document = include_str!("../../docs/operate.md");
     let line = document

@@ -217,14 +217,14 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  \
-                 to retry  in flight  doubtful",
-                "ALPHA       P           1          1234       1234         0       0  \
-                        0          0         0",
-                "É           P           1             0          0         0       0  \
-                        0          0         0",
-                "total                              1234       1234         0       0  \
-                        0          0         0",
+                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  to retry  \
+                 in flight  doubtful",
+                "ALPHA       P           1          1234       1234         0       0  0          \
+                 0         0",
+                "É           P           1             0          0         0       0  0          \
+                 0         0",
+                "total                              1234       1234         0       0  0          \
+                 0         0",
             ]
         );
         let rare = aligned(&[line("ALPHA", StatementRow { given_back: 1, ..row })], &row);

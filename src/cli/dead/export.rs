@@ -17,7 +17,7 @@ use super::digest::{self, Digest};
 use super::reading;
 use crate::cli::input::exported;
 use crate::cli::stop;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// The command line options of `dead export`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub struct DeadExportOptions {
 /// Fails for a configuration mistake, a broker that goes away, and a file that exists already or
 /// cannot be written to.
 pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode> {
-    let settings = Broker::from_env()?;
+    let settings = BrokerSettings::from_env()?;
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
     let mut file = Export::create(&options.file)?;

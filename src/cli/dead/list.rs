@@ -15,7 +15,7 @@ use crate::domain::dead::mask::shown;
 use crate::domain::dead::{Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 use crate::service::amqp::dead_letter::DeadLetter;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// The command line options of `dead list`.
 #[derive(Debug, Args)]
@@ -166,7 +166,7 @@ impl DeadRow {
 /// Fails for a configuration mistake, a broker that goes away, and an output that cannot be written
 /// to.
 pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
-    let settings = Broker::from_env()?;
+    let settings = BrokerSettings::from_env()?;
     let choice = options.choice.for_rows(options.choice.max);
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;

@@ -17,7 +17,7 @@ use crate::domain::dead::DeadQueue;
 use crate::domain::dead::filter::Filter;
 use crate::domain::prose::hits;
 use crate::service::amqp::dead_letter::DeadLetterClient;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// The command line options of `dead purge`.
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> 
         eprintln!("dnma-relay: --all is everything, filters are less: give one of the two");
         return Ok(ExitCode::from(2));
     }
-    let settings = Broker::from_env()?;
+    let settings = BrokerSettings::from_env()?;
     let client = reading::open(&settings, &options.choice).await?;
     let stop = stop::on_signal()?;
     let mut counted = MessageCounts::new();

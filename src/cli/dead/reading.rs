@@ -10,7 +10,7 @@ use super::choice::Choice;
 use crate::domain::dead::Dead;
 use crate::domain::dead::filter::Filter;
 use crate::service::amqp::dead_letter::{DeadLetter, DeadLetterClient};
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// How many hits were read.
 #[derive(Debug, Default, Clone, Copy)]
@@ -22,7 +22,10 @@ pub(super) struct HitsRead {
 }
 
 /// Connects, and makes sure that reading the chosen queues costs none of their hits.
-pub(super) async fn open(settings: &Broker, choice: &Choice) -> anyhow::Result<DeadLetterClient> {
+pub(super) async fn open(
+    settings: &BrokerSettings,
+    choice: &Choice,
+) -> anyhow::Result<DeadLetterClient> {
     let client = DeadLetterClient::open(settings).await?;
     for dead_queue in choice.dead_queues().iter().filter(|_| !choice.trust_limit) {
         client.make_sure(*dead_queue).await?;

@@ -16,7 +16,7 @@ use super::digest::{self, Digest};
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::Fix;
 use crate::service::amqp::dead_letter::DeadLetterClient;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// How often the receipt is saved while the command works.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl Receipt {
         (path, json): (Option<&PathBuf>, bool),
         choice: &Choice,
         filter: &Filter,
-        settings: &Broker,
+        settings: &BrokerSettings,
         client: &DeadLetterClient,
     ) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();

@@ -43,7 +43,7 @@ struct ReportPage<'p> {
     /// Hits that could be read.
     readable: u64,
     /// Hits with errors, with warnings only, and with neither.
-    whole: Pieces,
+    whole: BarPieces,
     /// The sections of the plan.
     sections: Vec<ReportSection<'p>>,
     /// The errors that were found.
@@ -62,7 +62,7 @@ struct ReportPage<'p> {
 
 /// Hits with errors, with warnings only, and with neither, as parts of one bar: each with its start
 /// and its length.
-type Pieces = [(u64, u64); 3];
+type BarPieces = [(u64, u64); 3];
 
 /// How many hits break the plan in a section.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ struct ReportSection<'p> {
     /// Hits with warnings in the section, and no error.
     with_warnings: u64,
     /// The hits with errors, with warnings only, and with neither.
-    bar: Pieces,
+    bar: BarPieces,
 }
 
 /// A list of which a part is shown.
@@ -207,7 +207,7 @@ impl ReportPage<'_> {
     }
 
     /// Pairs the pieces of a bar with the classes that colour them.
-    fn painted(&self, pieces: &Pieces) -> impl Iterator<Item = (&'static str, (u64, u64))> {
+    fn painted(&self, pieces: &BarPieces) -> impl Iterator<Item = (&'static str, (u64, u64))> {
         ["error", "warning", "fine"].into_iter().zip(*pieces)
     }
 

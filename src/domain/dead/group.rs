@@ -203,7 +203,7 @@ mod tests {
                 .then(|| crate::domain::envelope::Header::Text("2026-11-24T08:00:00Z".into()))
         };
         let body = br#"{"uid":"u","dimension8":"CAHIER_DE_TEXTES"}"#;
-        let message = crate::domain::dead::Message {
+        let message = crate::domain::dead::DeadMessage {
             dead_queue: crate::domain::dead::DeadQueue::Rejected,
             body,
             content_type: None,

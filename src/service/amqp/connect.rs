@@ -8,7 +8,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionBuilder, ConnectionProperties};
 
 use super::BrokerError;
-use crate::service::config::{Broker, BrokerUrl};
+use crate::service::config::{BrokerSettings, BrokerUrl};
 
 /// A broker that does not answer within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub(super) const PUBLISH_FRAME: u32 = 65_536;
 /// # Errors
 /// [`BrokerError::Connect`] with the last address's reason, or [`BrokerError::File`].
 pub async fn connect(
-    settings: &Broker,
+    settings: &BrokerSettings,
     name: &str,
     frame: Option<u32>,
 ) -> Result<(Connection, String), BrokerError> {
@@ -78,7 +78,7 @@ async fn open(
 ///
 /// # Errors
 /// [`BrokerError::File`].
-pub async fn tls(settings: &Broker) -> Result<OwnedTLSConfig, BrokerError> {
+pub async fn tls(settings: &BrokerSettings) -> Result<OwnedTLSConfig, BrokerError> {
     let read = async |path: &Path| {
         let bytes = tokio::fs::read(path).await;
         bytes.map_err(|source| BrokerError::File { path: path.display().to_string(), source })

@@ -15,7 +15,7 @@ use super::session_end::SessionClosed;
 use super::topology::{NO_DELIVERY_LIMIT, Topology, TopologyError};
 use crate::domain::dead::{self, Dead, DeadQueue};
 use crate::domain::envelope::{self, Header};
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// How long a reader that was killed may still count as a consumer of its queue.
 const READER_GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl DeadLetter {
     /// What the hit says of itself.
     pub fn read(&self) -> Dead<'_> {
         let header = |name: &str| self.message.header(name);
-        Dead::read(&dead::Message {
+        Dead::read(&dead::DeadMessage {
             dead_queue: self.queue,
             body: self.message.body(),
             content_type: self.message.content_type(),
@@ -83,7 +83,7 @@ impl DeadLetterClient {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn open(settings: &Broker) -> Result<Self, BrokerError> {
+    pub async fn open(settings: &BrokerSettings) -> Result<Self, BrokerError> {
         let (connection, shown) = connect(settings, "dnma-relay dead", None).await?;
         Ok(Self { connection, topology: Topology::new(settings), shown })
     }

@@ -9,7 +9,7 @@ use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::session_end::SessionClosed;
 use super::topology::{Topology, TopologyError, channel, is_not_found};
 use crate::domain::books::Queues;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// What a broker tells of one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl QueueDepths {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn open(settings: &Broker, command: &str) -> Result<Self, BrokerError> {
+    pub async fn open(settings: &BrokerSettings, command: &str) -> Result<Self, BrokerError> {
         let (connection, _) = connect(settings, command, None).await?;
         Ok(Self { connection, topology: Topology::new(settings), shards: None })
     }

@@ -12,7 +12,7 @@ use super::properties::copied;
 use super::session_end::SessionClosed;
 use super::topology::Topology;
 use crate::domain::envelope::Header;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 
 /// AMQP's limit for a routing key, in bytes.
 const MAX_ROUTING_KEY: usize = 255;
@@ -148,7 +148,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn open(settings: &Broker, user: Option<&str>) -> Result<Self, BrokerError> {
+    pub async fn open(settings: &BrokerSettings, user: Option<&str>) -> Result<Self, BrokerError> {
         let (connection, _) = connect(settings, "dnma-relay publish", None).await?;
         if !Topology::new(settings).is_there(&connection).await? {
             return Err(BrokerError::NoExchange(settings.prefix.clone()));

@@ -20,7 +20,7 @@ use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
 use super::subscription::Subscription;
 use super::topology::Topology;
-use crate::service::config::Broker;
+use crate::service::config::BrokerSettings;
 use crate::service::telemetry::Metrics;
 
 /// How often a connection is looked at: some ends of a connection come without an event.
@@ -51,7 +51,7 @@ impl Session {
     /// # Errors
     /// [`BrokerError`], whose text names the setting and the remedy.
     pub async fn open(
-        settings: &Broker,
+        settings: &BrokerSettings,
         topology: &Topology,
         worker: &str,
         metrics: &Arc<Metrics>,
@@ -153,7 +153,7 @@ impl Session {
 
 /// Ensures the topology. Returns the shards beyond `QUEUE_SHARDS` that there are.
 async fn set_up(
-    settings: &Broker,
+    settings: &BrokerSettings,
     topology: &Topology,
     worker: &str,
 ) -> Result<Vec<u16>, BrokerError> {

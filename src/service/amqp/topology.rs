@@ -52,7 +52,7 @@ struct Binding {
 
 impl Topology {
     /// What these settings ask for.
-    pub fn new(settings: &config::Broker) -> Self {
+    pub fn new(settings: &config::BrokerSettings) -> Self {
         Self {
             prefix: settings.prefix.clone(),
             shards: settings.shards,

@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 
 use super::connect::tls;
-use crate::service::config::{Broker, BrokerUrl};
+use crate::service::config::{BrokerSettings, BrokerUrl};
 
 /// A broker that does not name itself within this is not asked again.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub struct ServerVersion {
 
 /// Asks the broker at this address, which must be one of the settings'; `None` when it does not
 /// name itself.
-pub async fn server_version(settings: &Broker, shown: &str) -> Option<ServerVersion> {
+pub async fn server_version(settings: &BrokerSettings, shown: &str) -> Option<ServerVersion> {
     let url = settings.urls.iter().find(|url| url.to_string() == shown)?;
     let tls = tls(settings).await.ok()?;
     let properties = tokio::time::timeout(VERSION_TIMEOUT, ask(url, &tls)).await.ok()?.ok()?;

@@ -112,15 +112,14 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
 pub(super) fn prefix(text: &str) -> Parsed<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if text.len() > 200 || !text.chars().all(legal) || text.starts_with("amq.") {
-        return Err(
-            "at most 200 letters, digits, '.', '-', '_' or ':', and not starting with \"amq.\""
-                .into(),
-        );
+        return Err("at most 200 letters, digits, '.', '-', '_' or ':', and not starting with \
+                    \"amq.\""
+            .into());
     }
     Ok(text.to_owned())
 }
 
-/// The number of a Matomo site, without leading zeros.
+/// The number of a MatomoSettings site, without leading zeros.
 pub(super) fn site_id(text: &str) -> Parsed<String> {
     match text.trim().parse::<u32>() {
         Ok(id) if id > 0 => Ok(id.to_string()),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::read::{complete, read};
 use super::settings::SettingsDraft;
 use super::variable::Part;
-use super::{Broker, ConfigError, process_environment};
+use super::{BrokerSettings, ConfigError, process_environment};
 use crate::domain::dead::fix::Fix;
 use crate::domain::dead::outlook::ReplayTerms;
 use crate::domain::plan::Plan;
@@ -16,7 +16,7 @@ use crate::service::rules::source::Source;
 #[derive(Debug, Clone)]
 pub struct ReplaySettings {
     /// The broker, its topology and the dead-letter schedule.
-    pub broker: Broker,
+    pub broker: BrokerSettings,
     /// The files of the reference lists and of the tenants.
     pub rules: Source,
     /// Which violations of the plan reject a hit.
@@ -28,7 +28,7 @@ pub struct ReplaySettings {
 }
 
 impl ReplaySettings {
-    /// Reads the process environment. Where Matomo is does not matter.
+    /// Reads the process environment. Where MatomoSettings is does not matter.
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake of these.

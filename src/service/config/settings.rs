@@ -27,17 +27,17 @@ settings! {
         pub http_listen: SocketAddr,
     } with {
         /// The broker, its topology and the dead-letter schedule.
-        pub broker: Broker, drafted as BrokerDraft;
+        pub broker: BrokerSettings, drafted as BrokerDraft;
         /// Where hits go, and how.
-        pub matomo: Matomo, drafted as MatomoDraft;
+        pub matomo: MatomoSettings, drafted as MatomoDraft;
         /// What is logged, and how log lines look.
-        pub log: Log, drafted as LogDraft;
+        pub log: LogSettings, drafted as LogDraft;
     }
 }
 
 settings! {
     /// The AMQP side.
-    pub struct Broker, drafted as BrokerDraft {
+    pub struct BrokerSettings, drafted as BrokerDraft {
         /// The broker's addresses, tried in turn; never empty.
         pub urls: Vec<BrokerUrl>,
         /// A PEM file with the certificate of a private CA, trusted beside the system's.
@@ -51,20 +51,20 @@ settings! {
         /// Number of unacked hits per worker, shared evenly by the shards; at least one for each.
         pub prefetch: u16,
         /// Whether the relay declares what the broker lacks, or only verifies.
-        pub topology: Topology,
+        pub topology: TopologyMode,
         /// The dead-letter schedule: one wait, and so one queue, per step.
         pub retry_delays: Vec<Duration>,
     }
 }
 
 settings! {
-    /// The Matomo side.
-    pub struct Matomo, drafted as MatomoDraft {
+    /// The MatomoSettings side.
+    pub struct MatomoSettings, drafted as MatomoDraft {
         /// The full address of the tracking endpoint.
         pub url: Url,
         /// The `idsite` of hits that carry none; hits keep their own.
         pub site_id: Option<String>,
-        /// A token with write access, without which Matomo refuses hits older than 24 h.
+        /// A token with write access, without which MatomoSettings refuses hits older than 24 h.
         pub token: Option<SecretString>,
         /// Whether hits are sent many to a request, or one by one.
         pub api: Api,
@@ -76,7 +76,7 @@ settings! {
         pub timeout: Duration,
         /// The most hits that this worker sends in a second.
         pub max_rate: Option<u32>,
-        /// How long prefetched hits wait in memory for Matomo to come back, before they are given
+        /// How long prefetched hits wait in memory for MatomoSettings to come back, before they are given
         /// back to the broker. No variable sets it: it must stay well inside the broker's consumer
         /// timeout of 30 min.
         pub hold: Duration,
@@ -84,8 +84,8 @@ settings! {
 }
 
 settings! {
-    /// Log output.
-    pub struct Log, drafted as LogDraft {
+    /// LogSettings output.
+    pub struct LogSettings, drafted as LogDraft {
         /// How log lines look; `None` leaves it to whether stderr is a terminal.
         pub format: Option<LogFormat>,
         /// `RUST_LOG`: a filter of `tracing-subscriber`.
@@ -95,7 +95,7 @@ settings! {
 
 /// What the relay may do to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topology {
+pub enum TopologyMode {
     /// The relay declares the exchanges and queues that it needs.
     Declare,
     /// The relay changes nothing; it lists what is missing.

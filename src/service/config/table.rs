@@ -10,7 +10,7 @@ use super::parse::{
     choice, duration, file, filter, keep, listen, number, optional, path, prefix, set, set_list,
     site_id,
 };
-use super::settings::{LogFormat, Topology};
+use super::settings::{LogFormat, TopologyMode};
 use super::show::{show_duration, show_option, show_path, show_seq, show_word};
 use super::variable::{Fallback, Part, Variable};
 use crate::domain::request::Api;
@@ -19,8 +19,8 @@ use crate::domain::validate::Validation;
 /// Each shard is a quorum queue, which costs the broker a Raft group.
 const MAX_SHARDS: u16 = 256;
 
-/// Waits longer than the 24 h, beyond which Matomo refuses a hit without a token, would only park
-/// it later.
+/// Waits longer than the 24 h, beyond which MatomoSettings refuses a hit without a token, would
+/// only park it later.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(86_400);
 
 /// Every variable that the relay reads, in the order of the documentation.
@@ -88,8 +88,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "QUEUE_SHARDS",
         default: Fallback::Text("8"),
         secret: false,
-        meaning: "number of shards, which is the largest number of workers that can work at \
-                  once; `1` needs no plugin",
+        meaning: "number of shards, which is the largest number of workers that can work at once; \
+                  `1` needs no plugin",
         part: Part::Broker,
         parse: |text, draft| set(&mut draft.settings.broker.shards, number(text, 1..=MAX_SHARDS)),
         show: |settings| settings.broker.shards.to_string(),
@@ -114,7 +114,7 @@ pub const VARIABLES: &[Variable] = &[
                   missing",
         part: Part::Broker,
         parse: |text, draft| {
-            let choices = [("declare", Topology::Declare), ("verify", Topology::Verify)];
+            let choices = [("declare", TopologyMode::Declare), ("verify", TopologyMode::Verify)];
             set(&mut draft.settings.broker.topology, choice(text, &choices))
         },
         show: |settings| show_word(settings.broker.topology),
@@ -122,11 +122,11 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "MATOMO_URL",
         default: Fallback::Required(
-            "missing: set it to the address of Matomo, like https://matomo.example.fr/",
+            "missing: set it to the address of MatomoSettings, like https://matomo.example.fr/",
         ),
         secret: false,
-        meaning: "address of Matomo, or the full address of `matomo.php`; off this machine it \
-                  must be `https` unless `ALLOW_PLAINTEXT`",
+        meaning: "address of MatomoSettings, or the full address of `matomo.php`; off this \
+                  machine it must be `https` unless `ALLOW_PLAINTEXT`",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.url, matomo_url(text)),
         show: |settings| settings.matomo.url.to_string(),
@@ -156,8 +156,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_API",
         default: Fallback::Text("bulk"),
         secret: false,
-        meaning: "`bulk`: several hits per request · `single`: one GET per hit, for gateways \
-                  that pass nothing else",
+        meaning: "`bulk`: several hits per request · `single`: one GET per hit, for gateways that \
+                  pass nothing else",
         part: Part::Worker,
         parse: |text, draft| {
             let choices = [("bulk", Api::Bulk), ("single", Api::Single)];
@@ -169,14 +169,15 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_CONCURRENCY",
         default: Fallback::Text("8"),
         secret: false,
-        meaning: "requests in flight per worker; a Matomo saturates at about one per core",
+        meaning: "requests in flight per worker; a MatomoSettings saturates at about one per core",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.concurrency, number(text, 1..=256)),
         show: |settings| settings.matomo.concurrency.to_string(),
     },
     Variable {
         name: "MATOMO_BULK_SIZE",
-        // 50 hits cost a Matomo about as much as 12 sent singly; beyond 100 little is gained.
+        // 50 hits cost a MatomoSettings about as much as 12 sent singly; beyond 100 little is
+        // gained.
         default: Fallback::Text("50"),
         secret: false,
         meaning: "largest number of hits per request",
@@ -253,8 +254,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "TENANTS",
         default: Fallback::Unset(""),
         secret: false,
-        meaning: "TOML file: which AMQP user may send for which exploitants, platforms and \
-                  sites; read again when it changes",
+        meaning: "TOML file: which AMQP user may send for which exploitants, platforms and sites; \
+                  read again when it changes",
         part: Part::Judgement,
         parse: |text, draft| keep(&mut draft.pieces.tenants, optional(text, path)),
         show: |settings| show_path(settings.rules.tenants.as_ref()),

@@ -11,7 +11,8 @@ pub struct Variable {
     pub name: &'static str,
     /// What applies while it is not set.
     pub default: Fallback,
-    /// Whether its value can also be read from the file that `NAME_FILE` names, and is never shown.
+    /// Whether its value can also be read from the file that `NAME_FILE` names, and is never
+    /// shown.
     pub secret: bool,
     /// What it sets, in the documentation's words (Markdown).
     pub meaning: &'static str,

@@ -5,9 +5,9 @@ use crate::service::amqp::connect::{close, connect};
 use crate::service::amqp::topology::Topology;
 use crate::service::amqp::version::server_version;
 use crate::service::amqp::{BrokerError, Connection, rights};
-use crate::service::config::{self, Topology as Mode};
+use crate::service::config::{self, TopologyMode};
 
-pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
+pub(super) async fn examine(settings: &config::BrokerSettings) -> Vec<Finding> {
     let (connection, shown) = match connect(settings, "dnma-relay check", None).await {
         Ok(connected) => connected,
         Err(error @ BrokerError::File { .. }) => {
@@ -16,7 +16,7 @@ pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
         }
         Err(error) => {
             let remedy = "see AMQP_URL: host, port, user, password and virtual host; and that \
-                              nothing between here and there blocks the port";
+                          nothing between here and there blocks the port";
             return vec![Finding::wrong("broker", error.to_string(), remedy)];
         }
     };
@@ -43,7 +43,7 @@ pub(super) async fn examine(settings: &config::Broker) -> Vec<Finding> {
 async fn compare(
     topology: &Topology,
     connection: &Connection,
-    mode: Mode,
+    mode: TopologyMode,
     findings: &mut Vec<Finding>,
 ) -> bool {
     let differences = match topology.compare(connection, mode).await {
@@ -63,10 +63,10 @@ async fn compare(
     if !differences.missing.is_empty() {
         let text = format!("not there yet: {}", differences.missing.join(", "));
         findings.push(match mode {
-            Mode::Declare => {
+            TopologyMode::Declare => {
                 Finding::note("topology", text, "a relay declares them when it starts")
             }
-            Mode::Verify => Finding::wrong(
+            TopologyMode::Verify => Finding::wrong(
                 "topology",
                 text,
                 "load what `dnma-relay topology` prints, or set TOPOLOGY=declare",
@@ -75,8 +75,10 @@ async fn compare(
     }
     if differences.wrong.is_empty() && differences.missing.is_empty() {
         let what = match mode {
-            Mode::Declare => "exchanges and queues are there with the right arguments",
-            Mode::Verify => "exchanges and queues are there (AMQP does not tell their arguments)",
+            TopologyMode::Declare => "exchanges and queues are there with the right arguments",
+            TopologyMode::Verify => {
+                "exchanges and queues are there (AMQP does not tell their arguments)"
+            }
         };
         findings.push(Finding::fine("topology", what));
     }
@@ -107,12 +109,12 @@ async fn may_write(topology: &Topology, connection: &Connection) -> Finding {
 }
 
 /// Takes a message of each dead-letter queue that nobody consumes, and gives it back.
-async fn may_read(topology: &Topology, connection: &Connection, mode: Mode) -> Finding {
+async fn may_read(topology: &Topology, connection: &Connection, mode: TopologyMode) -> Finding {
     let mut refused = Vec::new();
     for queue in [topology.parked(), topology.rejected()] {
         // To take and give back counts as a delivery, and nobody here knows the limit of a queue of
         // others' making.
-        if mode == Mode::Verify
+        if mode == TopologyMode::Verify
             && !matches!(topology.depth(connection, &queue).await, Ok(Some(depth)) if depth.ready == 0)
         {
             return Finding::note(

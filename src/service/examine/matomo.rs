@@ -1,4 +1,5 @@
-//! Matomo: reachable, is it Matomo, does it look at what it is sent, does it store it.
+//! MatomoSettings: reachable, is it MatomoSettings, does it look at what it is sent, does it store
+//! it.
 
 use std::time::Duration;
 
@@ -12,14 +13,20 @@ use crate::domain::request::Api;
 use crate::service::config;
 use crate::service::worker::matomo::{Greeting, MatomoClient};
 
-/// A clock that is off by more makes hits of the future, whose time Matomo replaces in silence.
+/// A clock that is off by more makes hits of the future, whose time MatomoSettings replaces in
+/// silence.
 const MOST_SKEW: i64 = 2;
 
-pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -> Vec<Finding> {
+pub(super) async fn examine(
+    settings: &config::MatomoSettings,
+    test_site: Option<u32>,
+) -> Vec<Finding> {
     // Whoever checks waits at the terminal.
     let patience = settings.timeout.min(Duration::from_secs(20));
-    let matomo = match MatomoClient::new(&config::Matomo { timeout: patience, ..settings.clone() })
-    {
+    let matomo = match MatomoClient::new(&config::MatomoSettings {
+        timeout: patience,
+        ..settings.clone()
+    }) {
         Ok(matomo) => matomo,
         Err(error) => {
             return vec![Finding::wrong("matomo", format!("{error:#}"), "see SSL_CERT_FILE")];
@@ -66,7 +73,7 @@ pub(super) async fn examine(settings: &config::Matomo, test_site: Option<u32>) -
     findings
 }
 
-fn identity(settings: &config::Matomo, greeting: &Greeting) -> Finding {
+fn identity(settings: &config::MatomoSettings, greeting: &Greeting) -> Finding {
     let url = &settings.url;
     match greeting {
         Greeting { status: 300..=399, location, .. } => {
@@ -78,12 +85,12 @@ fn identity(settings: &config::Matomo, greeting: &Greeting) -> Finding {
             )
         }
         Greeting { is_matomo: true, .. } => {
-            Finding::fine("matomo", format!("Matomo answers at {url}"))
+            Finding::fine("matomo", format!("MatomoSettings answers at {url}"))
         }
         Greeting { status, .. } => Finding::wrong(
             "matomo",
-            format!("{url} answers HTTP {status}, but not as Matomo does"),
-            "is this the address of matomo.php, and is Matomo installed there?",
+            format!("{url} answers HTTP {status}, but not as MatomoSettings does"),
+            "is this the address of matomo.php, and is MatomoSettings installed there?",
         ),
     }
 }
@@ -109,7 +116,7 @@ fn clock(greeting: &Greeting) -> Option<Finding> {
     })
 }
 
-/// A hit for the site 0, which no Matomo has, must be refused.
+/// A hit for the site 0, which no MatomoSettings has, must be refused.
 fn judgement(refused: &Interpretation, api: Api) -> Finding {
     let subject = "matomo.judges";
     match refused {
@@ -129,7 +136,8 @@ fn judgement(refused: &Interpretation, api: Api) -> Finding {
         Interpretation::Stored { queued: false } => Finding::wrong(
             subject,
             "a hit for a site that does not exist is taken as stored",
-            "something between here and Matomo answers in its place: ask who runs the gateway",
+            "something between here and MatomoSettings answers in its place: ask who runs the \
+             gateway",
         ),
         other => failed(subject, other),
     }
@@ -142,7 +150,7 @@ fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Fin
             Finding::wrong(
                 subject,
                 "a valid and an invalid hit get the same answer",
-                "something between here and Matomo swallows hits: ask who runs the gateway",
+                "something between here and MatomoSettings swallows hits: ask who runs the gateway",
             )
         }
         (Interpretation::Stored { queued: false }, _) => {
@@ -151,7 +159,7 @@ fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Fin
         (Interpretation::Stored { queued: true }, _) => Finding::note(
             subject,
             format!("a hit for site {site} is queued"),
-            "see in Matomo whether it arrives",
+            "see in MatomoSettings whether it arrives",
         ),
         (Interpretation::Refused { .. }, _) => Finding::wrong(
             subject,
@@ -172,7 +180,7 @@ fn token(old: &Interpretation) -> Finding {
             subject,
             "MATOMO_TOKEN_AUTH is not good: a hit of yesterday is refused",
             "it needs write access to the site, and must not be one \"for secure requests only\" \
-             (Matomo 5.2 refuses those in bulk requests)",
+             (MatomoSettings 5.2 refuses those in bulk requests)",
         ),
     }
 }

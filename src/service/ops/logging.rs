@@ -6,10 +6,10 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::service::config::{Log, LogFormat};
+use crate::service::config::{LogFormat, LogSettings};
 
 /// Starts logging to stderr: JSON for machines, text with colours on a terminal that wants them.
-pub fn start_logging(log: &Log) {
+pub fn start_logging(log: &LogSettings) {
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     // The filter was checked with the configuration; a default beats a crash all the same.

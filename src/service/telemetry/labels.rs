@@ -44,7 +44,7 @@ pub(super) struct RuleLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     /// The outcome.
-    pub(super) outcome: Outcome,
+    pub(super) outcome: RequestOutcome,
 }
 
 /// `{state}`: a state that the breaker can be in.
@@ -89,7 +89,7 @@ impl ExploitantLabel {
 
 /// What an answer meant for its request, coarser than [`Interpretation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// All hits are stored.
     Stored,
     /// Some hits were counted as invalid.
@@ -107,8 +107,13 @@ pub(super) const DELIVERED: [Delivered; 3] =
     [Delivered::Stored, Delivered::Queued, Delivered::Duplicate];
 
 /// All outcomes.
-pub(super) const OUTCOMES: [Outcome; 5] =
-    [Outcome::Stored, Outcome::Refused, Outcome::Suspect, Outcome::Down, Outcome::Ambiguous];
+pub(super) const OUTCOMES: [RequestOutcome; 5] = [
+    RequestOutcome::Stored,
+    RequestOutcome::Refused,
+    RequestOutcome::Suspect,
+    RequestOutcome::Down,
+    RequestOutcome::Ambiguous,
+];
 
 /// All states of the breaker.
 pub(super) const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
@@ -122,7 +127,7 @@ pub(super) const DOUBTS: [Reason; 5] = [
     Reason::Refused,
 ];
 
-impl From<&Interpretation> for Outcome {
+impl From<&Interpretation> for RequestOutcome {
     fn from(interpretation: &Interpretation) -> Self {
         match interpretation {
             Interpretation::Stored { .. } => Self::Stored,
@@ -153,12 +158,12 @@ encode_by!(Delivered, |how| match how {
     Delivered::Queued => "queued",
     Delivered::Duplicate => "duplicate",
 });
-encode_by!(Outcome, |outcome| match outcome {
-    Outcome::Stored => "stored",
-    Outcome::Refused => "refused",
-    Outcome::Suspect => "suspect",
-    Outcome::Down => "down",
-    Outcome::Ambiguous => "ambiguous",
+encode_by!(RequestOutcome, |outcome| match outcome {
+    RequestOutcome::Stored => "stored",
+    RequestOutcome::Refused => "refused",
+    RequestOutcome::Suspect => "suspect",
+    RequestOutcome::Down => "down",
+    RequestOutcome::Ambiguous => "ambiguous",
 });
 encode_by!(State, |state| match state {
     State::Closed => "closed",

@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::Metrics;
 use super::labels::{
-    ExploitantLabel, HowLabel, ListLabel, Outcome, OutcomeLabel, QueueLabel, ReasonLabel,
+    ExploitantLabel, HowLabel, ListLabel, OutcomeLabel, QueueLabel, ReasonLabel, RequestOutcome,
     RetryLabels, RuleLabel, STATES, StateLabel,
 };
 use crate::domain::answer::Interpretation;
@@ -61,7 +61,7 @@ impl Metrics {
     /// A request with so many hits was answered, and took so long.
     pub fn answered(&self, interpretation: &Interpretation, hits: usize, took: Duration) {
         self.bulk_hits.observe(count(hits));
-        let outcome = Outcome::from(interpretation);
+        let outcome = RequestOutcome::from(interpretation);
         self.request_seconds.get_or_create(&OutcomeLabel { outcome }).observe(took.as_secs_f64());
         if let Some(reason) = interpretation.doubt() {
             self.doubtful.get_or_create(&ReasonLabel { reason }).inc_by(hits as u64);

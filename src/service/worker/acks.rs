@@ -13,8 +13,8 @@
 //!   given back, or dropped by a task that failed, is never marked: it stays, and nothing beyond it
 //!   is acked but one by one;
 //! - lanes only mark. One task, [`AckWriter::write`], takes entries out and sends, and takes a tag
-//!   out once: neither can two acks of a channel overtake each other, nor does one name a tag that is
-//!   gone, for which the broker would close the channel.
+//!   out once: neither can two acks of a channel overtake each other, nor does one name a tag that
+//!   is gone, for which the broker would close the channel.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

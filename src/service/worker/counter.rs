@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::context::WorkerContext;
 use crate::domain::books::Arrival;
 use crate::domain::settle::{self, Settlement};
-use crate::service::books::Account;
+use crate::service::books::AccountCounters;
 use crate::service::rules::source::RuleSet;
 
 /// The counts of one hit. A hit that is dropped without a fate (a task that failed) goes back with
@@ -18,7 +18,7 @@ pub(super) struct FateCounter {
     /// The rules that the hit was checked against, by which a reject is counted.
     rule_set: Arc<RuleSet>,
     /// For whom the hit counts, once it was looked up.
-    account: Option<Arc<Account>>,
+    account: Option<Arc<AccountCounters>>,
     /// How many hits of its shard are in flight here.
     in_flight_of_shard: Arc<AtomicUsize>,
     /// Whether the hit has its fate.
@@ -46,7 +46,7 @@ impl FateCounter {
     }
 
     /// From here on the hit counts for this account.
-    pub(super) fn count_for(&mut self, account: Arc<Account>, arrival: Arrival) {
+    pub(super) fn count_for(&mut self, account: Arc<AccountCounters>, arrival: Arrival) {
         account.received(arrival);
         self.account = Some(account);
     }

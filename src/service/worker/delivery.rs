@@ -12,7 +12,7 @@ use crate::domain::books::Arrival;
 use crate::domain::envelope::{self, RetryHistory};
 use crate::domain::settle::Settlement;
 use crate::service::amqp::message::Message;
-use crate::service::books::Account;
+use crate::service::books::AccountCounters;
 use crate::service::rules::source::RuleSet;
 
 /// A message that the worker has taken, with all that is known of it before it is read.
@@ -79,7 +79,7 @@ impl Delivery {
     }
 
     /// Counts the hit for an account: once, before anything becomes of it.
-    pub fn count_for(&mut self, account: Arc<Account>) {
+    pub fn count_for(&mut self, account: Arc<AccountCounters>) {
         let history = self.history;
         let arrival =
             match (self.message.is_redelivered(), history.replayed, history.first_failed_at) {

@@ -14,7 +14,7 @@ use crate::domain::request::{self, Api};
 use crate::domain::rule::Rule;
 use crate::domain::validate::{self, CheckedHit, Context, Validation, Verdict, Violation};
 use crate::domain::visits::Visits;
-use crate::service::books::Account;
+use crate::service::books::AccountCounters;
 use crate::service::config::Settings;
 use crate::service::rules::source::RuleSet;
 
@@ -97,7 +97,7 @@ impl Intake {
         &self,
         raw: &RawHit<'_>,
         delivery: &Delivery,
-    ) -> (Arc<Account>, Result<Prepared, Vec<Violation>>) {
+    ) -> (Arc<AccountCounters>, Result<Prepared, Vec<Violation>>) {
         let rule_set = delivery.rule_set();
         let context = Context {
             first_seen: delivery.first_seen(),
@@ -152,7 +152,7 @@ impl Intake {
         rule_set: &RuleSet,
         raw: &RawHit<'_>,
         hit: Option<&CheckedHit<'_>>,
-    ) -> Arc<Account> {
+    ) -> Arc<AccountCounters> {
         let named = |role: FieldRole| match hit {
             Some(hit) => {
                 let index = rule_set.plan.role_index(role)?;

@@ -1,5 +1,5 @@
-//! One request to Matomo → [`Answer`]. A timeout is an answer, not an error. Nothing here decides a
-//! fate.
+//! One request to MatomoSettings → [`Answer`]. A timeout is an answer, not an error. Nothing here
+//! decides a fate.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::domain::answer::{Answer, Body};
 use crate::domain::request::{self, Api, Rand};
 use crate::service::config;
 
-/// Answers are below 1 KiB; more than this is not Matomo, and is not read.
+/// Answers are below 1 KiB; more than this is not MatomoSettings, and is not read.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// A query longer than this goes as a POST form: nginx refuses a request line over 8 KiB with 414.
@@ -54,10 +54,10 @@ impl MatomoClient {
     ///
     /// # Errors
     /// When the trusted certificates of the system cannot be loaded.
-    pub fn new(settings: &config::Matomo) -> anyhow::Result<Self> {
-        // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay is
-        // nobody's browser. No redirects: a 302 turns a bulk into an empty GET that answers
-        // 200.
+    pub fn new(settings: &config::MatomoSettings) -> anyhow::Result<Self> {
+        // No User-Agent: MatomoSettings takes the sender's for a hit that has none, and the relay
+        // is nobody's browser. No redirects: a 302 turns a bulk into an empty GET that
+        // answers 200.
         let client = Client::builder()
             .timeout(settings.timeout)
             .redirect(redirect::Policy::none())
@@ -180,8 +180,8 @@ async fn read(mut response: Response) -> Answer {
     }
 }
 
-/// Reads `Retry-After`: whole seconds, or the date until which to wait. A date that is over asks for
-/// no wait.
+/// Reads `Retry-After`: whole seconds, or the date until which to wait. A date that is over asks
+/// for no wait.
 fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));

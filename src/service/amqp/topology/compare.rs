@@ -6,7 +6,7 @@ use lapin::{Connection, ExchangeKind};
 
 use super::ensure::channel;
 use super::{CONSISTENT_HASH, Topology, TopologyError};
-use crate::service::config::Topology as Mode;
+use crate::service::config::TopologyMode;
 
 /// What a relay would stumble over.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Topology {
     pub async fn compare(
         &self,
         connection: &Connection,
-        mode: Mode,
+        mode: TopologyMode,
     ) -> Result<Differences, TopologyError> {
         let mut differences = Differences::default();
         let mut told = |outcome: Result<(), TopologyError>| differences.wrong.extend(outcome.err());
@@ -34,7 +34,7 @@ impl Topology {
         for exchange in self.exchanges() {
             if !self.exchange_exists(connection, &exchange.name).await? {
                 missing.push(format!("exchange {}", exchange.name));
-            } else if mode == Mode::Declare {
+            } else if mode == TopologyMode::Declare {
                 // A refusal closes the channel, so each has its own.
                 let channel = channel(connection, &exchange.name).await?;
                 told(self.declare_exchange(&channel, &exchange).await);
@@ -43,12 +43,12 @@ impl Topology {
         for queue in self.queues() {
             if self.depth(connection, &queue.name).await?.is_none() {
                 missing.push(format!("queue {}", queue.name));
-            } else if mode == Mode::Declare {
+            } else if mode == TopologyMode::Declare {
                 let channel = channel(connection, &queue.name).await?;
                 told(self.declare_queue(&channel, &queue).await);
             }
         }
-        if mode == Mode::Declare
+        if mode == TopologyMode::Declare
             && missing.iter().any(|name| *name == format!("exchange {}", self.main()))
         {
             told(self.try_type(connection).await);

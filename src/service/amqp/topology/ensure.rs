@@ -10,7 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Binding, CONSISTENT_HASH, ExchangeDeclaration, QueueDeclaration, Topology};
-use crate::service::config::Topology as Mode;
+use crate::service::config::TopologyMode;
 
 /// Why a broker does not have what the relay needs.
 #[derive(Debug, Error)]
@@ -65,14 +65,14 @@ impl Topology {
     pub async fn ensure(
         &self,
         connection: &Connection,
-        mode: Mode,
+        mode: TopologyMode,
     ) -> Result<Vec<u16>, TopologyError> {
         match mode {
-            Mode::Declare => self.declare(connection).await?,
-            Mode::Verify => self.verify(connection).await?,
+            TopologyMode::Declare => self.declare(connection).await?,
+            TopologyMode::Verify => self.verify(connection).await?,
         }
         let extra = self.extra_shards(connection).await?;
-        if mode == Mode::Declare {
+        if mode == TopologyMode::Declare {
             for index in &extra {
                 self.unbind(connection, *index).await?;
             }
