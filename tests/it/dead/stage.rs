@@ -48,7 +48,13 @@ pub(super) fn rejected(number: usize, service: &str) -> Dead {
         "dimension8",
         json!(service),
     );
-    let violations = json!([{"code": "not-in-list", "severity": "error", "field": "dimension8", "message": "not in the list"}]).to_string();
+    let violation = json!({
+        "code": "not-in-list",
+        "severity": "error",
+        "field": "dimension8",
+        "message": "not in the list",
+    });
+    let violations = json!([violation]).to_string();
     let headers = vec![
         ("x-dnma-reason", text("plan")),
         ("x-dnma-violations", text(&violations)),

@@ -63,8 +63,16 @@ pub fn write(version: &str) -> anyhow::Result<PathBuf> {
     let mine: Vec<Value> = rows
         .iter()
         .map(|row| {
-            json!({"fault": row.fault, "tried": row.tried, "hits": row.hits, "lost": row.lost, "repeated": row.repeated,
-                "out_of_order": row.out_of_order, "most_repeated": limit(row.allowed.repeated), "most_out_of_order": limit(row.allowed.out_of_order)})
+            json!({
+                "fault": row.fault,
+                "tried": row.tried,
+                "hits": row.hits,
+                "lost": row.lost,
+                "repeated": row.repeated,
+                "out_of_order": row.out_of_order,
+                "most_repeated": limit(row.allowed.repeated),
+                "most_out_of_order": limit(row.allowed.out_of_order),
+            })
         })
         .collect();
     std::fs::write(
