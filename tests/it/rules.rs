@@ -8,7 +8,6 @@ use anyhow::ensure;
 use serde_json::json;
 
 use crate::Scene;
-use crate::support::worker::Worker;
 use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -25,11 +24,6 @@ fn publish_list(folder: &Path, version: &str, text: &str) -> anyhow::Result<()> 
         std::os::unix::fs::symlink(link.join("outils.txt"), folder.join("outils.txt"))?;
     }
     Ok(())
-}
-
-async fn metric(worker: &Worker, line: &str) -> bool {
-    let Ok((200, text)) = worker.get("/metrics").await else { return false };
-    text.lines().any(|found| found == line)
 }
 
 pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
@@ -59,18 +53,12 @@ pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
 
     publish_list(folder.path(), "2", "PRONOTE\nMON_OUTIL\nAUTRE\n")?;
     // GAR_RESSOURCE is the plan's own.
-    eventually("the new list is in force", SOON, async || {
-        metric(&worker, "dnma_relay_list_values{list=\"outils\"} 4").await
-    })
-    .await?;
+    worker.until("list_values{list=\"outils\"}", SOON, |n| n == 4.0).await?;
     send("a tool of the new list", "MON_OUTIL").await?;
     eventually("it is stored", SOON, async || scene.matomo.stored() == 2).await?;
 
     publish_list(folder.path(), "3", "# empty by mistake\n")?;
-    eventually("the broken list is refused", SOON, async || {
-        metric(&worker, "dnma_relay_rules_valid 0").await
-    })
-    .await?;
+    worker.until("rules_valid", SOON, |n| n == 0.0).await?;
     for words in
         ["the new rules are refused, the old ones stay in force", "outils.txt: holds no value"]
     {
@@ -80,10 +68,7 @@ pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
     eventually("it is stored", SOON, async || scene.matomo.stored() == 3).await?;
 
     publish_list(folder.path(), "4", "PRONOTE\n")?;
-    eventually("the mended list is in force", SOON, async || {
-        metric(&worker, "dnma_relay_rules_valid 1").await
-    })
-    .await?;
+    worker.until("rules_valid", SOON, |n| n == 1.0).await?;
     send("no longer on the list", "MON_OUTIL").await?;
     eventually("it is rejected", SOON, async || {
         scene.queues.ready("rejected").await.is_ok_and(|n| n == 2)
@@ -102,7 +87,7 @@ pub(crate) async fn a_visit_dimension_that_changes_is_counted(scene: Scene) -> a
         scene.queues.publish([(visitor.clone(), hit.to_string().into_bytes())]).await?;
     }
     eventually("all are delivered", SOON, async || scene.matomo.stored() == 4).await?;
-    let counted = "dnma_relay_violations_total{rule=\"visit-dimension-changed\"} 1";
-    ensure!(metric(&worker, counted).await, "{}", worker.get("/metrics").await?.1);
+    let counted = worker.sum("violations_total{rule=\"visit-dimension-changed\"}").await?;
+    ensure!(counted == 1.0, "{}", worker.get("/metrics").await?.1);
     worker.stop().await
 }

@@ -173,13 +173,6 @@ impl<'s> Operator<'s> {
             "{arguments:?}: {}",
             String::from_utf8_lossy(&output.stdout)
         );
-        Ok((
-            output.status.code(),
-            format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-        ))
+        Ok((output.status.code(), worker::said(&output)))
     }
 }

@@ -84,6 +84,7 @@ pub(super) fn bomb() -> Response {
 /// Byte by byte, for good.
 pub(super) fn dripping() -> Response {
     let drops = stream::unfold((), async |()| {
+        // The pause between two drops is what the body is about.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Some((Ok::<_, Error>(Bytes::from_static(b" ")), ()))
     });
