@@ -16,6 +16,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod alarm;
 mod answers;
 mod balance;
 mod books;
@@ -34,6 +35,7 @@ mod hostile;
 mod memory;
 mod outage;
 mod publishing;
+mod refusals;
 mod retries;
 mod rights;
 mod rules;
@@ -64,6 +66,11 @@ impl Scene {
         let prefix = in_pictures.unwrap_or_else(|| format!("test.{name}.{}", std::process::id()));
         let queues = Queues::connect(&broker.url, &prefix).await?;
         Ok(Self { queues, matomo: Matomo::start().await?, prefix, broker })
+    }
+
+    /// A scene on a broker of its own, which can be put under pressure without disturbing others.
+    pub(crate) async fn on_a_broker_of_its_own(name: &str) -> anyhow::Result<Self> {
+        Self::new(Arc::new(Broker::start_own().await?), name).await
     }
 
     /// A worker of this scene, ready to work.
@@ -163,6 +170,10 @@ fn main() -> anyhow::Result<()> {
         answers::a_bad_token_rests,
         answers::the_worker_is_nobodys_browser,
         answers::the_rate_is_kept,
+        refusals::a_full_rejected_queue_holds_up_nothing_else,
+        refusals::a_full_retry_queue_holds_up_no_other_lane,
+        refusals::an_unroutable_hit_is_kept,
+        alarm::delivery_goes_on_and_publishes_wait,
         retries::the_schedule_is_kept_and_then_parks,
         retries::the_default_delays_are_the_rftis,
         outage::a_long_one_gives_hits_back,
@@ -177,6 +188,9 @@ fn main() -> anyhow::Result<()> {
         shards::a_worker_joins_and_leaves,
         shards::fewer_shards_lose_nothing,
         shutdown::sigterm_under_load,
+        shutdown::a_silent_matomo_holds_nobody_up,
+        shutdown::a_drain_that_takes_too_long_says_so,
+        shutdown::a_second_signal_stops_at_once,
         broker_loss::a_restart_under_load,
         cable_to_broker::cut,
         cable_to_broker::frozen,

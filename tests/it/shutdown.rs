@@ -6,8 +6,16 @@ use anyhow::ensure;
 
 use crate::Scene;
 use crate::books::PREFETCH;
-use crate::support::books::{Allowed, Books, EIGHT_SHARDS};
-use crate::support::{eventually, report};
+use crate::drill::{self, PLACES, SMALL, broker_address};
+use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
+use crate::support::cable::{Cable, Fault};
+use crate::support::worker::Worker;
+use crate::support::{eventually, hits, report};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A small worker's `MATOMO_TIMEOUT`, and the ten seconds that it may take beyond it.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2 + 10);
 
 pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
     scene.matomo.ledger().per_request = Duration::from_millis(100);
@@ -50,4 +58,102 @@ pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
         Allowed { out_of_order: PREFETCH, ..Allowed::default() },
     )?;
     balance.all_delivered()
+}
+
+/// A request is given up after `MATOMO_TIMEOUT`, also at the end.
+pub(crate) async fn a_silent_matomo_holds_nobody_up(scene: Scene) -> anyhow::Result<()> {
+    let count = 200;
+    scene.declare(&SMALL).await?;
+    let mut books = Books::default();
+    scene.queues.publish(books.load(count, 50)).await?;
+    scene.matomo.ledger().per_request = Duration::from_secs(300);
+    let mut worker = scene.worker(&SMALL).await?;
+    eventually("requests are under way", SOON, async || scene.matomo.ledger().requests > 0).await?;
+    ends_well(&mut worker).await?;
+    come_back(&scene, count).await?;
+    let balance = books.balance(&scene.matomo, &scene.queues, &PLACES).await?;
+    ensure!(balance.lost == 0 && balance.parked == 0 && balance.delivered == 0, "{balance}");
+    Ok(())
+}
+
+/// A broker that answers nothing any more leaves nothing to settle with.
+pub(crate) async fn a_drain_that_takes_too_long_says_so(scene: Scene) -> anyhow::Result<()> {
+    let count = 400;
+    scene.matomo.ledger().per_request = Duration::from_millis(500);
+    let mut books = Books::default();
+    let mut cable = Cable::to(broker_address(&scene)?).await?;
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", cable.port());
+    let mut worker = scene.worker(&[&SMALL[..], &[("AMQP_URL", &url)]].concat()).await?;
+    scene.queues.publish(books.load(count, 100)).await?;
+    eventually("hits flow", SOON, async || scene.matomo.stored() > 0).await?;
+    cable.set(Fault::Frozen);
+    let asked = Instant::now();
+    worker.signal("TERM")?;
+    let status = worker.wait(DRAIN_LIMIT + Duration::from_secs(10)).await?;
+    let took = asked.elapsed();
+    ensure!(
+        status.code() == Some(1) && worker.log().contains("draining took longer than 12 s"),
+        "{status}: {}",
+        worker.log()
+    );
+    ensure!(took > DRAIN_LIMIT, "it gave up after {took:?}");
+    // The line is gone with the worker, and the broker gives back what has no ack.
+    cable.cut().await;
+    let next = scene.worker(&SMALL).await?;
+    let matomo = &scene.matomo;
+    at_rest(count, matomo, &scene.queues, &PLACES, &[&next], Duration::from_secs(60)).await?;
+    next.stop().await?;
+    let balance = books.balance(matomo, &scene.queues, &PLACES).await?;
+    balance.check(Allowed {
+        repeated: drill::PREFETCH,
+        out_of_order: drill::PREFETCH,
+        overlaps: 0,
+    })?;
+    balance.all_delivered()
+}
+
+pub(crate) async fn a_second_signal_stops_at_once(scene: Scene) -> anyhow::Result<()> {
+    let count = 100;
+    scene.matomo.ledger().per_request = Duration::from_secs(300);
+    scene.declare(&[]).await?;
+    scene.queues.publish(hits::load(0..count, 50)).await?;
+    let mut worker = scene.worker(&[("MATOMO_TIMEOUT", "60s")]).await?;
+    eventually("requests are under way", SOON, async || scene.matomo.ledger().requests > 0).await?;
+    worker.signal("TERM")?;
+    worker.until_it_says("a second signal stops at once", SOON).await?;
+    ensure!(worker.is_running()?, "one signal was enough: {}", worker.log());
+    let asked = Instant::now();
+    worker.signal("TERM")?;
+    let status = worker.wait(SOON).await?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_secs(2), "it took {took:?}");
+    ensure!(
+        status.code() == Some(1) && worker.log().contains("stopped at once"),
+        "{status}: {}",
+        worker.log()
+    );
+    come_back(&scene, count).await
+}
+
+/// Asks a small worker to stop: it does so in good order, within the time that it may take.
+async fn ends_well(worker: &mut Worker) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    worker.signal("TERM")?;
+    let status = worker.wait(DRAIN_LIMIT + Duration::from_secs(10)).await?;
+    let took = asked.elapsed();
+    println!("stopped within {:.2} s of SIGTERM", took.as_secs_f64());
+    ensure!(status.success() && took < DRAIN_LIMIT, "{status} after {took:?}: {}", worker.log());
+    Ok(())
+}
+
+/// The broker gives hits back after the worker has left.
+async fn come_back(scene: &Scene, count: usize) -> anyhow::Result<()> {
+    let all = async || {
+        let mut waiting = scene.queues.ready_in_shards(8).await?;
+        for delay in PLACES.delays {
+            waiting += scene.queues.ready(&format!("retry.{delay}")).await?;
+        }
+        anyhow::Ok(waiting == count)
+    };
+    eventually("all wait again", SOON, async || all().await.unwrap_or(false)).await
 }
