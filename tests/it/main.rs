@@ -191,6 +191,7 @@ fn main() -> anyhow::Result<()> {
         shutdown::a_silent_matomo_holds_nobody_up,
         shutdown::a_drain_that_takes_too_long_says_so,
         shutdown::a_second_signal_stops_at_once,
+        shutdown::a_refusal_ends_with_the_worker,
         broker_loss::a_restart_under_load,
         cable_to_broker::cut,
         cable_to_broker::frozen,

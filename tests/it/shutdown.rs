@@ -7,6 +7,7 @@ use anyhow::ensure;
 use crate::Scene;
 use crate::books::PREFETCH;
 use crate::drill::{self, PLACES, SMALL, broker_address};
+use crate::refusals::broken;
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
 use crate::support::cable::{Cable, Fault};
 use crate::support::worker::Worker;
@@ -156,4 +157,24 @@ async fn come_back(scene: &Scene, count: usize) -> anyhow::Result<()> {
         anyhow::Ok(waiting == count)
     };
     eventually("all wait again", SOON, async || all().await.unwrap_or(false)).await
+}
+
+/// A broker that takes no hits takes none at the end either: they stay with it.
+pub(crate) async fn a_refusal_ends_with_the_worker(_shared: Scene) -> anyhow::Result<()> {
+    let scene = Scene::on_a_broker_of_its_own("shutdown.refusal").await?;
+    let mut books = Books::default();
+    let worker = scene.worker(&SMALL).await?;
+    scene.queues.publish((0..3).map(|n| broken(&mut books, n))).await?;
+    worker.until("rejected_total", SOON, |n| n == 3.0).await?;
+    scene.broker.limit(&format!("{}.rejected", scene.prefix), 1).await?;
+    worker.stop().await?;
+
+    let mut worker = scene.worker(&SMALL).await?;
+    scene.queues.publish((3..8).map(|n| broken(&mut books, n))).await?;
+    worker.until("refused_publishes_total", SOON, |n| n > 0.0).await?;
+    ends_well(&mut worker).await?;
+    come_back(&scene, 5).await?;
+    let balance = books.balance(&scene.matomo, &scene.queues, &PLACES).await?;
+    ensure!(balance.lost == 0 && balance.rejected == 3 && balance.waiting == 5, "{balance}");
+    Ok(())
 }
