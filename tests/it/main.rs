@@ -172,6 +172,7 @@ fn main() -> anyhow::Result<()> {
         answers::the_rate_is_kept,
         refusals::a_full_rejected_queue_holds_up_nothing_else,
         refusals::a_full_retry_queue_holds_up_no_other_lane,
+        refusals::a_limit_that_is_taken_away_is_noticed,
         refusals::an_unroutable_hit_is_kept,
         alarm::delivery_goes_on_and_publishes_wait,
         retries::the_schedule_is_kept_and_then_parks,

@@ -246,6 +246,10 @@ impl Broker {
             .map(drop)
     }
 
+    pub async fn lift_limit(&self) -> anyhow::Result<()> {
+        self.ctl(&["clear_policy", "limit"]).await.map(drop)
+    }
+
     async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let (done, text) = match &self.kind {
             Kind::Given => bail!("the broker of AMQP_URL is not ours to administer"),
