@@ -193,6 +193,8 @@ fn main() -> anyhow::Result<()> {
         shutdown::a_drain_that_takes_too_long_says_so,
         shutdown::a_second_signal_stops_at_once,
         shutdown::a_refusal_ends_with_the_worker,
+        shutdown::a_worker_that_subscribes_can_be_stopped,
+        shutdown::a_worker_that_asks_for_extra_shards_can_be_stopped,
         broker_loss::a_restart_under_load,
         cable_to_broker::cut,
         cable_to_broker::frozen,

@@ -178,3 +178,27 @@ pub(crate) async fn a_refusal_ends_with_the_worker(_shared: Scene) -> anyhow::Re
     ensure!(balance.lost == 0 && balance.rejected == 3 && balance.waiting == 5, "{balance}");
     Ok(())
 }
+
+/// Over a line on which all that a worker asks of the broker before it works takes half a minute.
+async fn stops_while_it_asks(scene: Scene, vars: &[(&str, &str)]) -> anyhow::Result<()> {
+    let cable = Cable::to(broker_address(&scene)?).await?;
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", cable.port());
+    // Slow enough that there is a moment between the session and its subscriptions.
+    cable.set(Fault::Delayed(Duration::from_millis(50)));
+    let vars = [&SMALL[..], vars, &[("AMQP_URL", url.as_str())]].concat();
+    let mut worker = scene.worker(&vars).await?;
+    cable.set(Fault::Delayed(Duration::from_millis(700)));
+    ensure!(worker.sum("shards_subscribed").await? == 0.0, "it has all that it asked for");
+    ends_well(&mut worker).await
+}
+
+pub(crate) async fn a_worker_that_subscribes_can_be_stopped(scene: Scene) -> anyhow::Result<()> {
+    stops_while_it_asks(scene, &[]).await
+}
+
+pub(crate) async fn a_worker_that_asks_for_extra_shards_can_be_stopped(
+    scene: Scene,
+) -> anyhow::Result<()> {
+    scene.declare(&[("QUEUE_SHARDS", "16")]).await?;
+    stops_while_it_asks(scene, &[("QUEUE_SHARDS", "2")]).await
+}
