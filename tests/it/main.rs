@@ -44,6 +44,7 @@ mod shutdown;
 mod status;
 mod support;
 mod tenants;
+mod tokens;
 mod topology;
 
 use support::matomo::Matomo;
@@ -195,6 +196,8 @@ fn main() -> anyhow::Result<()> {
         shutdown::a_refusal_ends_with_the_worker,
         shutdown::a_worker_that_subscribes_can_be_stopped,
         shutdown::a_worker_that_asks_for_extra_shards_can_be_stopped,
+        tokens::a_good_token_goes_in_several_requests_at_once,
+        tokens::old_hits_wait_for_no_token_at_the_end,
         broker_loss::a_restart_under_load,
         cable_to_broker::cut,
         cable_to_broker::frozen,
