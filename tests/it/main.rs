@@ -198,6 +198,7 @@ fn main() -> anyhow::Result<()> {
         shutdown::a_worker_that_asks_for_extra_shards_can_be_stopped,
         tokens::a_good_token_goes_in_several_requests_at_once,
         tokens::old_hits_wait_for_no_token_at_the_end,
+        rules::a_rejected_hit_names_the_rules_that_rejected_it,
         broker_loss::a_restart_under_load,
         cable_to_broker::cut,
         cable_to_broker::frozen,

@@ -8,6 +8,8 @@ use anyhow::ensure;
 use serde_json::json;
 
 use crate::Scene;
+use crate::refusals::broken;
+use crate::support::books::Books;
 use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -89,5 +91,61 @@ pub(crate) async fn a_visit_dimension_that_changes_is_counted(scene: Scene) -> a
     eventually("all are delivered", SOON, async || scene.matomo.stored() == 4).await?;
     let counted = worker.sum("violations_total{rule=\"visit-dimension-changed\"}").await?;
     ensure!(counted == 1.0, "{}", worker.get("/metrics").await?.1);
+    worker.stop().await
+}
+
+/// The built-in plan under another version, with another text of the rule that a wrong service
+/// breaks.
+fn publish_plan(folder: &Path, version: &str) -> anyhow::Result<()> {
+    let built_in = include_str!("../../src/domain/plan/rfti-2.01.toml");
+    let (number, text) = ("version = \"2.01\"", "is not a value of {field}");
+    ensure!(built_in.contains(number) && built_in.contains(text), "the plan has other words");
+    let plan = built_in
+        .replace(number, &format!("version = \"{version}\""))
+        .replace(text, &format!("is refused by {version} for {{field}}"));
+    // Written beside the folder and put into it whole.
+    let new = folder.with_extension("new");
+    std::fs::write(&new, plan)?;
+    Ok(std::fs::rename(new, folder.join("plan.toml"))?)
+}
+
+/// Between its check and its way into the queue the rules may change, and what is said of it must
+/// not.
+pub(crate) async fn a_rejected_hit_names_the_rules_that_rejected_it(
+    _shared: Scene,
+) -> anyhow::Result<()> {
+    const HITS: usize = 5;
+    let scene = Scene::on_a_broker_of_its_own("rules").await?;
+    let folder = tempfile::tempdir()?;
+    let lists = folder.path().join("lists");
+    std::fs::create_dir(&lists)?;
+    publish_plan(&lists, "older")?;
+    let path = lists.to_string_lossy().into_owned();
+    // One at a time, so that all but the first wait for it when the broker takes nothing.
+    let vars =
+        [("REFERENCE_LISTS", path.as_str()), ("QUEUE_SHARDS", "2"), ("MATOMO_BULK_SIZE", "1")];
+    scene.declare(&vars).await?;
+    let mut books = Books::default();
+    scene.queues.publish((0..HITS).map(|n| broken(&mut books, n))).await?;
+    scene.broker.raise_alarm().await?;
+    let worker = scene.worker(&vars).await?;
+    worker.until("broker_blocked", SOON, |blocked| blocked == 1.0).await?;
+    let checked = "violations_total{rule=\"not-in-list\"}";
+    worker.until(checked, SOON, |n| n as usize == HITS).await?;
+    publish_plan(&lists, "newer")?;
+    worker.until_it_says("read again and in force", SOON).await?;
+    ensure!(worker.sum("rejected_total").await? == 0.0, "nothing waited for the new rules");
+    scene.broker.lift_alarm().await?;
+    worker.until("rejected_total", SOON, |n| n as usize == HITS).await?;
+    let rejected = scene.queues.take("rejected").await?;
+    let said: Vec<(&str, bool, bool)> = rejected
+        .iter()
+        .map(|message| {
+            let violations = &message.headers["x-dnma-violations"];
+            let names = |version| violations.contains(&format!("refused by {version}"));
+            (message.headers["x-dnma-plan"].as_str(), names("older"), names("newer"))
+        })
+        .collect();
+    ensure!(said == [("older", true, false); HITS], "plan, text of older, of newer: {said:?}");
     worker.stop().await
 }
