@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::Scene;
-use crate::drill::{PLACES, SMALL};
-use crate::refusals::broken;
-use crate::support::books::{Allowed, Books, at_rest};
+use crate::drill::SMALL;
+use crate::refusals::{Ends, broken, close};
+use crate::support::books::Books;
 use crate::support::eventually;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,12 +33,5 @@ pub(crate) async fn delivery_goes_on_and_publishes_wait(_shared: Scene) -> anyho
     worker.until("broker_blocked", SOON, |blocked| blocked == 0.0).await?;
     worker.until("rejected_total", SOON, |n| n == 5.0).await?;
     ensure!(worker.sum("broker_sessions_total").await? == 1.0, "it took a new session");
-    let matomo = &scene.matomo;
-    at_rest(books.published(), matomo, &scene.queues, &PLACES, &[&worker], SOON).await?;
-    worker.accounts_for_all().await?;
-    worker.stop().await?;
-    let balance = books.balance(matomo, &scene.queues, &PLACES).await?;
-    balance.check(Allowed::default())?;
-    ensure!(balance.delivered == 600 && balance.rejected == 5, "{balance}");
-    Ok(())
+    close(&scene, &books, worker, Ends { delivered: 600, rejected: 5 }).await
 }

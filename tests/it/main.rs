@@ -83,14 +83,22 @@ impl Scene {
 
     /// A worker of this scene, which may never be ready.
     pub(crate) async fn start(&self, vars: &[(&str, &str)]) -> anyhow::Result<Worker> {
-        let url = self.matomo.url();
+        Worker::start(&self.vars(&self.matomo.url(), vars)).await
+    }
+
+    /// The variables by which a program finds this scene and that Matomo, with these on top.
+    pub(crate) fn vars<'s>(
+        &'s self,
+        matomo: &'s str,
+        more: &[(&'s str, &'s str)],
+    ) -> Vec<(&'s str, &'s str)> {
         let mut all = vec![
             ("AMQP_URL", self.broker.url.as_str()),
             ("QUEUE_PREFIX", &self.prefix),
-            ("MATOMO_URL", &url),
+            ("MATOMO_URL", matomo),
         ];
-        all.extend_from_slice(vars);
-        Worker::start(&all).await
+        all.extend_from_slice(more);
+        all
     }
 
     /// Declares the topology by letting a worker run for a moment.

@@ -10,6 +10,7 @@ use crate::Scene;
 use crate::drill::{PLACES, SMALL};
 use crate::support::books::{Allowed, Books, Places, at_rest};
 use crate::support::matomo::HitFault;
+use crate::support::worker::Worker;
 use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -30,6 +31,29 @@ pub(crate) fn broken(books: &mut Books, number: usize) -> (String, Vec<u8>) {
 enum Relief {
     HigherLimit,
     NoLimit,
+}
+
+/// Where all hits are in the end.
+pub(crate) struct Ends {
+    pub(crate) delivered: usize,
+    pub(crate) rejected: usize,
+}
+
+/// Waits for rest, and closes the books without a loss or a repetition.
+pub(crate) async fn close(
+    scene: &Scene,
+    books: &Books,
+    worker: Worker,
+    ends: Ends,
+) -> anyhow::Result<()> {
+    let (matomo, queues) = (&scene.matomo, &scene.queues);
+    at_rest(books.published(), matomo, queues, &PLACES, &[&worker], SOON).await?;
+    worker.accounts_for_all().await?;
+    worker.stop().await?;
+    let balance = books.balance(matomo, queues, &PLACES).await?;
+    balance.check(Allowed::default())?;
+    ensure!(balance.delivered == ends.delivered && balance.rejected == ends.rejected, "{balance}");
+    Ok(())
 }
 
 pub(crate) async fn a_full_rejected_queue_holds_up_nothing_else(
@@ -68,14 +92,7 @@ async fn full_rejected_queue(name: &str, relief: Relief) -> anyhow::Result<()> {
     worker.until("rejected_total", SOON, |n| n == 8.0).await?;
     let sessions = worker.sum("broker_sessions_total").await?;
     ensure!(relief == Relief::NoLimit || sessions == 1.0, "it took {sessions} sessions");
-    let matomo = &scene.matomo;
-    at_rest(books.published(), matomo, &scene.queues, &PLACES, &[&worker], SOON).await?;
-    worker.accounts_for_all().await?;
-    worker.stop().await?;
-    let balance = books.balance(matomo, &scene.queues, &PLACES).await?;
-    balance.check(Allowed::default())?;
-    ensure!(balance.delivered == 600 && balance.rejected == 8, "{balance}");
-    Ok(())
+    close(&scene, &books, worker, Ends { delivered: 600, rejected: 8 }).await
 }
 
 pub(crate) async fn a_full_retry_queue_holds_up_no_other_lane(
@@ -132,12 +149,5 @@ pub(crate) async fn an_unroutable_hit_is_kept(scene: Scene) -> anyhow::Result<()
     worker.until("rejected_total", SOON, |n| n == 2.0).await?;
     worker.until_it_says("has no queue", SOON).await?;
     scene.queues.publish(books.load(100, 50)).await?;
-    let matomo = &scene.matomo;
-    at_rest(books.published(), matomo, &scene.queues, &PLACES, &[&worker], SOON).await?;
-    worker.accounts_for_all().await?;
-    worker.stop().await?;
-    let balance = books.balance(matomo, &scene.queues, &PLACES).await?;
-    balance.check(Allowed::default())?;
-    ensure!(balance.delivered == 100 && balance.rejected == 2, "{balance}");
-    Ok(())
+    close(&scene, &books, worker, Ends { delivered: 100, rejected: 2 }).await
 }

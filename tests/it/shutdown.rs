@@ -10,7 +10,6 @@ use crate::drill::{self, PLACES, SMALL, broker_address};
 use crate::refusals::broken;
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
 use crate::support::cable::{Cable, Fault};
-use crate::support::worker::Worker;
 use crate::support::{eventually, hits, report};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -26,11 +25,7 @@ pub(crate) async fn sigterm_under_load(scene: Scene) -> anyhow::Result<()> {
     scene.queues.publish(books.load(count, 500)).await?;
     let mut worker = scene.worker(&[]).await?;
     eventually("hits flow", Duration::from_secs(30), async || scene.matomo.stored() > 500).await?;
-    let asked = Instant::now();
-    worker.signal("TERM")?;
-    let status = worker.wait(Duration::from_secs(20)).await?;
-    ensure!(status.success(), "{status}: {}", worker.log());
-    println!("stopped within {:.2} s of SIGTERM", asked.elapsed().as_secs_f64());
+    worker.drain(Duration::from_secs(20)).await?;
     let stored = scene.matomo.stored();
     ensure!(stored < count, "all was delivered before the signal: the test shows nothing");
     // The broker takes acks and gives hits back when its disk has written so, which may be after
@@ -70,7 +65,7 @@ pub(crate) async fn a_silent_matomo_holds_nobody_up(scene: Scene) -> anyhow::Res
     scene.matomo.ledger().per_request = Duration::from_secs(300);
     let mut worker = scene.worker(&SMALL).await?;
     eventually("requests are under way", SOON, async || scene.matomo.ledger().requests > 0).await?;
-    ends_well(&mut worker).await?;
+    worker.drain(DRAIN_LIMIT).await?;
     come_back(&scene, count).await?;
     let balance = books.balance(&scene.matomo, &scene.queues, &PLACES).await?;
     ensure!(balance.lost == 0 && balance.parked == 0 && balance.delivered == 0, "{balance}");
@@ -136,17 +131,6 @@ pub(crate) async fn a_second_signal_stops_at_once(scene: Scene) -> anyhow::Resul
     come_back(&scene, count).await
 }
 
-/// Asks a small worker to stop: it does so in good order, within the time that it may take.
-async fn ends_well(worker: &mut Worker) -> anyhow::Result<()> {
-    let asked = Instant::now();
-    worker.signal("TERM")?;
-    let status = worker.wait(DRAIN_LIMIT + Duration::from_secs(10)).await?;
-    let took = asked.elapsed();
-    println!("stopped within {:.2} s of SIGTERM", took.as_secs_f64());
-    ensure!(status.success() && took < DRAIN_LIMIT, "{status} after {took:?}: {}", worker.log());
-    Ok(())
-}
-
 /// The broker gives hits back after the worker has left.
 async fn come_back(scene: &Scene, count: usize) -> anyhow::Result<()> {
     let all = async || {
@@ -172,7 +156,7 @@ pub(crate) async fn a_refusal_ends_with_the_worker(_shared: Scene) -> anyhow::Re
     let mut worker = scene.worker(&SMALL).await?;
     scene.queues.publish((3..8).map(|n| broken(&mut books, n))).await?;
     worker.until("refused_publishes_total", SOON, |n| n > 0.0).await?;
-    ends_well(&mut worker).await?;
+    worker.drain(DRAIN_LIMIT).await?;
     come_back(&scene, 5).await?;
     let balance = books.balance(&scene.matomo, &scene.queues, &PLACES).await?;
     ensure!(balance.lost == 0 && balance.rejected == 3 && balance.waiting == 5, "{balance}");
@@ -189,7 +173,7 @@ async fn stops_while_it_asks(scene: Scene, vars: &[(&str, &str)]) -> anyhow::Res
     let mut worker = scene.worker(&vars).await?;
     cable.set(Fault::Delayed(Duration::from_millis(700)));
     ensure!(worker.sum("shards_subscribed").await? == 0.0, "it has all that it asked for");
-    ends_well(&mut worker).await
+    worker.drain(DRAIN_LIMIT).await
 }
 
 pub(crate) async fn a_worker_that_subscribes_can_be_stopped(scene: Scene) -> anyhow::Result<()> {

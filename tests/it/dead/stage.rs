@@ -17,7 +17,7 @@ use crate::support::{hits, worker};
 /// Of every queue, in its order.
 pub(super) type Lying = Vec<(String, Vec<u8>, String)>;
 
-/// A message in a grave, as a relay leaves it.
+/// A message in a dead queue, as a relay leaves it.
 pub(super) struct Dead {
     pub(super) dead_queue: &'static str,
     pub(super) key: String,
@@ -63,7 +63,7 @@ pub(super) fn rejected(number: usize, service: &str) -> Dead {
     Dead { dead_queue: "rejected", key: visitor, body: hit.to_string().into_bytes(), headers }
 }
 
-/// Puts messages into their graves.
+/// Puts messages into their dead queues.
 pub(super) async fn bury(
     scene: &Scene,
     dead: impl IntoIterator<Item = Dead>,

@@ -248,6 +248,18 @@ impl Worker {
         }
     }
 
+    /// Asks it to stop, and expects exit code 0 before the drain limit.
+    pub async fn drain(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        self.signal("TERM")?;
+        // Long enough for the worker to say itself that the limit is over.
+        let status = self.wait(limit + Duration::from_secs(10)).await?;
+        let took = asked.elapsed();
+        println!("stopped within {:.2} s of SIGTERM", took.as_secs_f64());
+        ensure!(status.success() && took < limit, "{status} after {took:?}: {}", self.log());
+        Ok(())
+    }
+
     /// Asks it to stop and expects exit code 0.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal("TERM")?;
