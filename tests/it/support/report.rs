@@ -56,10 +56,17 @@ pub fn record(
     balance.check(allowed).with_context(|| fault.to_owned())
 }
 
+/// Where reports are read from, wherever cargo builds.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// Writes `faults-VERSION.json`, and `faults.md` of all versions that were tried.
 pub fn write(version: &str) -> anyhow::Result<PathBuf> {
     let rows = ROWS.lock().expect("rows");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let folder = folder()?;
     let mine: Vec<Value> = rows
         .iter()
         .map(|row| {
