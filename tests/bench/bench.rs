@@ -165,7 +165,14 @@ async fn measure(
     );
     let folder = Path::new(RESULTS);
     std::fs::create_dir_all(folder)?;
-    let json = json!({"about": about, "rounds": size.rounds, "hits": size.hits, "contestants": rows, "delays": delays, "drain": drain});
+    let json = json!({
+        "about": about,
+        "rounds": size.rounds,
+        "hits": size.hits,
+        "contestants": rows,
+        "delays": delays,
+        "drain": drain,
+    });
     std::fs::write(folder.join("bench.json"), serde_json::to_string_pretty(&json)? + "\n")?;
     let head = format!(
         "{about}. Medians of {} rounds of {} hits (least–most); ratios are of one round.",

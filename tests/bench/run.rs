@@ -32,13 +32,13 @@ pub struct Stage {
 pub struct Measured {
     /// Hits a second, between the tenth and the ninetieth hundredth of them.
     pub rate: f64,
-    /// Microseconds of CPU a hit, in the same stretch, of all its processes.
+    /// Microseconds of CPU a hit, in the same time, of all its processes.
     pub cpu: f64,
     /// The most memory that one of its processes had, MiB.
     pub memory: f64,
-    /// Hits a request, in the same stretch; not a number where there were no requests.
+    /// Hits a request, in the same time; not a number where there were no requests.
     pub bulk: f64,
-    /// The part of that stretch in which a slot of the sink had nothing to do.
+    /// The part of that time in which a slot of the sink had nothing to do.
     pub idle: Option<f64>,
     /// Seconds from its start to the first delivered hit.
     pub first: Option<f64>,

@@ -65,14 +65,14 @@ pub(crate) async fn every_answer_has_its_fate(scene: Scene) -> anyhow::Result<()
             let visitor = hits::visitor(number);
             let body = hits::valid(&visitor, &format!("{api} {number}")).to_string().into_bytes();
             scene.queues.publish([(visitor, body.clone())]).await?;
-            let settled = async || {
-                worker.sum("delivered_total").await.unwrap_or(0.0)
-                    + worker.sum("retried_total").await.unwrap_or(0.0)
-                    == 1.0
+            let counter = match fate {
+                Delivered(_) => "delivered_total",
+                Retry(..) => "retried_total",
             };
-            eventually("it is settled", Duration::from_secs(20), settled)
+            worker
+                .until(counter, Duration::from_secs(20), |n| n == 1.0)
                 .await
-                .with_context(|| format!("{api} {situation:?}: {}", worker.log()))?;
+                .with_context(|| format!("{api} {situation:?}: not {fate:?}"))?;
             let metrics = worker.metrics().await?;
             let value =
                 |key: &str| metrics.get(&format!("dnma_relay_{key}")).copied().unwrap_or(-1.0);
@@ -134,10 +134,7 @@ pub(crate) async fn one_bad_hit_fails_alone(scene: Scene) -> anyhow::Result<()> 
             scene.matomo.copies().keys().filter(|id| id.starts_with(&name)).count() == wanted
         };
         eventually("the others are stored", Duration::from_secs(30), async || stored(100)).await?;
-        eventually("the bad one is retried", Duration::from_secs(30), async || {
-            worker.sum("retried_total").await.unwrap_or(0.0) == 1.0
-        })
-        .await?;
+        worker.until("retried_total", Duration::from_secs(30), |n| n == 1.0).await?;
         let retried = scene.queues.take("retry.600s").await?;
         ensure!(retried.len() == 1 && retried[0].key == bad, "{} hits were retried", retried.len());
         ensure!(
@@ -179,10 +176,8 @@ pub(crate) async fn old_hits_need_a_token(scene: Scene) -> anyhow::Result<()> {
         parked[0].headers
     );
     ensure!(scene.matomo.ledger().attempts.len() == 2, "the old one was sent all the same");
-    eventually("hits over 20 h are counted", Duration::from_secs(10), async || {
-        without.sum("near_limit_total").await.is_ok_and(|n| n == 2.0)
-    })
-    .await?;
+    // Hits over 20 h old are counted.
+    without.until("near_limit_total", Duration::from_secs(10), |n| n == 2.0).await?;
     without.stop().await?;
     let with = scene
         .worker(&[

@@ -9,8 +9,10 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::Scene;
+use crate::drill::PLACES;
+use crate::support::books::at_rest;
 use crate::support::matomo::Situation;
-use crate::support::worker::{Worker, command};
+use crate::support::worker::{Worker, command, sum_of, until};
 use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -138,19 +140,8 @@ fn codes(books: &Value) -> Vec<&str> {
     books["gaps"].as_array().into_iter().flatten().filter_map(|gap| gap["code"].as_str()).collect()
 }
 
-async fn at_rest(scene: &Scene, workers: &[&Worker], published: usize) -> anyhow::Result<()> {
-    eventually("every hit has its fate", SOON, async || {
-        let dead = scene.queues.ready("parked").await.unwrap_or(0)
-            + scene.queues.ready("rejected").await.unwrap_or(0);
-        let settled = scene.matomo.copies().len() + dead;
-        // Asked last: what was stored a moment ago may still be in flight.
-        let mut moving = 0.0;
-        for worker in workers {
-            moving += worker.sum("in_flight").await.unwrap_or(1.0);
-        }
-        moving == 0.0 && settled >= published
-    })
-    .await
+async fn rest(scene: &Scene, workers: &[&Worker], published: usize) -> anyhow::Result<()> {
+    at_rest(published, &scene.matomo, &scene.queues, &PLACES, workers, SOON).await
 }
 
 /// Hits of several accounts, of which some break the plan, and some are for sites that Matomo has
@@ -200,16 +191,10 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
         "{:#}",
         books["total"]
     );
-    eventually("hits of two sites that Matomo does not know fail", SOON, async || {
-        let mut retried = 0.0;
-        for worker in both {
-            retried += worker.sum("retried_total").await.unwrap_or(0.0);
-        }
-        retried >= 8.0
-    })
-    .await?;
+    // Those of the two sites that Matomo does not know fail.
+    until(&both, "retried_total", SOON, |retried| retried >= 8.0).await?;
     scene.matomo.ledger().sites.insert("4".to_owned());
-    at_rest(&scene, &both, published.len()).await?;
+    rest(&scene, &both, published.len()).await?;
 
     // One more, of which Matomo leaves in doubt whether it was stored.
     scene.matomo.set(Situation::GatewayTimeout);
@@ -220,14 +205,7 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     scene.matomo.set(Situation::Fine);
     let truth_now = truth(&scene, &published).await?;
     let delivered: i64 = truth_now.values().map(|fates| fates.delivered).sum();
-    eventually("it is delivered", SOON, async || {
-        let mut counted = 0.0;
-        for worker in both {
-            counted += worker.sum("delivered_total").await.unwrap_or(0.0);
-        }
-        counted as i64 == delivered
-    })
-    .await?;
+    until(&both, "delivered_total", SOON, |counted| counted as i64 == delivered).await?;
 
     let (books, code) = balance(&scene, &urls, None).await?;
     ensure!(
@@ -265,13 +243,8 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
         books["accounts"]
     );
     for exploitant in ["ALPHA", "BETA", "other"] {
-        let mut checked = 0.0;
-        for worker in both {
-            let name =
-                format!("dnma_relay_exploitant_checked_total{{exploitant=\"{exploitant}\"}}");
-            checked += worker.metrics().await?.get(&name).copied().unwrap_or(0.0);
-        }
-        ensure!(checked > 0.0, "the metric by exploitant counts {exploitant}");
+        let name = format!("exploitant_checked_total{{exploitant=\"{exploitant}\"}}");
+        ensure!(sum_of(&both, &name).await? > 0.0, "the metric by exploitant counts {exploitant}");
     }
 
     // A second day begins where the first one ended.
@@ -280,7 +253,7 @@ pub(crate) async fn every_account_is_what_really_happened(scene: Scene) -> anyho
     let second =
         [hit(1, "next day", "BETA/PB/2"), broken(hit(2, "next day, broken", "BETA/PB/2"))?];
     scene.queues.publish(second).await?;
-    at_rest(&scene, &both, published.len() + 2).await?;
+    rest(&scene, &both, published.len() + 2).await?;
     let (books, code) = balance(&scene, &urls, Some(&former)).await?;
     ensure!(code == Some(0), "{:#}", books["gaps"]);
     let day: Truth =
@@ -310,7 +283,7 @@ pub(crate) async fn a_killed_worker_is_missed(scene: Scene) -> anyhow::Result<()
     let published = a_day()?;
     scene.matomo.ledger().sites.insert("2".to_owned());
     scene.queues.publish(published.clone()).await?;
-    at_rest(&scene, &[&victim], published.len()).await?;
+    rest(&scene, &[&victim], published.len()).await?;
     let (books, code) = balance(&scene, &[victim.url()], None).await?;
     ensure!(code == Some(0), "{:#}", books["gaps"]);
     let former = folder.path().join("former.json");

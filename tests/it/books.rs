@@ -6,6 +6,7 @@ use anyhow::ensure;
 
 use crate::Scene;
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS};
+use crate::support::worker::until;
 use crate::support::{eventually, report};
 
 const HITS: usize = 20_000;
@@ -28,14 +29,8 @@ pub(crate) async fn each_hit_once_and_in_order(scene: Scene) -> anyhow::Result<(
         scene.matomo.stored() >= HITS
     })
     .await?;
-    eventually("the workers count as many", Duration::from_secs(10), async || {
-        let mut delivered = 0.0;
-        for worker in &workers {
-            delivered += worker.sum("delivered_total").await.unwrap_or(0.0);
-        }
-        delivered as usize == HITS
-    })
-    .await?;
+    // The workers count as many.
+    until(&workers, "delivered_total", Duration::from_secs(10), |n| n as usize == HITS).await?;
     for worker in workers {
         worker.stop().await?;
     }

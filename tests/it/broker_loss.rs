@@ -9,7 +9,7 @@ use dnma_relay::domain::books::{self as account, BalanceRecord};
 
 use crate::Scene;
 use crate::books::PREFETCH;
-use crate::support::books::{Allowed, Books, EIGHT_SHARDS};
+use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
 use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, report};
 
@@ -24,10 +24,7 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     scene.queues.publish(books.load(count, 500)).await?;
     eventually("hits flow", Duration::from_secs(30), async || scene.matomo.stored() > 500).await?;
     broker.kill().await?;
-    eventually("the workers notice", Duration::from_secs(30), async || {
-        workers[0].sum("broker_up").await.is_ok_and(|up| up == 0.0)
-    })
-    .await?;
+    workers[0].until("broker_up", Duration::from_secs(30), |up| up == 0.0).await?;
     ensure!(
         matches!(workers[0].get("/livez").await, Ok((200, _))),
         "a broker that is away is no reason for a restart"
@@ -41,14 +38,8 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     let queues = crate::support::queues::Queues::connect(&url, &scene.prefix)
         .await
         .context("the broker is back")?;
-    eventually("nothing is left in the shards", Duration::from_secs(30), async || {
-        let mut in_flight = 0.0;
-        for worker in &workers {
-            in_flight += worker.sum("in_flight").await.unwrap_or(1.0);
-        }
-        in_flight == 0.0 && queues.ready_in_shards(8).await.is_ok_and(|ready| ready == 0)
-    })
-    .await?;
+    let within = Duration::from_secs(30);
+    at_rest(count, &scene.matomo, &queues, &EIGHT_SHARDS, &workers, within).await?;
     let mut accounts = Vec::new();
     for worker in &workers {
         accounts.push(serde_json::from_str::<account::Books>(&worker.get("/books.json").await?.1)?);

@@ -9,7 +9,6 @@ use crate::Scene;
 use crate::drill::{Drill, PREFETCH, broker_address};
 use crate::support::books::Allowed;
 use crate::support::cable::{Cable, Fault};
-use crate::support::eventually;
 
 const TIMES: usize = 3;
 
@@ -41,12 +40,9 @@ async fn drill(
             Some(fault) => cable.set(fault),
         }
         if session == Session::IsLost {
-            eventually("the worker notices", Duration::from_secs(30), async || {
-                worker.sum("broker_up").await.is_ok_and(|up| up == 0.0)
-            })
-            .await?;
+            worker.until("broker_up", Duration::from_secs(30), |up| up == 0.0).await?;
         } else {
-            // The fault is the time that it lasts.
+            // The fault is the time that it lasts: there is nothing to wait for but that.
             tokio::time::sleep(lasts).await;
         }
         cable.set(Fault::None);
@@ -60,12 +56,7 @@ async fn drill(
         if stood { "stood" } else { "was lost" },
         worker.log()
     );
-    let recalled = worker
-        .metrics()
-        .await?
-        .get("dnma_relay_delivered_total{how=\"duplicate\"}")
-        .copied()
-        .unwrap_or(0.0);
+    let recalled = worker.sum("delivered_total{how=\"duplicate\"}").await?;
     println!("{recalled} redelivered hits were acked unsent");
     // A line that froze delivers late what it held, acks too.
     let ends = fault.is_none() || fault == Some(Fault::ResetOnAnswer);

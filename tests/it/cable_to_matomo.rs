@@ -35,7 +35,7 @@ async fn drill(
             Break::Cut => cable.cut().await,
             Break::As(fault) => cable.set(fault),
         }
-        // The fault is the time that it lasts.
+        // The fault is the time that it lasts: there is nothing to wait for but that.
         tokio::time::sleep(lasts).await;
         cable.set(Fault::None);
         cable.mend().await?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::Scene;
 use crate::drill::broker_address;
 use crate::support::cable::Cable;
+use crate::support::worker::said;
 use crate::support::{eventually, hits};
 
 mod many;
@@ -60,9 +61,14 @@ pub(crate) async fn looking_takes_nothing(scene: Scene) -> anyhow::Result<()> {
     );
     let id = revealed["id"].as_str().context("an id")?;
     let one = operator.told(&["dead", "show", id.get(..12).context("an id")?]).await?;
+    let shown = |name: &str| {
+        let mut lines = one.lines().filter_map(|line| line.trim_start().strip_prefix(name));
+        (lines.next().map(str::trim), lines.next())
+    };
     ensure!(
         one.contains(id)
-            && one.contains("gateway") == one.contains("gateway-timeout")
+            && shown("x-dnma-reason") == (Some("timeout"), None)
+            && shown("x-dnma-status") == (Some("504"), None)
             && one.matches("routing key").count() == 1,
         "{one}"
     );
@@ -374,11 +380,7 @@ pub(crate) async fn a_replay_notices_that_the_line_is_lost(scene: Scene) -> anyh
             let output = tokio::time::timeout(Duration::from_secs(15), child.wait_with_output())
                 .await
                 .context("it hangs")??;
-            let told = format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
+            let told = said(&output);
             ensure!(
                 output.status.code() == Some(1)
                     && told.contains("Not finished")
@@ -509,14 +511,7 @@ pub(crate) async fn a_purge_asks_first(scene: Scene) -> anyhow::Result<()> {
         )
         .await?;
         let output = child.wait_with_output().await?;
-        Ok((
-            output.status.code(),
-            format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-        ))
+        Ok((output.status.code(), said(&output)))
     };
     let (code, told) = typed("yes\n").await?;
     ensure!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::Scene;
-use crate::support::books::{Allowed, Balance, Books, Places};
+use crate::support::books::{Allowed, Balance, Books, Places, at_rest};
 use crate::support::worker::Worker;
 use crate::support::{eventually, report};
 
@@ -27,7 +27,7 @@ pub(crate) const PREFETCH: usize = 2 * IN_FLIGHT;
 /// More probes than go out in any fault of a few seconds: half a second apart at first, then more.
 pub(crate) const PROBES: usize = 10;
 
-const PLACES: Places<'_> = Places { shards: 8, delays: &["1s", "2s"] };
+pub(crate) const PLACES: Places<'_> = Places { shards: 8, delays: &["1s", "2s"] };
 
 pub(crate) struct Drill {
     pub(crate) scene: Scene,
@@ -74,10 +74,9 @@ impl Drill {
     /// Waits until every hit has come to rest, and stops the workers.
     pub(crate) async fn rest(&self, workers: Vec<Worker>) -> anyhow::Result<()> {
         let queues = &self.scene.queues;
-        let rested = eventually("everything comes to rest", Duration::from_secs(90), async || {
-            self.books.at_rest(&self.scene.matomo, queues, &PLACES, &workers).await.unwrap_or(false)
-        })
-        .await;
+        let (published, within) = (self.books.published(), Duration::from_secs(90));
+        let rested =
+            at_rest(published, &self.scene.matomo, queues, &PLACES, &workers, within).await;
         if rested.is_err() {
             // The balance says more than the wait that failed.
             for worker in workers {

@@ -24,33 +24,21 @@ pub(crate) async fn mutual_tls_with_a_private_ca(scene: Scene) -> anyhow::Result
         certificates.path("client.pem"),
         certificates.path("client.key"),
     );
-    let matomo = scene.matomo.url();
-    let common =
-        [("AMQP_URL", url.as_str()), ("MATOMO_URL", &matomo), ("QUEUE_PREFIX", &scene.prefix)];
+    let common = [("AMQP_URL", url.as_str())];
     let with = |more: &[(&'static str, &'static str)]| [&common[..], more].concat();
     let refused = [
         ("without the CA", with(&[])),
         ("without a client certificate", [&common[..], &[("AMQP_CA_FILE", ca.as_str())]].concat()),
     ];
     for (what, vars) in refused {
-        let worker = Worker::start(&vars).await?;
-        eventually(what, Duration::from_secs(20), async || {
-            worker.log().contains("no session with RabbitMQ")
-        })
-        .await?;
-        ensure!(
-            matches!(worker.get("/readyz").await?, (503, _)),
-            "{what} it connected all the same"
-        );
-        worker.stop().await?;
+        has_no_session(scene.start(&vars).await?, what).await?;
     }
     let mutual = [
         ("AMQP_CA_FILE", ca.as_str()),
         ("AMQP_CLIENT_CERT_FILE", &certificate),
         ("AMQP_CLIENT_KEY_FILE", &key),
     ];
-    let worker = Worker::start(&[&common[..], &mutual].concat()).await?;
-    worker.ready().await?;
+    let worker = scene.worker(&[&common[..], &mutual].concat()).await?;
     let visitor = hits::visitor(1);
     let queues = crate::support::queues::Queues::connect(&broker.url, &scene.prefix).await?;
     queues
@@ -58,6 +46,17 @@ pub(crate) async fn mutual_tls_with_a_private_ca(scene: Scene) -> anyhow::Result
         .await?;
     eventually("the hit is stored", Duration::from_secs(20), async || scene.matomo.stored() == 1)
         .await?;
+    worker.stop().await
+}
+
+/// The worker says that it has no session, is not ready, and stops when it is asked to.
+async fn has_no_session(worker: Worker, why: &str) -> anyhow::Result<()> {
+    worker
+        .until_it_says("no session with RabbitMQ", Duration::from_secs(20))
+        .await
+        .context(format!("the broker is {why}"))?;
+    let (code, _) = worker.get("/readyz").await?;
+    ensure!(code == 503, "{why}: it connected all the same");
     worker.stop().await
 }
 
@@ -78,22 +77,8 @@ pub(crate) async fn bad_certificates_are_refused(scene: Scene) -> anyhow::Result
     for (what, identity) in &bad {
         let front = Front::before(broker_address(&scene)?, identity).await?;
         let url = format!("amqps://guest:guest@{}/%2f", front.address);
-        let vars = [
-            ("AMQP_URL", url.as_str()),
-            ("AMQP_CA_FILE", &ca),
-            ("MATOMO_URL", &scene.matomo.url()),
-            ("QUEUE_PREFIX", &scene.prefix),
-        ];
-        let worker = Worker::start(&[&common[..], &vars].concat()).await?;
-        eventually(what, Duration::from_secs(20), async || {
-            worker.log().contains("no session with RabbitMQ")
-        })
-        .await?;
-        ensure!(
-            matches!(worker.get("/readyz").await?, (503, _)),
-            "the broker's certificate is {what}, and it connected"
-        );
-        worker.stop().await?;
+        let vars = [("AMQP_URL", url.as_str()), ("AMQP_CA_FILE", &ca)];
+        has_no_session(scene.start(&[&common[..], &vars].concat()).await?, what).await?;
         let front = Front::before(scene.matomo.address(), identity).await?;
         let url = format!("https://{}/", front.address);
         let worker = scene
@@ -103,10 +88,8 @@ pub(crate) async fn bad_certificates_are_refused(scene: Scene) -> anyhow::Result
             .queues
             .publish([(visitor.clone(), hits::valid(&visitor, what).to_string().into_bytes())])
             .await?;
-        eventually(what, Duration::from_secs(20), async || {
-            worker.sum("outage_seconds").await.is_ok_and(|away| away > 0.0)
-        })
-        .await?;
+        let noticed = worker.until("outage_seconds", Duration::from_secs(20), |away| away > 0.0);
+        noticed.await.with_context(|| (*what).to_owned())?;
         ensure!(worker.log().contains("unreachable"), "{}", worker.log());
         ensure!(
             scene.matomo.ledger().requests == 0,
@@ -163,10 +146,7 @@ pub(crate) async fn flipped_bits_are_noticed(scene: Scene) -> anyhow::Result<()>
         drill.publish(600).await?;
         drill.flow(100).await?;
         cable.set(Fault::CorruptAnswers);
-        eventually("the worker notices", Duration::from_secs(30), async || {
-            worker.sum("broker_up").await.is_ok_and(|up| up == 0.0)
-        })
-        .await?;
+        worker.until("broker_up", Duration::from_secs(30), |up| up == 0.0).await?;
         cable.set(Fault::None);
         drill.flow_again().await?;
     }

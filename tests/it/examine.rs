@@ -16,14 +16,7 @@ async fn check(
     vars: &[(&str, &str)],
     arguments: &[&str],
 ) -> anyhow::Result<(Option<i32>, Vec<(String, String, String)>)> {
-    let url = scene.matomo.url();
-    let mut all = vec![
-        ("AMQP_URL", scene.broker.url.as_str()),
-        ("QUEUE_PREFIX", &scene.prefix),
-        ("MATOMO_URL", &url),
-    ];
-    all.extend_from_slice(vars);
-    let mut command = worker::command(&all);
+    let mut command = worker::command(&scene.vars(&scene.matomo.url(), vars));
     command.args(["check", "--connect", "--json"]).args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let report: Value = serde_json::from_slice(&output.stdout)

@@ -5,7 +5,6 @@
 //! MINUTES=60` plays new ones for an hour and writes a page.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -111,7 +110,7 @@ impl Soak {
             page += &format!("{times:>6} × {kind}\n");
         }
         println!("{page}");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        let folder = report::folder()?;
         std::fs::write(folder.join(format!("soak-{}.txt", broker.version)), page)?;
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod alarm;
 mod answers;
 mod balance;
 mod books;
@@ -34,6 +35,7 @@ mod hostile;
 mod memory;
 mod outage;
 mod publishing;
+mod refusals;
 mod retries;
 mod rights;
 mod rules;
@@ -42,6 +44,7 @@ mod shutdown;
 mod status;
 mod support;
 mod tenants;
+mod tokens;
 mod topology;
 
 use support::matomo::Matomo;
@@ -66,18 +69,36 @@ impl Scene {
         Ok(Self { queues, matomo: Matomo::start().await?, prefix, broker })
     }
 
+    /// A scene on a broker of its own, which can be put under pressure without disturbing others.
+    pub(crate) async fn on_a_broker_of_its_own(name: &str) -> anyhow::Result<Self> {
+        Self::new(Arc::new(Broker::start_own().await?), name).await
+    }
+
     /// A worker of this scene, ready to work.
     pub(crate) async fn worker(&self, vars: &[(&str, &str)]) -> anyhow::Result<Worker> {
-        let url = self.matomo.url();
+        let worker = self.start(vars).await?;
+        worker.ready().await?;
+        Ok(worker)
+    }
+
+    /// A worker of this scene, which may never be ready.
+    pub(crate) async fn start(&self, vars: &[(&str, &str)]) -> anyhow::Result<Worker> {
+        Worker::start(&self.vars(&self.matomo.url(), vars)).await
+    }
+
+    /// The variables by which a program finds this scene and that Matomo, with these on top.
+    pub(crate) fn vars<'s>(
+        &'s self,
+        matomo: &'s str,
+        more: &[(&'s str, &'s str)],
+    ) -> Vec<(&'s str, &'s str)> {
         let mut all = vec![
             ("AMQP_URL", self.broker.url.as_str()),
             ("QUEUE_PREFIX", &self.prefix),
-            ("MATOMO_URL", &url),
+            ("MATOMO_URL", matomo),
         ];
-        all.extend_from_slice(vars);
-        let worker = Worker::start(&all).await?;
-        worker.ready().await?;
-        Ok(worker)
+        all.extend_from_slice(more);
+        all
     }
 
     /// Declares the topology by letting a worker run for a moment.
@@ -114,6 +135,16 @@ where
     })
 }
 
+/// Tests under the names of their functions.
+macro_rules! tests {
+    ($broker:expr, $runtime:expr; $($module:ident::$test:ident),+ $(,)?) => {
+        vec![$({
+            let name = concat!(stringify!($module), "::", stringify!($test));
+            test(name, $broker, $runtime, $module::$test)
+        }),+]
+    };
+}
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::from_args();
     let runtime = tokio::runtime::Runtime::new()?;
@@ -130,190 +161,89 @@ fn main() -> anyhow::Result<()> {
     arguments.test_threads.get_or_insert(3);
     let (b, h) = (&broker, &handle);
     // What is measured is measured alone.
-    let measured = vec![test("dead::fifty_thousand", b, h, dead::fifty_thousand)];
-    let tests = vec![
+    let measured = tests![b, h; dead::fifty_thousand];
+    let tests = tests![b, h;
         // The longest first: at the end none runs alone.
-        test("cluster::one_node_of_three_may_fail", b, h, cluster::one_node_of_three_may_fail),
-        test("histories::random_faults_lose_nothing", b, h, histories::random_faults_lose_nothing),
-        test("memory::a_worker_stays_small", b, h, memory::a_worker_stays_small),
-        test("answers::every_answer_has_its_fate", b, h, answers::every_answer_has_its_fate),
-        test(
-            "outage::thirty_seconds_cost_only_what_was_in_flight",
-            b,
-            h,
-            outage::thirty_seconds_cost_only_what_was_in_flight,
-        ),
-        test("shards::a_shard_in_use_is_not_deleted", b, h, shards::a_shard_in_use_is_not_deleted),
-        test("books::each_hit_once_and_in_order", b, h, books::each_hit_once_and_in_order),
-        test("books::a_killed_worker_loses_nothing", b, h, books::a_killed_worker_loses_nothing),
-        test(
-            "balance::every_account_is_what_really_happened",
-            b,
-            h,
-            balance::every_account_is_what_really_happened,
-        ),
-        test("balance::a_killed_worker_is_missed", b, h, balance::a_killed_worker_is_missed),
-        test("answers::one_bad_hit_fails_alone", b, h, answers::one_bad_hit_fails_alone),
-        test("answers::old_hits_need_a_token", b, h, answers::old_hits_need_a_token),
-        test("answers::a_bad_token_rests", b, h, answers::a_bad_token_rests),
-        test(
-            "answers::the_worker_is_nobodys_browser",
-            b,
-            h,
-            answers::the_worker_is_nobodys_browser,
-        ),
-        test("answers::the_rate_is_kept", b, h, answers::the_rate_is_kept),
-        test(
-            "retries::the_schedule_is_kept_and_then_parks",
-            b,
-            h,
-            retries::the_schedule_is_kept_and_then_parks,
-        ),
-        test(
-            "retries::the_default_delays_are_the_rftis",
-            b,
-            h,
-            retries::the_default_delays_are_the_rftis,
-        ),
-        test("outage::a_long_one_gives_hits_back", b, h, outage::a_long_one_gives_hits_back),
-        test("outage::retry_after_is_honoured", b, h, outage::retry_after_is_honoured),
-        test(
-            "garbage::bad_input_never_stops_the_line",
-            b,
-            h,
-            garbage::bad_input_never_stops_the_line,
-        ),
-        test(
-            "garbage::hostile_headers_cost_no_session",
-            b,
-            h,
-            garbage::hostile_headers_cost_no_session,
-        ),
-        test("hostile::a_value_stays_a_value", b, h, hostile::a_value_stays_a_value),
-        test(
-            "hostile::answers_are_read_within_bounds",
-            b,
-            h,
-            hostile::answers_are_read_within_bounds,
-        ),
-        test("rights::read_and_write_are_enough", b, h, rights::read_and_write_are_enough),
-        test(
-            "encryption::bad_certificates_are_refused",
-            b,
-            h,
-            encryption::bad_certificates_are_refused,
-        ),
-        test("encryption::flipped_bits_are_noticed", b, h, encryption::flipped_bits_are_noticed),
-        test("shards::a_worker_joins_and_leaves", b, h, shards::a_worker_joins_and_leaves),
-        test("shards::fewer_shards_lose_nothing", b, h, shards::fewer_shards_lose_nothing),
-        test("shutdown::sigterm_under_load", b, h, shutdown::sigterm_under_load),
-        test("broker_loss::a_restart_under_load", b, h, broker_loss::a_restart_under_load),
-        test("cable_to_broker::cut", b, h, cable_to_broker::cut),
-        test("cable_to_broker::frozen", b, h, cable_to_broker::frozen),
-        test("cable_to_broker::reset", b, h, cable_to_broker::reset),
-        test("cable_to_broker::slow", b, h, cable_to_broker::slow),
-        test("cable_to_broker::thin", b, h, cable_to_broker::thin),
-        test("cable_to_matomo::cut", b, h, cable_to_matomo::cut),
-        test("cable_to_matomo::frozen", b, h, cable_to_matomo::frozen),
-        test(
-            "cable_to_matomo::reset_after_the_request",
-            b,
-            h,
-            cable_to_matomo::reset_after_the_request,
-        ),
-        test("cable_to_matomo::corrupt_answers", b, h, cable_to_matomo::corrupt_answers),
-        test("cable_to_matomo::slow", b, h, cable_to_matomo::slow),
-        test("cable_to_matomo::thin", b, h, cable_to_matomo::thin),
-        test("dead::looking_takes_nothing", b, h, dead::looking_takes_nothing),
-        test("dead::the_transcript_is_true", b, h, dead::the_transcript_is_true),
-        test("dead::what_an_ent_adds_is_not_told", b, h, dead::what_an_ent_adds_is_not_told),
-        test("dead::one_looks_at_a_time", b, h, dead::one_looks_at_a_time),
-        test("dead::a_low_limit_is_pointed_out", b, h, dead::a_low_limit_is_pointed_out),
-        test(
-            "dead::a_replay_starts_anew_and_says_so",
-            b,
-            h,
-            dead::a_replay_starts_anew_and_says_so,
-        ),
-        test(
-            "dead::a_replay_that_is_stopped_loses_nothing",
-            b,
-            h,
-            dead::a_replay_that_is_stopped_loses_nothing,
-        ),
-        test(
-            "dead::a_replay_notices_that_the_line_is_lost",
-            b,
-            h,
-            dead::a_replay_notices_that_the_line_is_lost,
-        ),
-        test("dead::what_is_exported_is_read_back", b, h, dead::what_is_exported_is_read_back),
-        test("dead::a_purge_asks_first", b, h, dead::a_purge_asks_first),
-        test(
-            "configuration::every_mistake_in_one_message",
-            b,
-            h,
-            configuration::every_mistake_in_one_message,
-        ),
-        test(
-            "configuration::no_secret_in_any_output",
-            b,
-            h,
-            configuration::no_secret_in_any_output,
-        ),
-        test(
-            "rules::lists_are_read_again_and_a_broken_one_is_refused",
-            b,
-            h,
-            rules::lists_are_read_again_and_a_broken_one_is_refused,
-        ),
-        test(
-            "rules::a_visit_dimension_that_changes_is_counted",
-            b,
-            h,
-            rules::a_visit_dimension_that_changes_is_counted,
-        ),
-        test(
-            "tenants::an_ent_cannot_write_into_anothers_figures",
-            b,
-            h,
-            tenants::an_ent_cannot_write_into_anothers_figures,
-        ),
-        test("status::the_page_says_how_it_goes", b, h, status::the_page_says_how_it_goes),
-        test(
-            "status::without_a_broker_there_is_a_page_too",
-            b,
-            h,
-            status::without_a_broker_there_is_a_page_too,
-        ),
-        test("status::top_sees_every_worker", b, h, status::top_sees_every_worker),
-        test("topology::what_is_there_is_verified", b, h, topology::what_is_there_is_verified),
-        test("topology::other_arguments_are_named", b, h, topology::other_arguments_are_named),
-        test(
-            "topology::without_the_plugin_one_shard_works",
-            b,
-            h,
-            topology::without_the_plugin_one_shard_works,
-        ),
-        test(
-            "examine::what_would_keep_a_relay_from_working_is_named",
-            b,
-            h,
-            examine::what_would_keep_a_relay_from_working_is_named,
-        ),
-        test(
-            "examine::what_stands_in_for_matomo_is_recognised",
-            b,
-            h,
-            examine::what_stands_in_for_matomo_is_recognised,
-        ),
-        test("publishing::every_line_is_confirmed", b, h, publishing::every_line_is_confirmed),
-        test(
-            "encryption::mutual_tls_with_a_private_ca",
-            b,
-            h,
-            encryption::mutual_tls_with_a_private_ca,
-        ),
+        cluster::one_node_of_three_may_fail,
+        histories::random_faults_lose_nothing,
+        memory::a_worker_stays_small,
+        answers::every_answer_has_its_fate,
+        outage::thirty_seconds_cost_only_what_was_in_flight,
+        shards::a_shard_in_use_is_not_deleted,
+        books::each_hit_once_and_in_order,
+        books::a_killed_worker_loses_nothing,
+        balance::every_account_is_what_really_happened,
+        balance::a_killed_worker_is_missed,
+        answers::one_bad_hit_fails_alone,
+        answers::old_hits_need_a_token,
+        answers::a_bad_token_rests,
+        answers::the_worker_is_nobodys_browser,
+        answers::the_rate_is_kept,
+        refusals::a_full_rejected_queue_holds_up_nothing_else,
+        refusals::a_full_retry_queue_holds_up_no_other_lane,
+        refusals::a_limit_that_is_taken_away_is_noticed,
+        refusals::an_unroutable_hit_is_kept,
+        alarm::delivery_goes_on_and_publishes_wait,
+        retries::the_schedule_is_kept_and_then_parks,
+        retries::the_default_delays_are_the_rftis,
+        outage::a_long_one_gives_hits_back,
+        outage::retry_after_is_honoured,
+        garbage::bad_input_never_stops_the_line,
+        garbage::hostile_headers_cost_no_session,
+        hostile::a_value_stays_a_value,
+        hostile::answers_are_read_within_bounds,
+        rights::read_and_write_are_enough,
+        encryption::bad_certificates_are_refused,
+        encryption::flipped_bits_are_noticed,
+        shards::a_worker_joins_and_leaves,
+        shards::fewer_shards_lose_nothing,
+        shutdown::sigterm_under_load,
+        shutdown::a_silent_matomo_holds_nobody_up,
+        shutdown::a_drain_that_takes_too_long_says_so,
+        shutdown::a_second_signal_stops_at_once,
+        shutdown::a_refusal_ends_with_the_worker,
+        shutdown::a_worker_that_subscribes_can_be_stopped,
+        shutdown::a_worker_that_asks_for_extra_shards_can_be_stopped,
+        tokens::a_good_token_goes_in_several_requests_at_once,
+        tokens::old_hits_wait_for_no_token_at_the_end,
+        rules::a_rejected_hit_names_the_rules_that_rejected_it,
+        broker_loss::a_restart_under_load,
+        cable_to_broker::cut,
+        cable_to_broker::frozen,
+        cable_to_broker::reset,
+        cable_to_broker::slow,
+        cable_to_broker::thin,
+        cable_to_matomo::cut,
+        cable_to_matomo::frozen,
+        cable_to_matomo::reset_after_the_request,
+        cable_to_matomo::corrupt_answers,
+        cable_to_matomo::slow,
+        cable_to_matomo::thin,
+        dead::looking_takes_nothing,
+        dead::the_transcript_is_true,
+        dead::what_an_ent_adds_is_not_told,
+        dead::one_looks_at_a_time,
+        dead::a_low_limit_is_pointed_out,
+        dead::a_replay_starts_anew_and_says_so,
+        dead::a_replay_that_is_stopped_loses_nothing,
+        dead::a_replay_notices_that_the_line_is_lost,
+        dead::what_is_exported_is_read_back,
+        dead::a_purge_asks_first,
+        configuration::every_mistake_in_one_message,
+        configuration::no_secret_in_any_output,
+        rules::lists_are_read_again_and_a_broken_one_is_refused,
+        rules::a_visit_dimension_that_changes_is_counted,
+        tenants::an_ent_cannot_write_into_anothers_figures,
+        status::the_page_says_how_it_goes,
+        status::without_a_broker_there_is_a_page_too,
+        status::top_sees_every_worker,
+        topology::what_is_there_is_verified,
+        topology::other_arguments_are_named,
+        topology::without_the_plugin_one_shard_works,
+        examine::what_would_keep_a_relay_from_working_is_named,
+        examine::what_stands_in_for_matomo_is_recognised,
+        publishing::every_line_is_confirmed,
+        encryption::mutual_tls_with_a_private_ca,
     ];
     // The table is of a whole run.
     let whole = arguments.filter.is_none() && arguments.skip.is_empty();

@@ -23,14 +23,7 @@ pub(crate) async fn every_line_is_confirmed(scene: Scene) -> anyhow::Result<()> 
         // A program that ends early does not read it all.
         let _broken_pipe = child.stdin.take().context("stdin")?.write_all(input);
         let output = child.wait_with_output()?;
-        Ok((
-            output.status.code(),
-            format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-        ))
+        Ok((output.status.code(), worker::said(&output)))
     };
     let (code, text) = publish(&["-"], b"{}\n")?;
     ensure!(

@@ -62,11 +62,8 @@ pub(crate) async fn the_schedule_is_kept_and_then_parks(scene: Scene) -> anyhow:
     let between = last.as_millisecond() - first.as_millisecond();
     ensure!((6_000..9_000).contains(&between), "first and last failure {between} ms apart");
     ensure!(!parked.headers.contains_key("x-death"), "{:?}", parked.headers);
-    eventually("it is counted", Duration::from_secs(10), async || {
-        worker.sum("retried_total").await.is_ok_and(|n| n == 2.0)
-            && worker.sum("parked_total").await.is_ok_and(|n| n == 1.0)
-    })
-    .await?;
+    worker.until("retried_total", Duration::from_secs(10), |n| n == 2.0).await?;
+    worker.until("parked_total", Duration::from_secs(10), |n| n == 1.0).await?;
     worker.stop().await
 }
 

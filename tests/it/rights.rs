@@ -35,8 +35,19 @@ fn definitions() -> anyhow::Result<String> {
     let output = worker::command(&vars).arg("topology").output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut definitions: Value = serde_json::from_slice(&output.stdout)?;
-    let user = |name: &str, tags: &str| json!({"name": name, "password": format!("{name}-password"), "tags": tags});
-    let rights = |name: &str, [configure, write, read]: [String; 3]| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
+    let user = |name: &str, tags: &str| {
+        let password = format!("{name}-password");
+        json!({"name": name, "password": password, "tags": tags})
+    };
+    let rights = |name: &str, [configure, write, read]: [String; 3]| {
+        json!({
+            "user": name,
+            "vhost": "/",
+            "configure": configure,
+            "write": write,
+            "read": read,
+        })
+    };
     let everything = [".*", ".*", ".*"].map(str::to_owned);
     definitions["vhosts"] = json!([{"name": "/"}]);
     definitions["users"] = json!([

@@ -8,7 +8,8 @@ use anyhow::ensure;
 use serde_json::json;
 
 use crate::Scene;
-use crate::support::worker::Worker;
+use crate::refusals::broken;
+use crate::support::books::Books;
 use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -25,10 +26,6 @@ fn publish_list(folder: &Path, version: &str, text: &str) -> anyhow::Result<()> 
         std::os::unix::fs::symlink(link.join("outils.txt"), folder.join("outils.txt"))?;
     }
     Ok(())
-}
-
-async fn metric(worker: &Worker, line: &str) -> bool {
-    matches!(worker.get("/metrics").await, Ok((200, text)) if text.lines().any(|found| found == line))
 }
 
 pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
@@ -58,18 +55,12 @@ pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
 
     publish_list(folder.path(), "2", "PRONOTE\nMON_OUTIL\nAUTRE\n")?;
     // GAR_RESSOURCE is the plan's own.
-    eventually("the new list is in force", SOON, async || {
-        metric(&worker, "dnma_relay_list_values{list=\"outils\"} 4").await
-    })
-    .await?;
+    worker.until("list_values{list=\"outils\"}", SOON, |n| n == 4.0).await?;
     send("a tool of the new list", "MON_OUTIL").await?;
     eventually("it is stored", SOON, async || scene.matomo.stored() == 2).await?;
 
     publish_list(folder.path(), "3", "# empty by mistake\n")?;
-    eventually("the broken list is refused", SOON, async || {
-        metric(&worker, "dnma_relay_rules_valid 0").await
-    })
-    .await?;
+    worker.until("rules_valid", SOON, |n| n == 0.0).await?;
     for words in
         ["the new rules are refused, the old ones stay in force", "outils.txt: holds no value"]
     {
@@ -79,10 +70,7 @@ pub(crate) async fn lists_are_read_again_and_a_broken_one_is_refused(
     eventually("it is stored", SOON, async || scene.matomo.stored() == 3).await?;
 
     publish_list(folder.path(), "4", "PRONOTE\n")?;
-    eventually("the mended list is in force", SOON, async || {
-        metric(&worker, "dnma_relay_rules_valid 1").await
-    })
-    .await?;
+    worker.until("rules_valid", SOON, |n| n == 1.0).await?;
     send("no longer on the list", "MON_OUTIL").await?;
     eventually("it is rejected", SOON, async || {
         scene.queues.ready("rejected").await.is_ok_and(|n| n == 2)
@@ -101,7 +89,63 @@ pub(crate) async fn a_visit_dimension_that_changes_is_counted(scene: Scene) -> a
         scene.queues.publish([(visitor.clone(), hit.to_string().into_bytes())]).await?;
     }
     eventually("all are delivered", SOON, async || scene.matomo.stored() == 4).await?;
-    let counted = "dnma_relay_violations_total{rule=\"visit-dimension-changed\"} 1";
-    ensure!(metric(&worker, counted).await, "{}", worker.get("/metrics").await?.1);
+    let counted = worker.sum("violations_total{rule=\"visit-dimension-changed\"}").await?;
+    ensure!(counted == 1.0, "{}", worker.get("/metrics").await?.1);
+    worker.stop().await
+}
+
+/// The built-in plan under another version, with another text of the rule that a wrong service
+/// breaks.
+fn publish_plan(folder: &Path, version: &str) -> anyhow::Result<()> {
+    let built_in = include_str!("../../src/domain/plan/rfti-2.01.toml");
+    let (number, text) = ("version = \"2.01\"", "is not a value of {field}");
+    ensure!(built_in.contains(number) && built_in.contains(text), "the plan has other words");
+    let plan = built_in
+        .replace(number, &format!("version = \"{version}\""))
+        .replace(text, &format!("is refused by {version} for {{field}}"));
+    // Written beside the folder and put into it whole.
+    let new = folder.with_extension("new");
+    std::fs::write(&new, plan)?;
+    Ok(std::fs::rename(new, folder.join("plan.toml"))?)
+}
+
+/// Between its check and its way into the queue the rules may change, and what is said of it must
+/// not.
+pub(crate) async fn a_rejected_hit_names_the_rules_that_rejected_it(
+    _shared: Scene,
+) -> anyhow::Result<()> {
+    const HITS: usize = 5;
+    let scene = Scene::on_a_broker_of_its_own("rules").await?;
+    let folder = tempfile::tempdir()?;
+    let lists = folder.path().join("lists");
+    std::fs::create_dir(&lists)?;
+    publish_plan(&lists, "older")?;
+    let path = lists.to_string_lossy().into_owned();
+    // One at a time, so that all but the first wait for it when the broker takes nothing.
+    let vars =
+        [("REFERENCE_LISTS", path.as_str()), ("QUEUE_SHARDS", "2"), ("MATOMO_BULK_SIZE", "1")];
+    scene.declare(&vars).await?;
+    let mut books = Books::default();
+    scene.queues.publish((0..HITS).map(|n| broken(&mut books, n))).await?;
+    scene.broker.raise_alarm().await?;
+    let worker = scene.worker(&vars).await?;
+    worker.until("broker_blocked", SOON, |blocked| blocked == 1.0).await?;
+    let checked = "violations_total{rule=\"not-in-list\"}";
+    worker.until(checked, SOON, |n| n as usize == HITS).await?;
+    publish_plan(&lists, "newer")?;
+    worker.until_it_says("read again and in force", SOON).await?;
+    ensure!(worker.sum("rejected_total").await? == 0.0, "nothing waited for the new rules");
+    scene.broker.lift_alarm().await?;
+    worker.until("rejected_total", SOON, |n| n as usize == HITS).await?;
+    let rejected = scene.queues.take("rejected").await?;
+    let said: Vec<(&str, bool, bool)> = rejected
+        .iter()
+        .map(|message| {
+            let violations = &message.headers["x-dnma-violations"];
+            let names = |version| violations.contains(&format!("refused by {version}"));
+            (message.headers["x-dnma-plan"].as_str(), names("older"), names("newer"))
+        })
+        .collect();
+    ensure!(said == [("older", true, false); HITS], "plan, text of older, of newer: {said:?}");
     worker.stop().await
 }

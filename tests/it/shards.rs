@@ -8,6 +8,7 @@ use anyhow::ensure;
 use crate::Scene;
 use crate::support::matomo::Situation;
 use crate::support::worker::Worker;
+use crate::support::worker::until;
 use crate::support::{eventually, hits};
 
 /// Publishes a round of hits that touches every shard, and tells who delivered how many of them.
@@ -89,14 +90,9 @@ pub(crate) async fn a_shard_in_use_is_not_deleted(scene: Scene) -> anyhow::Resul
     scene.queues.publish(hits::load(0..count, 100)).await?;
     scene.matomo.set(Situation::BadGateway);
     let vars = [("QUEUE_SHARDS", "2"), ("RETRY_DELAYS", "1s")];
-    let first = scene.worker(&vars).await?;
-    let second = scene.worker(&vars).await?;
-    let taken = async || {
-        first.sum("received_total").await.unwrap_or(0.0)
-            + second.sum("received_total").await.unwrap_or(0.0)
-    };
-    eventually("they hold hits", Duration::from_secs(20), async || taken().await > 150.0).await?;
-    // Long enough for each worker to look at the extra shards twice.
+    let workers = [scene.worker(&vars).await?, scene.worker(&vars).await?];
+    until(&workers, "received_total", Duration::from_secs(20), |taken| taken > 150.0).await?;
+    // Long enough for each worker to look at the extra shards twice, of which it gives no sign.
     let probes = scene.matomo.ledger().requests;
     let looked = Instant::now();
     eventually("they probe on", Duration::from_secs(40), async || {
@@ -116,7 +112,7 @@ pub(crate) async fn a_shard_in_use_is_not_deleted(scene: Scene) -> anyhow::Resul
         !scene.queues.exists("2").await && !scene.queues.exists("3").await
     })
     .await?;
-    for worker in [first, second] {
+    for worker in workers {
         ensure!(
             !worker.log().contains("lost the session"),
             "deleting a shard cost a session: {}",

@@ -248,10 +248,7 @@ pub(crate) async fn the_page_says_how_it_goes(scene: Scene) -> anyhow::Result<()
             .is_some_and(|causes| causes.iter().any(|cause| cause["code"] == "bad-gateway")),
         "{told:#}"
     );
-    eventually("the age is a metric", SOON, async || {
-        worker.sum("oldest_hit_seconds").await.is_ok_and(|age| age > 0.0)
-    })
-    .await?;
+    worker.until("oldest_hit_seconds", SOON, |age| age > 0.0).await?;
     let (_, page) = worker.get("/?lang=fr").await?;
     ensure!(
         page.contains("<h1>Matomo est en panne depuis ")
@@ -276,15 +273,9 @@ pub(crate) async fn the_page_says_how_it_goes(scene: Scene) -> anyhow::Result<()
 }
 
 pub(crate) async fn without_a_broker_there_is_a_page_too(scene: Scene) -> anyhow::Result<()> {
-    let url = scene.matomo.url();
     let nowhere =
         format!("amqp://guest:s3cret-password@127.0.0.1:{}/%2f", crate::support::free_port()?);
-    let worker = Worker::start(&[
-        ("AMQP_URL", &nowhere),
-        ("QUEUE_PREFIX", &scene.prefix),
-        ("MATOMO_URL", &url),
-    ])
-    .await?;
+    let worker = scene.start(&[("AMQP_URL", &nowhere)]).await?;
     let starting = status(&worker).await?;
     ensure!(starting["state"] == "starting" && starting["queues"].is_null(), "{starting:#}");
     let (_, page) = worker.get("/").await?;

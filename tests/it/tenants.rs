@@ -21,7 +21,10 @@ fn definitions() -> String {
     let names = ["relay", "ent-alpha", "ent-beta"];
     let user =
         |name: &str| json!({"name": name, "password": format!("{name}-password"), "tags": ""});
-    let rights = |name: &str| json!({"user": name, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"});
+    let rights = |name: &str| {
+        let all = ".*";
+        json!({"user": name, "vhost": "/", "configure": all, "write": all, "read": all})
+    };
     json!({"vhosts": [{"name": "/"}], "users": names.map(user), "permissions": names.map(rights)})
         .to_string()
 }

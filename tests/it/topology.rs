@@ -6,21 +6,13 @@ use anyhow::ensure;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
+use crate::Scene;
 use crate::support::queues::Queues;
 use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, hits};
-use crate::{Scene, Worker};
 
 pub(crate) async fn what_is_there_is_verified(scene: Scene) -> anyhow::Result<()> {
-    let url = scene.matomo.url();
-    let vars = [
-        ("AMQP_URL", scene.broker.url.as_str()),
-        ("QUEUE_PREFIX", &scene.prefix),
-        ("MATOMO_URL", &url),
-        ("TOPOLOGY", "verify"),
-        ("QUEUE_SHARDS", "2"),
-    ];
-    let worker = Worker::start(&vars).await?;
+    let worker = scene.start(&[("TOPOLOGY", "verify"), ("QUEUE_SHARDS", "2")]).await?;
     eventually("it lists what is missing", Duration::from_secs(20), async || {
         worker.log().contains("missing on the broker")
     })
@@ -50,13 +42,7 @@ pub(crate) async fn other_arguments_are_named(scene: Scene) -> anyhow::Result<()
     channel
         .queue_declare(format!("{}.parked", scene.prefix).into(), durable, FieldTable::default())
         .await?;
-    let url = scene.matomo.url();
-    let worker = Worker::start(&[
-        ("AMQP_URL", &scene.broker.url),
-        ("QUEUE_PREFIX", &scene.prefix),
-        ("MATOMO_URL", &url),
-    ])
-    .await?;
+    let worker = scene.start(&[]).await?;
     let expected = format!("{}.parked exists with other arguments", scene.prefix);
     eventually("it names the queue", Duration::from_secs(20), async || {
         worker.log().contains(&expected)
@@ -72,18 +58,15 @@ pub(crate) async fn other_arguments_are_named(scene: Scene) -> anyhow::Result<()
 
 pub(crate) async fn without_the_plugin_one_shard_works(scene: Scene) -> anyhow::Result<()> {
     let broker = Broker::start_without_plugin().await?;
-    let url = scene.matomo.url();
-    let vars =
-        [("AMQP_URL", broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix), ("MATOMO_URL", &url)];
-    let many = Worker::start(&vars).await?;
+    let vars = [("AMQP_URL", broker.url.as_str())];
+    let many = scene.start(&vars).await?;
     let named = async || {
         many.log().contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange")
             && many.log().contains("QUEUE_SHARDS=1")
     };
     eventually("it names the plugin and the setting", Duration::from_secs(20), named).await?;
     many.stop().await?;
-    let one = Worker::start(&[&vars[..], &[("QUEUE_SHARDS", "1")]].concat()).await?;
-    one.ready().await?;
+    let one = scene.worker(&[&vars[..], &[("QUEUE_SHARDS", "1")]].concat()).await?;
     let visitor = hits::visitor(1);
     let queues = Queues::connect(&broker.url, &scene.prefix).await?;
     queues

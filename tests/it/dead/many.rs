@@ -11,6 +11,11 @@ use super::stage::{Lying, Operator, bury, lying, parked, rejected};
 use crate::Scene;
 use crate::support::{eventually, hits};
 
+const SOON: Duration = Duration::from_secs(60);
+
+/// So many delays have a median that chance moves little.
+const ENOUGH: usize = 150;
+
 /// Live hits, published one by one, each with the moment when it was.
 async fn live(
     scene: &Scene,
@@ -60,14 +65,14 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
         _ => rejected(n, ["CANTINE", "CAHIER_DE_TEXTES"][n % 2]),
     });
     bury(&scene, dead).await?;
-    eventually("all are there", Duration::from_secs(30), async || {
+    let all_are_there = async || {
         let (parked, rejected) = (
             scene.queues.ready("parked").await.unwrap_or(0),
             scene.queues.ready("rejected").await.unwrap_or(0),
         );
         parked + rejected == ALL
-    })
-    .await?;
+    };
+    eventually("all are there", Duration::from_secs(30), all_are_there).await?;
     let before = lying(&scene).await?;
     let operator = Operator::of(&scene)?;
 
@@ -96,14 +101,7 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
     let mut out = listing.stdout.take().context("stdout")?;
     tokio::io::AsyncReadExt::read_exact(&mut out, &mut vec![0; 200_000]).await?;
     listing.kill().await?;
-    eventually("all are back", Duration::from_secs(30), async || {
-        let (parked, rejected) = (
-            scene.queues.ready("parked").await.unwrap_or(0),
-            scene.queues.ready("rejected").await.unwrap_or(0),
-        );
-        parked + rejected == ALL
-    })
-    .await?;
+    eventually("all are back", Duration::from_secs(30), all_are_there).await?;
     ensure!(lying(&scene).await? == before, "a killed listing changed the queues");
 
     // Asked to stop in the middle, it gives everything back in its order.
@@ -165,10 +163,15 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
     let worker = scene.worker(&[]).await?;
     let stop = tokio_util::sync::CancellationToken::new();
     let alone = async {
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        let stored = eventually("there is enough to compare with", SOON, async || {
+            scene.matomo.stored() >= ENOUGH
+        });
+        let stored = stored.await;
         stop.cancel();
+        stored
     };
-    let (published, ()) = tokio::join!(live(&scene, "before", 50, &stop), alone);
+    let (published, enough) = tokio::join!(live(&scene, "before", 50, &stop), alone);
+    enough?;
     let quiet = delays(&scene, published?).await?;
     let stop = tokio_util::sync::CancellationToken::new();
     let replaying = async {

@@ -17,7 +17,7 @@ use crate::support::{hits, worker};
 /// Of every queue, in its order.
 pub(super) type Lying = Vec<(String, Vec<u8>, String)>;
 
-/// A message in a grave, as a relay leaves it.
+/// A message in a dead queue, as a relay leaves it.
 pub(super) struct Dead {
     pub(super) dead_queue: &'static str,
     pub(super) key: String,
@@ -48,7 +48,13 @@ pub(super) fn rejected(number: usize, service: &str) -> Dead {
         "dimension8",
         json!(service),
     );
-    let violations = json!([{"code": "not-in-list", "severity": "error", "field": "dimension8", "message": "not in the list"}]).to_string();
+    let violation = json!({
+        "code": "not-in-list",
+        "severity": "error",
+        "field": "dimension8",
+        "message": "not in the list",
+    });
+    let violations = json!([violation]).to_string();
     let headers = vec![
         ("x-dnma-reason", text("plan")),
         ("x-dnma-violations", text(&violations)),
@@ -57,7 +63,7 @@ pub(super) fn rejected(number: usize, service: &str) -> Dead {
     Dead { dead_queue: "rejected", key: visitor, body: hit.to_string().into_bytes(), headers }
 }
 
-/// Puts messages into their graves.
+/// Puts messages into their dead queues.
 pub(super) async fn bury(
     scene: &Scene,
     dead: impl IntoIterator<Item = Dead>,
@@ -167,13 +173,6 @@ impl<'s> Operator<'s> {
             "{arguments:?}: {}",
             String::from_utf8_lossy(&output.stdout)
         );
-        Ok((
-            output.status.code(),
-            format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-        ))
+        Ok((output.status.code(), worker::said(&output)))
     }
 }

@@ -6,16 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use super::schedule::Event;
-use crate::drill::{IN_FLIGHT, PREFETCH, PROBES, SMALL};
-use crate::support::books::{Allowed, Balance, Books, Places};
+use crate::drill::{IN_FLIGHT, PLACES, PREFETCH, PROBES, SMALL};
+use crate::support::books::{Allowed, Balance, Books, at_rest};
 use crate::support::cable::{Cable, Fault};
+use crate::support::hits;
 use crate::support::matomo::{Matomo, Situation};
 use crate::support::queues::Queues;
 use crate::support::rabbitmq::Broker;
 use crate::support::worker::Worker;
-use crate::support::{eventually, hits};
 
-const PLACES: Places<'_> = Places { shards: 8, delays: &["1s", "2s"] };
 const VISITORS: usize = 100;
 /// `MATOMO_TIMEOUT` and ten seconds, and some patience.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
@@ -206,13 +205,9 @@ impl<'b> Stage<'b> {
         if self.workers.is_empty() {
             self.add_worker().await?;
         }
-        let rested = eventually("everything comes to rest", Duration::from_secs(120), async || {
-            self.books
-                .at_rest(&self.matomo, &self.queues, &PLACES, &self.workers)
-                .await
-                .unwrap_or(false)
-        })
-        .await;
+        let (published, within) = (self.books.published(), Duration::from_secs(120));
+        let rested =
+            at_rest(published, &self.matomo, &self.queues, &PLACES, &self.workers, within).await;
         for mut worker in std::mem::take(&mut self.leaving) {
             worker.wait(LEAVES_WITHIN).await?;
         }

@@ -1,15 +1,18 @@
 //! The books: what was published, and where each of it is now, read from the real queues and from
 //! what Matomo stored.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use super::eventually;
 use super::hits;
 use super::matomo::Matomo;
 use super::queues::Queues;
-use super::worker::Worker;
+use super::worker::{self, Worker};
 
 /// Every message that was published. Each has an identity of its own, `visitor/number`, in the
 /// order of its visitor.
@@ -55,6 +58,30 @@ impl Allowed {
         Self { repeated: usize::MAX, out_of_order: usize::MAX, overlaps: usize::MAX };
 }
 
+/// Waits until nothing moves any more and so many messages are accounted for.
+pub async fn at_rest<W: Borrow<Worker>>(
+    published: usize,
+    matomo: &Matomo,
+    queues: &Queues,
+    places: &Places<'_>,
+    workers: &[W],
+    within: Duration,
+) -> anyhow::Result<()> {
+    let rests = async || {
+        let settled = matomo.copies().len()
+            + queues.ready("parked").await?
+            + queues.ready("rejected").await?;
+        // Asked last: what was stored a moment ago may still be in flight.
+        let mut moving = queues.ready_in_shards(places.shards).await?;
+        for delay in places.delays {
+            moving += queues.ready(&format!("retry.{delay}")).await?;
+        }
+        moving += worker::sum_of(workers, "in_flight").await? as usize;
+        anyhow::Ok(moving == 0 && settled >= published)
+    };
+    eventually("everything comes to rest", within, async || rests().await.unwrap_or(false)).await
+}
+
 /// The names of the queues that may hold hits.
 pub struct Places<'p> {
     pub shards: u16,
@@ -91,28 +118,6 @@ impl Books {
 
     pub fn published(&self) -> usize {
         self.messages.len()
-    }
-
-    /// Whether nothing moves any more and every message is accounted for.
-    pub async fn at_rest(
-        &self,
-        matomo: &Matomo,
-        queues: &Queues,
-        places: &Places<'_>,
-        workers: &[Worker],
-    ) -> anyhow::Result<bool> {
-        let settled = matomo.copies().len()
-            + queues.ready("parked").await?
-            + queues.ready("rejected").await?;
-        // Asked last: what was stored a moment ago may still be in flight.
-        let mut moving = queues.ready_in_shards(places.shards).await?;
-        for delay in places.delays {
-            moving += queues.ready(&format!("retry.{delay}")).await?;
-        }
-        for worker in workers {
-            moving += worker.sum("in_flight").await? as usize;
-        }
-        Ok(moving == 0 && settled >= self.published())
     }
 
     /// Reads every queue and Matomo's record. To be asked when no worker runs any more: what a

@@ -102,6 +102,9 @@ pub struct Ledger {
     pub user_agents: Vec<Option<String>>,
     /// The names of all headers that ever came.
     pub header_names: HashSet<String>,
+    /// Requests that are being answered, and the most that ever were at once.
+    pub under_way: u32,
+    pub most_under_way: u32,
     /// Hits that were stored although the answer did not say so: each may come again.
     pub doubted: u64,
     in_flight: HashMap<String, usize>,
@@ -132,6 +135,8 @@ impl Matomo {
             per_hit: Duration::ZERO,
             user_agents: Vec::new(),
             header_names: HashSet::new(),
+            under_way: 0,
+            most_under_way: 0,
             doubted: 0,
             in_flight: HashMap::new(),
         };
@@ -242,6 +247,7 @@ async fn handle(
         .header_names
         .extend(headers.keys().map(|name| name.as_str().to_owned()));
     let (situation, pause) = arrive(&ledger, &hits, agent);
+    // This is the time that the stand-in takes for the work.
     tokio::time::sleep(pause).await;
     let (response, late) = {
         let mut ledger = ledger.lock().expect("ledger");
@@ -249,6 +255,7 @@ async fn handle(
         let late = if let Situation::Slow(late) = situation { late } else { Duration::ZERO };
         (response, late)
     };
+    // This is how late its answer comes.
     tokio::time::sleep(late).await;
     leave(&ledger, &hits);
     response
@@ -279,6 +286,8 @@ fn arrive(ledger: &Mutex<Ledger>, hits: &[Hit], agent: Option<String>) -> (Situa
     let mut ledger = ledger.lock().expect("ledger");
     ledger.user_agents.push(agent);
     ledger.requests += 1;
+    ledger.under_way += 1;
+    ledger.most_under_way = ledger.most_under_way.max(ledger.under_way);
     for hit in hits {
         let id = hit.get("action_name").cloned().unwrap_or_default();
         ledger.attempts.push((Instant::now(), id));
@@ -296,6 +305,7 @@ fn arrive(ledger: &Mutex<Ledger>, hits: &[Hit], agent: Option<String>) -> (Situa
 
 fn leave(ledger: &Mutex<Ledger>, hits: &[Hit]) {
     let mut ledger = ledger.lock().expect("ledger");
+    ledger.under_way -= 1;
     for visitor in visitors(hits) {
         if let Some(count) = ledger.in_flight.get_mut(visitor) {
             *count -= 1;

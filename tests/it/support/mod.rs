@@ -34,6 +34,7 @@ pub async fn eventually<F: Future<Output = bool>>(
     let deadline = Instant::now() + within;
     while !holds().await {
         anyhow::ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
+        // The one pause between two looks; whatever can be awaited is awaited through here.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
-use testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers::core::{ExecCommand, IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
@@ -18,6 +18,7 @@ use super::tls::Certificates;
 
 const DEFAULT_IMAGE: &str = "rabbitmq:4-management";
 const NODE_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CTL_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 pub(super) const START: Duration = Duration::from_secs(120);
 
 /// A running broker; stopped and removed when dropped, unless it was given.
@@ -220,6 +221,57 @@ impl Broker {
     }
 }
 
+/// What an operator does with `rabbitmqctl`.
+impl Broker {
+    /// As on a node whose memory is full: from here on it reads nothing from whoever publishes.
+    pub async fn raise_alarm(&self) -> anyhow::Result<()> {
+        self.ctl(&["set_vm_memory_high_watermark", "0"]).await?;
+        let alarmed = async || {
+            let alarms = self.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await;
+            alarms.is_ok_and(|alarms| alarms.contains("memory"))
+        };
+        super::eventually("the broker raises an alarm", START, alarmed).await
+    }
+
+    pub async fn lift_alarm(&self) -> anyhow::Result<()> {
+        self.ctl(&["set_vm_memory_high_watermark", "0.8"]).await.map(drop)
+    }
+
+    /// A policy by which a queue refuses what goes beyond so many messages.
+    pub async fn limit(&self, queue: &str, most: usize) -> anyhow::Result<()> {
+        let pattern = format!("^{}$", queue.replace('.', "\\."));
+        let policy = format!("{{\"max-length\":{most},\"overflow\":\"reject-publish\"}}");
+        self.ctl(&["set_policy", "--apply-to", "queues", "limit", &pattern, &policy])
+            .await
+            .map(drop)
+    }
+
+    pub async fn lift_limit(&self) -> anyhow::Result<()> {
+        self.ctl(&["clear_policy", "limit"]).await.map(drop)
+    }
+
+    async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (done, text) = match &self.kind {
+            Kind::Given => bail!("the broker of AMQP_URL is not ours to administer"),
+            Kind::Container { container } => {
+                let command = ["rabbitmqctl"].iter().chain(arguments).copied();
+                let mut answer = container.exec(ExecCommand::new(command)).await?;
+                let text = String::from_utf8_lossy(&answer.stdout_to_vec().await?).into_owned();
+                (answer.exit_code().await? == Some(0), text)
+            }
+            Kind::Node(node) => {
+                let mut command = Command::new(CTL_SCRIPT);
+                node.environment(&mut command);
+                command.args(arguments).stdin(Stdio::null());
+                let output = tokio::process::Command::from(command).output().await?;
+                (output.status.success(), super::worker::said(&output))
+            }
+        };
+        ensure!(done, "rabbitmqctl {arguments:?}: {text}");
+        Ok(text)
+    }
+}
+
 // === A private local node ===
 
 struct Node {
@@ -268,10 +320,23 @@ impl Node {
              2>/dev/null || break; sleep 0.5; done; epmd -kill >/dev/null 2>&1; kill -KILL 0"
         );
         let mut command = Command::new("sh");
-        let in_folder = |name: &str| path.join(name);
+        self.environment(&mut command);
         command
             .args(["-c", &script])
             .current_dir(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        self.guard = Some(command.spawn().context("a shell for RabbitMQ")?);
+        Ok(())
+    }
+
+    /// By which the node and its tools find each other, and nobody else's.
+    fn environment(&self, command: &mut Command) {
+        let path = self.folder.path();
+        let in_folder = |name: &str| path.join(name);
+        command
             .env("HOME", path)
             .env("RABBITMQ_NODENAME", format!("dnma-{}@localhost", self.port))
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -284,13 +349,7 @@ impl Node {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", in_folder("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", in_folder("data"))
             .env("RABBITMQ_LOG_BASE", in_folder("log"))
-            .env("RABBITMQ_PID_FILE", in_folder("pid"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        self.guard = Some(command.spawn().context("a shell for RabbitMQ")?);
-        Ok(())
+            .env("RABBITMQ_PID_FILE", in_folder("pid"));
     }
 
     fn stop(&mut self, signal: &str) -> anyhow::Result<()> {
@@ -365,6 +424,7 @@ pub(super) fn wait_until_it_speaks(url: &str) -> anyhow::Result<String> {
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context("RabbitMQ did not start"));
             }
+            // A node that starts tells nobody when it is there.
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }

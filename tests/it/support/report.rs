@@ -56,15 +56,30 @@ pub fn record(
     balance.check(allowed).with_context(|| fault.to_owned())
 }
 
+/// Where reports are read from, wherever cargo builds.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// Writes `faults-VERSION.json`, and `faults.md` of all versions that were tried.
 pub fn write(version: &str) -> anyhow::Result<PathBuf> {
     let rows = ROWS.lock().expect("rows");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let folder = folder()?;
     let mine: Vec<Value> = rows
         .iter()
         .map(|row| {
-            json!({"fault": row.fault, "tried": row.tried, "hits": row.hits, "lost": row.lost, "repeated": row.repeated,
-                "out_of_order": row.out_of_order, "most_repeated": limit(row.allowed.repeated), "most_out_of_order": limit(row.allowed.out_of_order)})
+            json!({
+                "fault": row.fault,
+                "tried": row.tried,
+                "hits": row.hits,
+                "lost": row.lost,
+                "repeated": row.repeated,
+                "out_of_order": row.out_of_order,
+                "most_repeated": limit(row.allowed.repeated),
+                "most_out_of_order": limit(row.allowed.out_of_order),
+            })
         })
         .collect();
     std::fs::write(

@@ -1,9 +1,10 @@
 //! The real program as a child process.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,8 +22,11 @@ pub struct Worker {
     http: String,
 }
 
-/// The program under test: cargo's for tests, or the one beside the demo.
+/// The program under test: that of `DNMA_RELAY`, cargo's for tests, or the one beside the demo.
 pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("DNMA_RELAY") {
+        return path.into();
+    }
     if let Some(path) = option_env!("CARGO_BIN_EXE_dnma-relay") {
         return path.into();
     }
@@ -35,6 +39,38 @@ pub fn command(vars: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program());
     command.env_clear().envs(vars.iter().copied());
     command
+}
+
+/// Everything that a command wrote.
+pub fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// The sum of a metric over its labels and over workers. A name with labels means that one sample.
+pub async fn sum_of<W: Borrow<Worker>>(workers: &[W], name: &str) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for worker in workers {
+        sum += total(&worker.borrow().metrics().await?, name);
+    }
+    Ok(sum)
+}
+
+/// Waits until that sum is as it should be. A worker that does not answer has no sum.
+pub async fn until<W: Borrow<Worker>>(
+    workers: &[W],
+    name: &str,
+    within: Duration,
+    holds: impl Fn(f64) -> bool,
+) -> anyhow::Result<()> {
+    let as_it_should_be = async || sum_of(workers, name).await.is_ok_and(&holds);
+    let outcome = eventually("a metric is as it should be", within, as_it_should_be).await;
+    if let Err(error) = outcome {
+        let last = sum_of(workers, name).await;
+        let logs: Vec<String> = workers.iter().map(|worker| worker.borrow().log()).collect();
+        return Err(error.context(format!("{name} is {last:?}: {}", logs.join("\n"))));
+    }
+    Ok(())
 }
 
 /// The sum of a metric over its labels.
@@ -79,6 +115,7 @@ impl Worker {
                 worker.log()
             );
             ensure!(Instant::now() < deadline, "the worker did not start: {}", worker.log());
+            // Nothing tells of a new line or of an end, so both are looked for again and again.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -126,7 +163,8 @@ impl Worker {
 
     /// Every sample of /metrics, by name and labels as written.
     pub async fn metrics(&self) -> anyhow::Result<HashMap<String, f64>> {
-        let (_, text) = self.get("/metrics").await?;
+        let (code, text) = self.get("/metrics").await?;
+        ensure!(code == 200, "{code}: {text}");
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         Ok(samples
             .filter_map(|line| line.rsplit_once(' '))
@@ -136,7 +174,28 @@ impl Worker {
 
     /// The sum of a metric over its labels.
     pub async fn sum(&self, name: &str) -> anyhow::Result<f64> {
-        Ok(total(&self.metrics().await?, name))
+        sum_of(&[self], name).await
+    }
+
+    /// Waits until that sum is as it should be.
+    pub async fn until(
+        &self,
+        name: &str,
+        within: Duration,
+        holds: impl Fn(f64) -> bool,
+    ) -> anyhow::Result<()> {
+        until(&[self], name, within, holds).await
+    }
+
+    /// Waits until the log has these words.
+    pub async fn until_it_says(&self, words: &str, within: Duration) -> anyhow::Result<()> {
+        eventually(words, within, async || self.log().contains(words))
+            .await
+            .with_context(|| self.log())
+    }
+
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     /// Whether every hit that it received has its fate or is in flight.
@@ -184,8 +243,21 @@ impl Worker {
                 return Ok(status);
             }
             ensure!(Instant::now() < deadline, "still running after {within:?}: {}", self.log());
+            // The end of a process is polled for: waiting for it would block this thread.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Asks it to stop, and expects exit code 0 before the drain limit.
+    pub async fn drain(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        self.signal("TERM")?;
+        // Long enough for the worker to say itself that the limit is over.
+        let status = self.wait(limit + Duration::from_secs(10)).await?;
+        let took = asked.elapsed();
+        println!("stopped within {:.2} s of SIGTERM", took.as_secs_f64());
+        ensure!(status.success() && took < limit, "{status} after {took:?}: {}", self.log());
+        Ok(())
     }
 
     /// Asks it to stop and expects exit code 0.

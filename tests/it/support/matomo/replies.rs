@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
 
-pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
+pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00\
+    !\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 pub(super) const HTML: &str = "This resource is part of Matomo. Keep full control of your data.";
 
 pub(super) fn html(status: u16, text: &str) -> Response {
@@ -83,6 +84,7 @@ pub(super) fn bomb() -> Response {
 /// Byte by byte, for good.
 pub(super) fn dripping() -> Response {
     let drops = stream::unfold((), async |()| {
+        // The pause between two drops is what the body is about.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Some((Ok::<_, Error>(Bytes::from_static(b" ")), ()))
     });
