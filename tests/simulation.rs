@@ -106,21 +106,27 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// Whatever the weather: nothing is lost, nothing is sent again that surely was stored, attempts are bounded, a visitor's
-    /// hits are in one request at a time, and the line always comes to rest.
+    /// Whatever the weather: nothing is lost, nothing is sent again that surely was stored,
+    /// attempts are bounded, a visitor's hits are in one request at a time, and the line always
+    /// comes to rest.
     #[test]
     fn every_history_ends_with_the_books_closed(history in history()) {
         let poisonous = history.poison;
         let end = World::new(history).run();
         for hit in &end.hits {
             match hit.fate {
-                Fate::Delivered => prop_assert!(hit.stored > 0, "acked, and not in Matomo: {hit:?}"),
-                Fate::Parked => prop_assert_eq!(hit.attempts, 3, "parked before its retries were spent: {:?}", hit),
+                Fate::Delivered => {
+                    prop_assert!(hit.stored > 0, "acked, and not in Matomo: {hit:?}");
+                }
+                Fate::Parked => {
+                    prop_assert_eq!(hit.attempts, 3, "parked with retries left: {:?}", hit);
+                }
                 Fate::UnderWay => prop_assert!(false, "lost or stuck: {:?}", hit),
             }
             prop_assert!(hit.attempts <= 3, "more attempts than the schedule has: {hit:?}");
             prop_assert!(hit.stored <= 1 + hit.doubts, "stored again without a doubt: {hit:?}");
-            prop_assert!(hit.doubts <= 3 + hit.crashes + hit.singled, "stored without bound: {hit:?}");
+            let most = 3 + hit.crashes + hit.singled;
+            prop_assert!(hit.doubts <= most, "stored without bound: {hit:?}");
             if hit.visitor < poisonous {
                 prop_assert_eq!(hit.stored, 0, "a hit that Matomo cannot store: {:?}", hit);
             }
@@ -128,34 +134,59 @@ proptest! {
         prop_assert_eq!(end.overlaps, 0, "one visitor in two requests");
     }
 
-    /// An outage in which nothing is stored, of any length: it spends the retries of what met it, and of nothing else, parks
-    /// nothing, and ends soon after Matomo is back.
+    /// An outage in which nothing is stored, of any length: it spends the retries of what met it,
+    /// and of nothing else, parks nothing, and ends soon after Matomo is back.
     #[test]
     fn an_outage_costs_only_what_met_it(
-        kind in clear(5), calm in 0..300_u64, lasts in 1..20_000_u64, lanes in 1..9_usize, bulk in 1..51_usize,
+        kind in clear(5),
+        calm in 0..300_u64,
+        lasts in 1..20_000_u64,
+        lanes in 1..9_usize,
+        bulk in 1..51_usize,
         hits in prop::collection::vec((0..600_u64, any::<u8>()), 1..400),
     ) {
-        let spells = vec![Spell { weather: Weather::Fine, lasts: SECONDS(calm) }, Spell { weather: kind, lasts: SECONDS(lasts) }];
+        let spells = vec![
+            Spell { weather: Weather::Fine, lasts: SECONDS(calm) },
+            Spell { weather: kind, lasts: SECONDS(lasts) },
+        ];
         let hits: Vec<_> = hits.into_iter().map(|(at, visitor)| (SECONDS(at), visitor)).collect();
         let back = SECONDS(calm + lasts);
         let end = World::new(History {
-            hits, spells, lanes, bulk, crashes: vec![], poison: 0, superuser: false, delays: vec![SECONDS(600), SECONDS(1_200)],
+            hits,
+            spells,
+            lanes,
+            bulk,
+            crashes: vec![],
+            poison: 0,
+            superuser: false,
+            delays: vec![SECONDS(600), SECONDS(1_200)],
         }).run();
         let spent: u32 = end.hits.iter().map(|hit| hit.attempts).sum();
         // What was in flight, and the run of failures that one hit's fault could explain.
         let met = lanes * bulk + SUSPECT_RUN as usize;
-        prop_assert!(spent as usize <= met, "{spent} retries spent, but at most {met} hits can have met the outage");
+        prop_assert!(
+            spent as usize <= met,
+            "{spent} retries spent, but at most {met} hits can have met the outage"
+        );
         let parked = end.hits.iter().filter(|hit| hit.fate == Fate::Parked).count();
-        // A 500 or 502 may be one hit's fault. In a quiet hour it takes that run to tell, and a hit of the run can spend all.
-        let quiet = if matches!(kind, Weather::BadGateway | Weather::DatabaseDown) { (SUSPECT_RUN as usize + lanes) / 3 } else { 0 };
+        // A 500 or 502 may be one hit's fault. In a quiet hour it takes that run to tell, and a hit
+        // of the run can spend all.
+        let may_be_a_hits = matches!(kind, Weather::BadGateway | Weather::DatabaseDown);
+        let quiet = if may_be_a_hits { (SUSPECT_RUN as usize + lanes) / 3 } else { 0 };
         prop_assert!(parked <= quiet, "an outage parked {parked} hits");
         for hit in &end.hits {
-            prop_assert!(hit.stored == u32::from(hit.fate == Fate::Delivered), "lost or repeated: {hit:?}");
+            let once = u32::from(hit.fate == Fate::Delivered);
+            prop_assert!(hit.stored == once, "lost or repeated: {hit:?}");
         }
-        // The breaker's longest pause, the longest Retry-After of this weather, and the longest delay, where all hits may be.
+        // The breaker's longest pause, the longest Retry-After of this weather, and the longest
+        // delay, where all hits may be.
         if let Some(resumed) = end.first_stored_after(back) {
-            prop_assert!(resumed <= back + SECONDS(1_200 + 7 + 5), "resumed {resumed:?}, Matomo was back at {back:?}");
+            prop_assert!(
+                resumed <= back + SECONDS(1_200 + 7 + 5),
+                "resumed {resumed:?}, Matomo was back at {back:?}"
+            );
         }
-        prop_assert!(end.at <= back.max(SECONDS(600)) + SECONDS(2_000), "came to rest at {:?} only", end.at);
+        let rest = back.max(SECONDS(600)) + SECONDS(2_000);
+        prop_assert!(end.at <= rest, "came to rest at {:?} only", end.at);
     }
 }

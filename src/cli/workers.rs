@@ -40,7 +40,7 @@ pub struct WorkerReply {
 }
 
 /// Asks every worker for a path (`books.json`, `status.json?lang=fr`), all at the same time, and
-/// waits for at most [`TIMEOUT`]. Returns one reply for each address, in the order of the command
+/// waits for at most 5 s. Returns one reply for each address, in the order of the command
 /// line.
 ///
 /// # Errors
@@ -242,6 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_address_has_its_answer_or_the_reason_why_not() {
+        crate::service::install_tls_provider();
         let (fine, missing, endless) = (
             answers("200 OK", 3).await,
             answers("404 Not Found", 0).await,

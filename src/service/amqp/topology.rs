@@ -187,14 +187,24 @@ impl Topology {
     /// RabbitMQ definitions, as `rabbitmqctl import_definitions` and the management API take them.
     pub fn definitions(&self, vhost: &str) -> Value {
         let exchanges = self.exchanges().into_iter().map(|e| {
-            json!({"name": e.name, "vhost": vhost, "type": e.kind, "durable": true, "auto_delete": false, "internal": false, "arguments": {}})
+            json!({
+                "name": e.name, "vhost": vhost, "type": e.kind, "durable": true,
+                "auto_delete": false, "internal": false, "arguments": {},
+            })
         });
         let queues = self.queues().into_iter().map(|q| {
-            let arguments: serde_json::Map<_, _> = q.arguments.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-            json!({"name": q.name, "vhost": vhost, "durable": true, "auto_delete": false, "arguments": arguments})
+            let arguments = q.arguments.into_iter().map(|(name, value)| (name.to_owned(), value));
+            let arguments: serde_json::Map<_, _> = arguments.collect();
+            json!({
+                "name": q.name, "vhost": vhost, "durable": true, "auto_delete": false,
+                "arguments": arguments,
+            })
         });
         let bindings = self.bindings().into_iter().map(|b| {
-            json!({"source": b.exchange, "vhost": vhost, "destination": b.queue, "destination_type": "queue", "routing_key": b.key, "arguments": {}})
+            json!({
+                "source": b.exchange, "vhost": vhost, "destination": b.queue,
+                "destination_type": "queue", "routing_key": b.key, "arguments": {},
+            })
         });
         json!({
             "exchanges": exchanges.collect::<Vec<_>>(),

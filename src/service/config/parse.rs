@@ -119,7 +119,7 @@ pub(super) fn prefix(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// The number of a MatomoSettings site, without leading zeros.
+/// The number of a Matomo site, without leading zeros.
 pub(super) fn site_id(text: &str) -> Parsed<String> {
     match text.trim().parse::<u32>() {
         Ok(id) if id > 0 => Ok(id.to_string()),

@@ -28,7 +28,7 @@ pub struct ReplaySettings {
 }
 
 impl ReplaySettings {
-    /// Reads the process environment. Where MatomoSettings is does not matter.
+    /// Reads the process environment. Where Matomo is does not matter.
     ///
     /// # Errors
     /// [`ConfigError`] with every mistake of these.

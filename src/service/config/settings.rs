@@ -58,13 +58,13 @@ settings! {
 }
 
 settings! {
-    /// The MatomoSettings side.
+    /// The Matomo side.
     pub struct MatomoSettings, drafted as MatomoDraft {
         /// The full address of the tracking endpoint.
         pub url: Url,
         /// The `idsite` of hits that carry none; hits keep their own.
         pub site_id: Option<String>,
-        /// A token with write access, without which MatomoSettings refuses hits older than 24 h.
+        /// A token with write access, without which Matomo refuses hits older than 24 h.
         pub token: Option<SecretString>,
         /// Whether hits are sent many to a request, or one by one.
         pub api: Api,
@@ -76,7 +76,7 @@ settings! {
         pub timeout: Duration,
         /// The most hits that this worker sends in a second.
         pub max_rate: Option<u32>,
-        /// How long prefetched hits wait in memory for MatomoSettings to come back, before they are given
+        /// How long prefetched hits wait in memory for Matomo to come back, before they are given
         /// back to the broker. No variable sets it: it must stay well inside the broker's consumer
         /// timeout of 30 min.
         pub hold: Duration,
@@ -84,7 +84,7 @@ settings! {
 }
 
 settings! {
-    /// LogSettings output.
+    /// Log output.
     pub struct LogSettings, drafted as LogDraft {
         /// How log lines look; `None` leaves it to whether stderr is a terminal.
         pub format: Option<LogFormat>,

@@ -19,7 +19,7 @@ use crate::domain::validate::Validation;
 /// Each shard is a quorum queue, which costs the broker a Raft group.
 const MAX_SHARDS: u16 = 256;
 
-/// Waits longer than the 24 h, beyond which MatomoSettings refuses a hit without a token, would
+/// Waits longer than the 24 h, beyond which Matomo refuses a hit without a token, would
 /// only park it later.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(86_400);
 
@@ -122,10 +122,10 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "MATOMO_URL",
         default: Fallback::Required(
-            "missing: set it to the address of MatomoSettings, like https://matomo.example.fr/",
+            "missing: set it to the address of Matomo, like https://matomo.example.fr/",
         ),
         secret: false,
-        meaning: "address of MatomoSettings, or the full address of `matomo.php`; off this \
+        meaning: "address of Matomo, or the full address of `matomo.php`; off this \
                   machine it must be `https` unless `ALLOW_PLAINTEXT`",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.url, matomo_url(text)),
@@ -169,14 +169,14 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_CONCURRENCY",
         default: Fallback::Text("8"),
         secret: false,
-        meaning: "requests in flight per worker; a MatomoSettings saturates at about one per core",
+        meaning: "requests in flight per worker; a Matomo saturates at about one per core",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.concurrency, number(text, 1..=256)),
         show: |settings| settings.matomo.concurrency.to_string(),
     },
     Variable {
         name: "MATOMO_BULK_SIZE",
-        // 50 hits cost a MatomoSettings about as much as 12 sent singly; beyond 100 little is
+        // 50 hits cost a Matomo about as much as 12 sent singly; beyond 100 little is
         // gained.
         default: Fallback::Text("50"),
         secret: false,

@@ -60,7 +60,7 @@ fn broker_plaintext(settings: &SettingsDraft) -> Vec<Mistake> {
         .collect()
 }
 
-/// The address of a MatomoSettings off this machine that does not encrypt, unless that is allowed.
+/// The address of a Matomo off this machine that does not encrypt, unless that is allowed.
 fn matomo_plaintext(settings: &SettingsDraft) -> Option<Mistake> {
     let url = settings.matomo.url.as_ref()?;
     if url.scheme() != "http" || is_loopback(url) || settings.allow_plaintext == Some(true) {

@@ -114,9 +114,9 @@ async fn may_read(topology: &Topology, connection: &Connection, mode: TopologyMo
     for queue in [topology.parked(), topology.rejected()] {
         // To take and give back counts as a delivery, and nobody here knows the limit of a queue of
         // others' making.
-        if mode == TopologyMode::Verify
-            && !matches!(topology.depth(connection, &queue).await, Ok(Some(depth)) if depth.ready == 0)
-        {
+        let depth = topology.depth(connection, &queue).await;
+        let is_empty = matches!(depth, Ok(Some(depth)) if depth.ready == 0);
+        if mode == TopologyMode::Verify && !is_empty {
             return Finding::note(
                 "rights.read",
                 "not tried: the queues hold hits",

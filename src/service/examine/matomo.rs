@@ -1,4 +1,4 @@
-//! MatomoSettings: reachable, is it MatomoSettings, does it look at what it is sent, does it store
+//! Matomo: reachable, is it Matomo, does it look at what it is sent, does it store
 //! it.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::request::Api;
 use crate::service::config;
 use crate::service::worker::matomo::{Greeting, MatomoClient};
 
-/// A clock that is off by more makes hits of the future, whose time MatomoSettings replaces in
+/// A clock that is off by more makes hits of the future, whose time Matomo replaces in
 /// silence.
 const MOST_SKEW: i64 = 2;
 
@@ -85,12 +85,12 @@ fn identity(settings: &config::MatomoSettings, greeting: &Greeting) -> Finding {
             )
         }
         Greeting { is_matomo: true, .. } => {
-            Finding::fine("matomo", format!("MatomoSettings answers at {url}"))
+            Finding::fine("matomo", format!("Matomo answers at {url}"))
         }
         Greeting { status, .. } => Finding::wrong(
             "matomo",
-            format!("{url} answers HTTP {status}, but not as MatomoSettings does"),
-            "is this the address of matomo.php, and is MatomoSettings installed there?",
+            format!("{url} answers HTTP {status}, but not as Matomo does"),
+            "is this the address of matomo.php, and is Matomo installed there?",
         ),
     }
 }
@@ -116,7 +116,7 @@ fn clock(greeting: &Greeting) -> Option<Finding> {
     })
 }
 
-/// A hit for the site 0, which no MatomoSettings has, must be refused.
+/// A hit for the site 0, which no Matomo has, must be refused.
 fn judgement(refused: &Interpretation, api: Api) -> Finding {
     let subject = "matomo.judges";
     match refused {
@@ -136,7 +136,7 @@ fn judgement(refused: &Interpretation, api: Api) -> Finding {
         Interpretation::Stored { queued: false } => Finding::wrong(
             subject,
             "a hit for a site that does not exist is taken as stored",
-            "something between here and MatomoSettings answers in its place: ask who runs the \
+            "something between here and Matomo answers in its place: ask who runs the \
              gateway",
         ),
         other => failed(subject, other),
@@ -150,7 +150,7 @@ fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Fin
             Finding::wrong(
                 subject,
                 "a valid and an invalid hit get the same answer",
-                "something between here and MatomoSettings swallows hits: ask who runs the gateway",
+                "something between here and Matomo swallows hits: ask who runs the gateway",
             )
         }
         (Interpretation::Stored { queued: false }, _) => {
@@ -159,7 +159,7 @@ fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Fin
         (Interpretation::Stored { queued: true }, _) => Finding::note(
             subject,
             format!("a hit for site {site} is queued"),
-            "see in MatomoSettings whether it arrives",
+            "see in Matomo whether it arrives",
         ),
         (Interpretation::Refused { .. }, _) => Finding::wrong(
             subject,
@@ -180,7 +180,7 @@ fn token(old: &Interpretation) -> Finding {
             subject,
             "MATOMO_TOKEN_AUTH is not good: a hit of yesterday is refused",
             "it needs write access to the site, and must not be one \"for secure requests only\" \
-             (MatomoSettings 5.2 refuses those in bulk requests)",
+             (Matomo 5.2 refuses those in bulk requests)",
         ),
     }
 }
@@ -202,8 +202,9 @@ fn failed(subject: &'static str, reading: &Interpretation) -> Finding {
 /// A page view that nobody can take for a person's.
 fn hit(site: &str, at: Timestamp) -> Value {
     json!({
-        "idsite": site, "rec": "1", "apiv": "1", "uid": "dnma-relay-check", "url": "https://dnma-relay.invalid/check",
-        "action_name": "dnma-relay check", "cdt": at.as_second().to_string(), "ua": "Mozilla/5.0 (dnma-relay check)",
+        "idsite": site, "rec": "1", "apiv": "1", "uid": "dnma-relay-check",
+        "url": "https://dnma-relay.invalid/check", "action_name": "dnma-relay check",
+        "cdt": at.as_second().to_string(), "ua": "Mozilla/5.0 (dnma-relay check)",
     })
 }
 

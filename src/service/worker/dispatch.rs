@@ -1,4 +1,4 @@
-//! From the lane to MatomoSettings and back: drives the lanes of [`crate::domain::dispatch`].
+//! From the lane to Matomo and back: drives the lanes of [`crate::domain::dispatch`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub struct Dispatcher {
     api: Api,
     /// The most hits of one request.
     bulk_size: usize,
-    /// The sites that MatomoSettings is known to accept.
+    /// The sites that Matomo is known to accept.
     sites: Mutex<SiteMemory>,
 }
 
@@ -87,7 +87,7 @@ impl Dispatcher {
                 let Some(first) = received else { break };
                 lane.push(first);
                 // What has been read from the broker already gets in too: each request costs
-                // MatomoSettings more than a hit in it.
+                // Matomo more than a hit in it.
                 tokio::task::yield_now().await;
             }
             top_up(&mut lane, &mut hits);

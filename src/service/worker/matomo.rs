@@ -1,4 +1,4 @@
-//! One request to MatomoSettings → [`Answer`]. A timeout is an answer, not an error. Nothing here
+//! One request to Matomo → [`Answer`]. A timeout is an answer, not an error. Nothing here
 //! decides a fate.
 
 use std::error::Error as _;
@@ -14,7 +14,7 @@ use crate::domain::answer::{Answer, Body};
 use crate::domain::request::{self, Api, Rand};
 use crate::service::config;
 
-/// Answers are below 1 KiB; more than this is not MatomoSettings, and is not read.
+/// Answers are below 1 KiB; more than this is not Matomo, and is not read.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// A query longer than this goes as a POST form: nginx refuses a request line over 8 KiB with 414.
@@ -55,7 +55,7 @@ impl MatomoClient {
     /// # Errors
     /// When the trusted certificates of the system cannot be loaded.
     pub fn new(settings: &config::MatomoSettings) -> anyhow::Result<Self> {
-        // No User-Agent: MatomoSettings takes the sender's for a hit that has none, and the relay
+        // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay
         // is nobody's browser. No redirects: a 302 turns a bulk into an empty GET that
         // answers 200.
         let client = Client::builder()

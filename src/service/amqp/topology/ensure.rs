@@ -44,7 +44,10 @@ pub enum TopologyError {
         detail: String,
     },
     /// `TOPOLOGY=verify` found things missing.
-    #[error("missing on the broker: {}; `dnma-relay topology` prints their definitions", .0.join(", "))]
+    #[error(
+        "missing on the broker: {}; `dnma-relay topology` prints their definitions",
+        .0.join(", ")
+    )]
     Missing(Vec<String>),
     /// Anything else, mostly a lost connection.
     #[error("{name}: {source}")]

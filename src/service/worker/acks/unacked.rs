@@ -285,15 +285,21 @@ mod tests {
                         unacked.settle(tag, Some(tag), now);
                         settled.push((tag, now));
                     }
-                    2 if !held.is_empty() && pick % 8 == 0 => returned.push(held.remove(pick % held.len())),
+                    2 if !held.is_empty() && pick % 8 == 0 => {
+                        returned.push(held.remove(pick % held.len()));
+                    }
                     _ => {
                         broker.check(unacked.due(now, false), &mut settled);
                         prop_assert_eq!(unacked.waiting, settled.len());
                         prop_assert!(settled.len() < unacked.crowd, "the lanes do not run dry");
                         prop_assert!(settled.iter().all(|(_, since)| now < *since + MAX_WAIT));
                         let longest = settled.iter().map(|(_, since)| *since + MAX_WAIT).min();
-                        prop_assert!(longest.is_none_or(|longest| unacked.deadline().is_some_and(|at| at <= longest)), "somebody looks in time");
-                        prop_assert!(unacked.deadline().is_none_or(|at| at > now), "and not before");
+                        let deadline = unacked.deadline();
+                        prop_assert!(
+                            longest.is_none_or(|longest| deadline.is_some_and(|at| at <= longest)),
+                            "somebody looks in time"
+                        );
+                        prop_assert!(deadline.is_none_or(|at| at > now), "and not before");
                     }
                 }
             }
