@@ -214,19 +214,21 @@ mod tests {
     fn columns_are_as_wide_as_their_widest() {
         let row = StatementRow { entered: 1_234, delivered: 1_234, ..StatementRow::default() };
         let lines = aligned(&[line("ALPHA", row), line("É", StatementRow::default())], &row);
-        assert_eq!(
-            lines,
-            [
-                "exploitant  plateforme  idsite  entered  delivered  rejected  parked  to retry  \
-                 in flight  doubtful",
-                "ALPHA       P           1          1234       1234         0       0  0          \
-                 0         0",
-                "É           P           1             0          0         0       0  0          \
-                 0         0",
-                "total                              1234       1234         0       0  0          \
-                 0         0",
-            ]
-        );
+        let names = [
+            "exploitant  plateforme  idsite  ",
+            "ALPHA       P           1       ",
+            "É           P           1       ",
+            "total                           ",
+        ];
+        let figures = [
+            "entered  delivered  rejected  parked  to retry  in flight  doubtful",
+            "   1234       1234         0       0         0          0         0",
+            "      0          0         0       0         0          0         0",
+            "   1234       1234         0       0         0          0         0",
+        ];
+        let expected: Vec<String> =
+            names.iter().zip(figures).map(|(name, figures)| format!("{name}{figures}")).collect();
+        assert_eq!(lines, expected);
         let rare = aligned(&[line("ALPHA", StatementRow { given_back: 1, ..row })], &row);
         assert!(rare[0].contains("given back") && !rare[0].contains("carried"));
     }
