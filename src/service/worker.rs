@@ -4,9 +4,9 @@
 //! | file | what happens there |
 //! |---|---|
 //! | [`assign`] | which shards the worker reads, and when that changes |
-//! | [`extra_shards`] | shards beyond `QUEUE_SHARDS` are drained and deleted |
-//! | [`round`] | shards are subscribed to, lanes run, and both end in good order |
-//! | [`feed`] | a message is taken from its shard and goes to a lane |
+//! | `extra_shards` | shards beyond `QUEUE_SHARDS` are drained and deleted |
+//! | `round` | shards are subscribed to, lanes run, and both end in good order |
+//! | `feed` | a message is taken from its shard and goes to a lane |
 //! | [`intake`] | it is read, checked against the plan, and encoded |
 //! | [`dispatch`] | it waits in the lane of its visitor and is sent with others |
 //! | [`gate`] | the request waits until the breaker, the token and the rate limit agree |

@@ -153,6 +153,16 @@ mod tests {
 
     #[test]
     fn a_revoked_token_cannot_lock_the_address_out() {
-        assert!(MAX_UNDER_WAY + MAX_REFUSALS < 20);
+        let (mut token, now) = (TokenPolicy::default(), Instant::now());
+        assert_eq!(token.ask(now), TokenPermission::Send);
+        token.record(&STORED, now);
+        let mut refusals = 0;
+        while token.ask(now) == TokenPermission::Send {
+            refusals += 1;
+        }
+        let rests = (0..refusals).filter(|_| token.record(&refused(), now)).count();
+        assert!(rests > 0, "{refusals} refusals did not make it rest");
+        assert_eq!(token.ask(now), TokenPermission::Resting);
+        assert!(refusals < 20, "{refusals} requests were refused before the token rested");
     }
 }

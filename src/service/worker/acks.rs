@@ -6,7 +6,7 @@
 //! that is still with Matomo.
 //!
 //! No ack may cover a hit that is not settled, whatever happens at the same time, because
-//! - a delivery tag is an entry of [`Unacked`] from before anybody can settle it until its ack is
+//! - a delivery tag is an entry of `Unacked` from before anybody can settle it until its ack is
 //!   sent; all tags of a channel come from one consumer, in growing order, so what is not an entry
 //!   and lower than one has its ack;
 //! - an entry is marked as settled only after Matomo, or the next queue, has the hit. A hit that is
