@@ -26,10 +26,13 @@ pub const MAX_NAME: usize = 100;
 
 /// A hit as it was written: parameter names and values in their order, borrowed from the message
 /// where that is possible.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RawHit<'a> {
     /// Names and values in the order of the message.
     fields: SmallVec<[(Cow<'a, str>, Value<'a>); USUAL_FIELDS]>,
+    /// Whether the reader has seen that no value holds a control character, a quote or a
+    /// backslash. If not, nobody has looked.
+    is_plain: bool,
 }
 
 /// The value of a parameter.
@@ -142,7 +145,12 @@ impl<'a> RawHit<'a> {
 
     /// Makes a hit without parameters.
     fn new() -> Self {
-        Self { fields: SmallVec::new() }
+        Self { fields: SmallVec::new(), is_plain: false }
+    }
+
+    /// Whether it is known that no value holds a control character, a quote or a backslash.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Adds a parameter, unless a bound is passed.
@@ -155,6 +163,13 @@ impl<'a> RawHit<'a> {
         }
         self.fields.push((name, value));
         Ok(())
+    }
+}
+
+/// Two hits are the same if they say the same, whoever has looked at their values.
+impl PartialEq for RawHit<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
     }
 }
 

@@ -14,11 +14,13 @@ use super::rule::{Language, Rule, Severity};
 
 pub mod changes;
 pub mod list;
+mod names;
 mod read;
 mod role;
 pub mod schema;
 
 pub use list::List;
+use names::FieldNames;
 pub use read::PlanError;
 pub use role::FieldRole;
 
@@ -55,7 +57,7 @@ pub struct Plan {
     /// What each rule says, and how severe it is.
     rules: BTreeMap<Rule, RuleText>,
     /// Where each field stands in `fields`, by the RFTI's name and by Matomo's.
-    names: FxHashMap<String, usize>,
+    names: FieldNames,
     /// Where the field of each [`FieldRole`] stands in `fields`.
     roles: Vec<Option<usize>>,
     /// The fields that a hit must carry, by its technology. What the relay supplies is not among
@@ -237,7 +239,7 @@ impl Plan {
     /// Returns where the field of this name stands in [`Plan::fields`]. Both the RFTI's and
     /// Matomo's name are known.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.names.get(name).copied()
+        self.names.get(name)
     }
 
     /// Returns where the field of a role stands in [`Plan::fields`].

@@ -4,6 +4,8 @@
 //! Only fields of the plan are sent: an unknown parameter could change what Matomo stores. Empty
 //! values are left out, since Matomo would take an empty dimension for "clear it".
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -44,11 +46,11 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     match api {
         Api::Bulk => {
             out.extend_from_slice(b"{\"idsite\":");
-            json_string(&mut out, &hit.idsite);
+            json_string(&mut out, &hit.idsite, false);
             out.extend_from_slice(b",\"rec\":\"1\",\"apiv\":\"1\"");
-            for (field, value) in sent(plan, hit) {
+            for (field, value, is_plain) in sent(plan, hit) {
                 out.extend_from_slice(field.json().as_bytes());
-                json_string(&mut out, value);
+                json_string(&mut out, value, is_plain);
             }
             out.extend_from_slice(b",\"cdt\":\"");
             decimal(&mut out, hit.cdt.as_second());
@@ -58,7 +60,7 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
             out.extend_from_slice(b"idsite=");
             url_text(&mut out, &hit.idsite);
             out.extend_from_slice(b"&rec=1&apiv=1");
-            for (field, value) in sent(plan, hit) {
+            for (field, value, _) in sent(plan, hit) {
                 out.push(b'&');
                 out.extend_from_slice(field.parameter().as_bytes());
                 out.push(b'=');
@@ -71,14 +73,19 @@ pub fn encode(api: Api, plan: &Plan, hit: &CheckedHit<'_>) -> Vec<u8> {
     out
 }
 
-/// Iterates over the values that leave as the hit has them, in the plan's order. Those that the
-/// relay supplies to every hit are not among them.
-fn sent<'s>(plan: &'s Plan, hit: &'s CheckedHit<'_>) -> impl Iterator<Item = (&'s Field, &'s str)> {
+/// Iterates over the values that leave as the hit has them, in the plan's order, each with whether
+/// it is known that JSON needs no escape for it. Those that the relay supplies to every hit are not
+/// among them.
+fn sent<'s>(
+    plan: &'s Plan,
+    hit: &'s CheckedHit<'_>,
+) -> impl Iterator<Item = (&'s Field, &'s str, bool)> {
     let (site, time) = (plan.role_index(FieldRole::Site), plan.role_index(FieldRole::Time));
     plan.fields().iter().zip(&hit.values).enumerate().filter_map(move |(index, (field, value))| {
         let supplied = field.relay || site == Some(index) || time == Some(index);
         let value = value.as_ref().filter(|value| !supplied && !value.is_empty())?;
-        Some((field, value.as_ref()))
+        let is_plain = hit.is_plain && matches!(value, Cow::Borrowed(_));
+        Some((field, value.as_ref(), is_plain))
     })
 }
 
@@ -98,15 +105,18 @@ fn decimal(out: &mut Vec<u8>, number: i64) {
     let _infallible = serde_json::to_writer(out, &number);
 }
 
-/// Writes a JSON string. Nearly no value needs an escape, and to find that out and copy the bytes
-/// takes less time than to write them one by one.
-fn json_string(out: &mut Vec<u8>, text: &str) {
-    let needs_escape = |byte| scan::is_control(byte) | (byte == b'"') | (byte == b'\\');
-    if scan::any(text.as_bytes(), needs_escape) {
+/// Writes a JSON string. With `is_plain` it is known that nothing needs an escape.
+fn json_string(out: &mut Vec<u8>, text: &str, is_plain: bool) {
+    if !is_plain
+        && scan::any(text.as_bytes(), |byte| {
+            scan::is_control(byte) | (byte == b'"') | (byte == b'\\')
+        })
+    {
         // Writing into a Vec cannot fail, so neither can this.
         let _infallible = serde_json::to_writer(out, text);
         return;
     }
+    // Nearly no value needs an escape.
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
@@ -136,7 +146,7 @@ pub fn bulk_body(hits: &[&[u8]], mut rand: impl FnMut() -> Rand, token: Option<&
     body.push(b']');
     if let Some(token) = token {
         body.extend_from_slice(b",\"token_auth\":");
-        json_string(&mut body, token);
+        json_string(&mut body, token, false);
     }
     body.push(b'}');
     body

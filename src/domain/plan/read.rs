@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::names::FieldNames;
 use super::role::FieldRole;
 use super::{
     Alias, Field, GarService, List, NationalProfile, Plan, RuleText, Section, Translation,
@@ -86,10 +86,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     if let Some(rule) = Rule::ALL.iter().find(|rule| !rules.contains_key(rule)) {
         return Err(PlanError::RuleMissing(rule.code()));
     }
-    let mut names = FxHashMap::default();
+    let mut names = FieldNames::new();
     for (index, field) in fields.iter().enumerate() {
         for name in [Some(&field.name), field.parameter.as_ref()].into_iter().flatten() {
-            if names.insert(name.clone(), index).is_some() {
+            if !names.insert(name, index) {
                 return Err(PlanError::FieldTwice(name.clone()));
             }
         }
@@ -119,10 +119,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         let values = std::mem::take(&mut list.values);
         list.load(values);
     }
-    if let Some(role) = FieldRole::REQUIRED.iter().find(|role| !names.contains_key(role.code())) {
+    if let Some(role) = FieldRole::REQUIRED.iter().find(|role| names.get(role.code()).is_none()) {
         return Err(PlanError::FieldMissing(role.code()));
     }
-    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code()).copied()).collect();
+    let roles = FieldRole::ALL.iter().map(|role| names.get(role.code())).collect();
     let technologies: Vec<String> =
         fields.iter().flat_map(|field| field.mandatory.clone()).collect();
     let needed = |of: &dyn Fn(&Field) -> bool| {

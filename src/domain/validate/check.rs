@@ -21,6 +21,7 @@ pub(super) struct HitCheck<'p, 'h> {
     pub(super) violations: Vec<Violation>,
     /// The values in the order of the plan's fields, as they would be sent.
     pub(super) values: Values<'h>,
+    is_plain: bool,
 }
 
 impl<'p, 'h> HitCheck<'p, 'h> {
@@ -30,12 +31,14 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             plan,
             violations: Vec::new(),
             values: SmallVec::from_elem(None, plan.fields().len()),
+            is_plain: false,
         }
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not
     /// sent.
     pub(super) fn read_fields(&mut self, hit: &'h RawHit<'_>) {
+        self.is_plain = hit.is_plain();
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
                 self.violations.push(Violation::of(Rule::UnknownParameter, name));
@@ -62,7 +65,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                 self.violations.push(Violation::of(Rule::DuplicateField, &field.name));
                 continue;
             }
-            if scan::any(text.as_bytes(), scan::is_control) {
+            if !self.is_plain && scan::any(text.as_bytes(), scan::is_control) {
                 self.violations.push(Violation::of(Rule::ControlCharacter, &field.name));
             }
             if let Some(max) =
@@ -230,7 +233,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         let may_send = self.check_sender(context.sender, idsite.as_deref());
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
-                Some(CheckedHit { values: self.values, idsite, uid, cdt })
+                Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
             }
             _ => None,
         };
