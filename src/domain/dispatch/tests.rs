@@ -40,7 +40,9 @@ fn requests(lane: &mut Lane<u32>, sites: &SiteMemory) -> Vec<Vec<u32>> {
     let mut requests = Vec::new();
     while !lane.is_empty() {
         assert!(lane.cut(now(), sites).is_empty());
-        requests.extend(lane.take(false).map(|request| loads(&request)));
+        let request = lane.take(false).expect("a lane that is not empty has a request");
+        assert!(!request.is_empty(), "a request without hits");
+        requests.push(loads(&request));
     }
     requests
 }
