@@ -98,7 +98,7 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         cases: usual.cases * 4,
         failure_persistence: None,
-        max_shrink_iters: 2_000,
+        max_shrink_iters: usual.max_shrink_iters.min(2_000),
         ..usual
     }
 }

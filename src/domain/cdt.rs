@@ -148,6 +148,47 @@ mod tests {
     }
 
     #[test]
+    fn times_are_believed_from_2000_to_2099() {
+        for (text, expected) in [
+            ("946684799", Err(CdtError::Unreadable)),
+            ("946684800", Ok(FIRST)),
+            ("4102444799", Ok(LAST - 1)),
+            ("4102444800", Err(CdtError::Unreadable)),
+            ("946684799999", Err(CdtError::Unreadable)),
+            ("946684800000", Err(CdtError::Milliseconds(FIRST))),
+            ("4102444799999", Err(CdtError::Milliseconds(LAST - 1))),
+            ("4102444800000", Err(CdtError::Unreadable)),
+            ("9223372036854775807", Err(CdtError::Unreadable)),
+            ("1999-12-31 23:59:59", Err(CdtError::Unreadable)),
+            ("2000-01-01 00:00:00", Ok(FIRST)),
+            ("2099-12-31T23:59:59Z", Ok(LAST - 1)),
+            ("2100-01-01T00:00:00Z", Err(CdtError::Unreadable)),
+        ] {
+            assert_eq!(parse(text).map(|time| time.as_second()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_digits_with_one_point_at_most() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1732551102", Some(1_732_551_102)),
+            ("1732551102.", Some(1_732_551_102)),
+            ("1732551102.999", Some(1_732_551_102)),
+            ("+1732551102", None),
+            ("-1732551102", None),
+            ("1732551102.x", None),
+            ("1732551102.9.9", None),
+            (".5", None),
+            (".", None),
+            ("", None),
+            ("9223372036854775808", None),
+        ] {
+            assert_eq!(unix(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_lead_of_an_hour_is_a_local_time() {
         let now = Timestamp::from_second(1_732_551_102).expect("in range");
         let at =
@@ -158,7 +199,12 @@ mod tests {
         assert_eq!(at(3_600), Lag::LocalTime(3_600));
         assert_eq!(at(3_590), Lag::LocalTime(3_590));
         assert_eq!(at(7_199), Lag::LocalTime(7_199));
-        assert_eq!(at(3_600 - 91), Lag::Future(3_509));
+        for hour in [3_600, 7_200] {
+            assert_eq!(at(hour - 91), Lag::Future(hour - 91));
+            assert_eq!(at(hour - 90), Lag::LocalTime(hour - 90));
+            assert_eq!(at(hour + 90), Lag::LocalTime(hour + 90));
+            assert_eq!(at(hour + 91), Lag::Future(hour + 91));
+        }
         assert_eq!(at(5_000), Lag::Future(5_000));
     }
 }

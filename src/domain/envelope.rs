@@ -202,7 +202,9 @@ mod tests {
         };
         assert_eq!(of(None, "parked/20261124T080000Z-1a2b").replayed, Some(DeadQueue::Parked));
         assert_eq!(of(Some("timeout"), "parked/20261124T080000Z-1a2b").replayed, None);
+        assert_eq!(of(None, "rejected").replayed, Some(DeadQueue::Rejected));
         assert_eq!(of(None, "yesterday").replayed, None);
+        assert_eq!(of(None, "/parked").replayed, None);
     }
 
     #[test]
@@ -215,19 +217,81 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_attempts_is_believed_if_it_can_be_one() {
+        for (header, expected) in [
+            (None, 0),
+            (Some(i64::MIN), 0),
+            (Some(-1), 0),
+            (Some(0), 0),
+            (Some(3), 3),
+            (Some(i64::from(u32::MAX)), u32::MAX),
+            (Some(i64::from(u32::MAX) + 1), 0),
+        ] {
+            let number = |name: &str| if name == ATTEMPT { header } else { Some(9) };
+            let history = RetryHistory { attempts: expected, ..RetryHistory::default() };
+            assert_eq!(retry_history(number, |_| None), history, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_hit_that_failed_says_why_when_and_where() {
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let text = |text: &str| Header::Text(text.to_owned());
+        let headers = DeadLetterHeaders {
+            reason: REASON_PLAN,
+            attempts: u32::MAX,
+            status: Some(503),
+            first_failed_at: Some(time("2024-11-25T16:11:42Z")),
+            failed_at: time("2024-11-25T17:11:42.9999+01:00"),
+            violations: Some("[]".to_owned()),
+            plan: "2.01",
+            worker: "w-1",
+            tenant: Some("ent-alpha"),
+        };
+        let required = [
+            ("x-dnma-attempt", Header::Number(4_294_967_295)),
+            ("x-dnma-reason", text("plan")),
+            ("x-dnma-first-failed-at", text("2024-11-25T16:11:42.000Z")),
+            ("x-dnma-failed-at", text("2024-11-25T16:11:42.999Z")),
+            ("x-dnma-plan", text("2.01")),
+            ("x-dnma-worker", text("w-1")),
+        ];
+        let optional = [
+            ("x-dnma-status", Header::Number(503)),
+            ("x-dnma-tenant", text("ent-alpha")),
+            ("x-dnma-violations", text("[]")),
+        ];
+        assert_eq!(headers.list(), [&required[..], &optional].concat());
+        let without = DeadLetterHeaders { status: None, violations: None, tenant: None, ..headers };
+        assert_eq!(without.list(), required);
+    }
+
+    #[test]
+    fn what_relays_write_is_theirs_and_the_name_of_a_replay_stays_with_the_hit() {
+        for name in OURS {
+            assert!(is_ours(name) && !keeps(name), "{name}");
+        }
+        assert!(is_ours(REPLAY) && keeps(REPLAY));
+        for name in ["", "x-dnma", "x-dnma-attempts", "X-DNMA-ATTEMPT", "x-death", "CC"] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
     fn death_history_and_carbon_copies_stay_behind() {
         for name in [
             "x-death",
             "x-first-death-queue",
             "x-last-death-reason",
             "x-delivery-count",
+            "x-acquired-count",
             "CC",
             "BCC",
-            ATTEMPT,
-            WORKER,
         ] {
             assert!(!keeps(name), "{name}");
         }
-        assert!(keeps("x-ent-version"));
+        for name in ["x-ent-version", "x-deaths", "x-death-first-", "x-first-death", "cc", ""] {
+            assert!(keeps(name), "{name}");
+        }
     }
 }

@@ -296,6 +296,95 @@ mod tests {
     }
 
     #[test]
+    fn rand_takes_five_bits_for_each_character_from_the_lowest() {
+        for (bits, expected) in [
+            (0, b"aaaaaaaa"),
+            (1, b"baaaaaaa"),
+            (31, b"7aaaaaaa"),
+            (32, b"abaaaaaa"),
+            (0b00111_00110_00101_00100_00011_00010_00001_00000, b"abcdefgh"),
+            (0b11111_11110_11101_11100_11011_11010_11001_11000, b"yz234567"),
+            (u64::MAX, b"77777777"),
+        ] {
+            assert_eq!(rand(bits), *expected, "{bits:#b}");
+        }
+    }
+
+    #[test]
+    fn what_the_relay_supplies_itself_leaves_once() {
+        let message = concat!(
+            r#"{"idsite":"5","rec":"0","apiv":"2","rand":"old","uid":"u","#,
+            r#""cdt":1732549235,"dimension8":""}"#
+        );
+        assert_eq!(
+            encoded(Api::Bulk, message),
+            r#"{"idsite":"5","rec":"1","apiv":"1","uid":"u","cdt":"1732549235""#
+        );
+        assert_eq!(encoded(Api::Single, message), "idsite=5&rec=1&apiv=1&uid=u&cdt=1732549235");
+    }
+
+    #[test]
+    fn text_is_escaped_where_json_and_a_query_need_it() {
+        for (text, json, query) in [
+            ("", r#""""#, ""),
+            ("é", r#""é""#, "%C3%A9"),
+            ("aZ09-._~", r#""aZ09-._~""#, "aZ09-._~"),
+            ("\"", r#""\"""#, "%22"),
+            ("\"\"", r#""\"\"""#, "%22%22"),
+            ("\\", r#""\\""#, "%5C"),
+            ("a\"b\\c", r#""a\"b\\c""#, "a%22b%5Cc"),
+            ("\n", r#""\n""#, "%0A"),
+            ("\u{1f}", r#""\u001f""#, "%1F"),
+            ("a b+c&d=e%", r#""a b+c&d=e%""#, "a%20b%2Bc%26d%3De%25"),
+            ("</'!*()>", r#""</'!*()>""#, "%3C%2F%27%21%2A%28%29%3E"),
+        ] {
+            let (mut in_json, mut in_query) = (Vec::new(), Vec::new());
+            json_string(&mut in_json, text);
+            url_text(&mut in_query, text);
+            assert_eq!(String::from_utf8_lossy(&in_json), json, "{text}");
+            assert_eq!(String::from_utf8_lossy(&in_query), query, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bulk_is_its_hits_in_order_and_then_the_token() {
+        let (one, other) = (&br#"{"uid":"u""#[..], &br#"{"uid":"v""#[..]);
+        for (hits, token, expected) in [
+            (&[][..], None, r#"{"requests":[]}"#),
+            (&[][..], Some("t"), r#"{"requests":[],"token_auth":"t"}"#),
+            (&[one], None, r#"{"requests":[{"uid":"u","rand":"baaaaaaa"}]}"#),
+            (
+                &[one, other],
+                Some("\"\\"),
+                concat!(
+                    r#"{"requests":[{"uid":"u","rand":"baaaaaaa"},"#,
+                    r#"{"uid":"v","rand":"caaaaaaa"}],"token_auth":"\"\\"}"#
+                ),
+            ),
+        ] {
+            let mut number = 0;
+            let next = || {
+                number += 1;
+                rand(number)
+            };
+            let body = bulk_body(hits, next, token);
+            assert_eq!(String::from_utf8_lossy(&body), expected);
+            let unused = body.capacity() - body.len();
+            assert!(unused <= BULK_OVERHEAD + HIT_OVERHEAD * hits.len(), "{unused} bytes unused");
+        }
+    }
+
+    #[test]
+    fn a_single_hit_has_its_rand_at_the_end_and_the_token_behind_it() {
+        let query = single_query(b"idsite=7&rec=1", rand(1));
+        assert_eq!(query, b"idsite=7&rec=1&rand=baaaaaaa");
+        assert_eq!(
+            with_token(query, "to&ken"),
+            b"idsite=7&rec=1&rand=baaaaaaa&token_auth=to%26ken"
+        );
+    }
+
+    #[test]
     fn the_24_hour_line_is_matomos() {
         let now = Timestamp::from_second(1_800_000_000).expect("in range");
         let at = |seconds: i64| {

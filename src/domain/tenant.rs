@@ -213,6 +213,7 @@ mod tests {
     #[test]
     fn a_tenant_may_send_what_is_listed() {
         let tenants = parse(ALPHA).expect("parses");
+        assert_eq!(tenants.count(), 1);
         let Sender::Tenant(alpha) = tenants.sender(Some("ent-alpha")) else { panic!("not found") };
         assert!(
             alpha.may_send(FieldRole::Exploitant, "ALPHA")
@@ -229,10 +230,80 @@ mod tests {
     }
 
     #[test]
+    fn each_list_of_a_tenant_guards_its_own_field() {
+        let text = r#"
+            [[tenants]]
+            user = "a"
+            exploitants = ["E1", "E2"]
+            plateformes = ["P"]
+            idsites = [1, "two"]
+            [[tenants]]
+            user = "b"
+            exploitants = ["*"]
+            plateformes = ["P", "*"]
+            idsites = ["*"]
+        "#;
+        let tenants = parse(text).expect("parses");
+        assert_eq!(tenants.count(), 2);
+        let of = |user| match tenants.sender(Some(user)) {
+            Sender::Tenant(tenant) => tenant,
+            other => panic!("{other:?}"),
+        };
+        use FieldRole::{Exploitant, Plateforme, Site, User};
+        for (role, value, expected) in [
+            (Exploitant, "E1", true),
+            (Exploitant, "E2", true),
+            (Exploitant, "P", false),
+            (Exploitant, "*", false),
+            (Exploitant, "e1", false),
+            (Plateforme, "P", true),
+            (Plateforme, "E1", false),
+            (Plateforme, "", false),
+            (Site, "1", true),
+            (Site, "two", true),
+            (Site, "2", false),
+            (Site, "E1", false),
+            (User, "anybody", true),
+        ] {
+            assert_eq!(of("a").may_send(role, value), expected, "{role:?} {value}");
+            assert!(of("b").may_send(role, value), "any {role:?}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_default_stands_for_a_field_that_says_neither_who_nor_when() {
+        let defaults = r#"{ dimension3 = "ALPHA", idsite = "1" }"#;
+        for (given, expected) in [
+            (r#"{ dimension8 = "NOTES" }"#, Ok(vec![("dimension8", "NOTES")])),
+            (r#"{ dimension4 = "x" }"#, Ok(vec![("dimension4", "x")])),
+            (r#"{ idsite = "2", dimension3 = "ALPHA" }"#, {
+                Ok(vec![("dimension3", "ALPHA"), ("idsite", "2")])
+            }),
+            ("{}", Ok(vec![])),
+            (
+                r#"{ idsite = "3" }"#,
+                Err("user ent-alpha: the default of idsite is not among the values that the user \
+                     may send"),
+            ),
+            (r#"{ uid = "x" }"#, Err("user ent-alpha: uid cannot have a default")),
+            (r#"{ cdt = "1732549235" }"#, Err("user ent-alpha: cdt cannot have a default")),
+        ] {
+            let tenants = parse(&ALPHA.replace(defaults, given)).map_err(|error| error.to_string());
+            let found = tenants.as_ref().map(|tenants| match tenants.sender(Some("ent-alpha")) {
+                Sender::Tenant(alpha) => alpha.defaults().collect(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(found.map_err(String::as_str), expected, "{given}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_the_data_is_named() {
         for (from, to, expected) in [
             ("exploitants = [\"ALPHA\"]", "exploitant = [\"ALPHA\"]", "unknown field `exploitant`"),
             ("exploitants = [\"ALPHA\"]", "exploitants = []", "exploitants is empty"),
+            ("plateformes = [\"*\"]", "plateformes = []", "plateformes is empty"),
+            ("idsites = [1, \"2\"]", "idsites = []", "idsites is empty"),
             (
                 "dimension3 = \"ALPHA\"",
                 "dimension3 = \"BETA\"",

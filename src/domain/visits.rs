@@ -155,6 +155,38 @@ mod tests {
     }
 
     #[test]
+    fn a_visit_lasts_until_half_an_hour_after_its_latest_hit() {
+        let plan = Plan::built_in().expect("plan");
+        let (t, timeout) = (1_732_549_235, VISIT_TIMEOUT);
+        // The times of an earlier hit and of one with another profile, and whether they are of one
+        // visit, both ways round in time.
+        for (earlier, later, one_visit) in
+            [(t, t + timeout - 1, true), (t, t + timeout, false), (t, t, true)]
+        {
+            for (first, second) in [(earlier, later), (later, earlier)] {
+                let mut visits = Visits::new(10, RandomState::new());
+                assert!(watch(&mut visits, &plan, "a", "ELEVE", first).is_empty());
+                let changed = watch(&mut visits, &plan, "a", "PARENT", second);
+                assert_eq!(!changed.is_empty(), one_visit, "{first} {second}");
+                // What is remembered is the later visit, or of one visit the hit that came last.
+                let last = if one_visit || second > first { "PARENT" } else { "ELEVE" };
+                assert!(watch(&mut visits, &plan, "a", last, later).is_empty(), "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hit_that_was_overtaken_does_not_shorten_its_visit() {
+        let plan = Plan::built_in().expect("plan");
+        let mut visits = Visits::new(10, RandomState::new());
+        let t = 1_732_549_235;
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t + 1_000).is_empty());
+        assert!(watch(&mut visits, &plan, "a", "ELEVE", t).is_empty());
+        let end = t + 1_000 + VISIT_TIMEOUT;
+        assert_eq!(watch(&mut visits, &plan, "a", "PARENT", end - 1), ["dimension2"]);
+    }
+
+    #[test]
     fn the_memory_is_bounded_and_keeps_the_recent() {
         let plan = Plan::built_in().expect("plan");
         let mut visits = Visits::new(10, RandomState::new());

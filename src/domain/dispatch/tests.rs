@@ -40,7 +40,9 @@ fn requests(lane: &mut Lane<u32>, sites: &SiteMemory) -> Vec<Vec<u32>> {
     let mut requests = Vec::new();
     while !lane.is_empty() {
         assert!(lane.cut(now(), sites).is_empty());
-        requests.extend(lane.take(false).map(|request| loads(&request)));
+        let request = lane.take(false).expect("a lane that is not empty has a request");
+        assert!(!request.is_empty(), "a request without hits");
+        requests.push(loads(&request));
     }
     requests
 }
@@ -124,6 +126,51 @@ fn a_probe_takes_one_hit_and_leaves_the_others_in_front() {
 }
 
 #[test]
+fn a_probe_of_one_hit_leaves_nothing() {
+    let mut lane = lane(3, [hit(0)]);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![0]));
+    assert!(lane.is_empty());
+    assert_eq!(lane.next_request(now()), None);
+}
+
+#[test]
+fn a_lane_is_empty_when_nothing_waits_and_nothing_is_cut() {
+    let mut lane = Lane::new(1, true);
+    assert!(lane.is_empty());
+    lane.push(hit(0));
+    assert!(!lane.is_empty(), "one waits");
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert!(!lane.is_empty(), "one is cut");
+    lane.push(hit(1));
+    assert!(!lane.is_empty(), "one is cut, and another waits");
+    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![0]));
+    assert!(!lane.is_empty(), "one waits");
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![1]]);
+    assert!(lane.is_empty());
+}
+
+#[test]
+fn room_is_made_at_once_for_what_the_next_request_may_have() {
+    let mut lane = lane(100, []);
+    lane.reserve(0);
+    assert_eq!(lane.waiting.capacity(), 0);
+    lane.reserve(40);
+    assert!((40..100).contains(&lane.waiting.capacity()));
+    lane.reserve(usize::MAX);
+    assert!((100..1_000).contains(&lane.waiting.capacity()));
+}
+
+#[test]
+fn without_a_token_no_request_carries_one() {
+    let mut lane = Lane::new(10, false);
+    lane.push(aged(0, NEEDS_TOKEN_AFTER - 1));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let later = now() + Duration::from_secs(1);
+    assert_eq!(lane.next_request(later), Some(NextRequest { hits: 1, with_token: false }));
+}
+
+#[test]
 fn what_was_cut_is_cut_anew_in_the_same_order() {
     let mut lane = lane(2, (0..5).map(hit));
     assert!(lane.cut(now(), &known_sites()).is_empty());
@@ -142,6 +189,22 @@ fn a_request_that_is_halved_goes_before_everything_else_and_tells_nothing() {
     assert!(answered.settled.is_empty());
     assert_eq!(answered.signal, Signal::Nothing);
     assert_eq!(requests(&mut lane, &known_sites()), [vec![0], vec![1, 2], vec![3]]);
+}
+
+#[test]
+fn a_request_is_halved_in_the_middle() {
+    for (size, first, second) in
+        [(2, vec![0], vec![1]), (4, vec![0, 1], vec![2, 3]), (5, vec![0, 1], vec![2, 3, 4])]
+    {
+        let mut lane = lane(size, (0..5).map(hit).take(size));
+        assert!(lane.cut(now(), &known_sites()).is_empty());
+        let request = lane.take(false).expect("cut");
+        let failure = Failure { reason: Reason::BadGateway, status: Some(502) };
+        assert!(
+            lane.answered(request, &Interpretation::Suspect(failure), FACTS).settled.is_empty()
+        );
+        assert_eq!(requests(&mut lane, &known_sites()), [first, second]);
+    }
 }
 
 #[test]
