@@ -128,6 +128,9 @@ codes! {
         TokenRefused = "token-refused",
         /// The hit is older than 24 h, and there is no token.
         TooOld = "too-old",
+        /// The message is no hit: it holds bytes that the client library cannot read, or its body
+        /// is beyond all bounds. The broker moved it as it is.
+        Unreadable = "unreadable",
     }
 }
 

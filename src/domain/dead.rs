@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::answer::Reason;
 use super::envelope::{self, Header};
 use super::hit::{self, DecodeError, RawHit};
 use super::plan::{FieldRole, Plan};
@@ -149,10 +150,12 @@ fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<DeathCause> {
             if causes.is_empty() { alone(reason) } else { causes }
         }
         Some(reason) => alone(reason),
-        None if text(FIRST_DEATH).as_deref() == Some("delivery_limit") => {
-            alone(DELIVERY_LIMIT.to_owned())
-        }
-        None => alone(UNKNOWN.to_owned()),
+        None => alone(match text(FIRST_DEATH).as_deref() {
+            Some("delivery_limit") => DELIVERY_LIMIT.to_owned(),
+            // A worker refuses nothing else without moving it itself.
+            Some("rejected") => Reason::Unreadable.code().to_owned(),
+            _ => UNKNOWN.to_owned(),
+        }),
     }
 }
 

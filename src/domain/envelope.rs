@@ -36,6 +36,11 @@ pub const WORKER: &str = "x-dnma-worker";
 /// moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
+/// The header of a message that was rewritten on its way from the broker, because the client library
+/// cannot read it. The relay's own filter writes it for the process that reads the message, and the
+/// broker never sees it.
+pub const UNREADABLE: &str = "x-dnma-unreadable";
+
 /// The header with the queue that a replay took the hit out of, and the name of the replay:
 /// `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
 pub const REPLAY: &str = "x-dnma-replay";
@@ -115,7 +120,8 @@ pub fn keeps(name: &str) -> bool {
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-");
     let count = name == "x-delivery-count" || name == "x-acquired-count";
-    !death && !count && name != "CC" && name != "BCC" && !OURS.contains(&name)
+    let mark = name == UNREADABLE;
+    !death && !count && !mark && name != "CC" && name != "BCC" && !OURS.contains(&name)
 }
 
 /// Whether this is a header that relays write.

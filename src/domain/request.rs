@@ -339,7 +339,7 @@ mod tests {
             ("</'!*()>", r#""</'!*()>""#, "%3C%2F%27%21%2A%28%29%3E"),
         ] {
             let (mut in_json, mut in_query) = (Vec::new(), Vec::new());
-            json_string(&mut in_json, text);
+            json_string(&mut in_json, text, false);
             url_text(&mut in_query, text);
             assert_eq!(String::from_utf8_lossy(&in_json), json, "{text}");
             assert_eq!(String::from_utf8_lossy(&in_query), query, "{text}");

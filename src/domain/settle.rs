@@ -81,6 +81,11 @@ pub const fn rejected(violations: Vec<Violation>) -> Settlement {
     Settlement::Reject { violations }
 }
 
+/// The fate of a message that the client library cannot read: the broker moves it, untouched.
+pub const fn unreadable() -> Settlement {
+    Settlement::Park { attempts: 0, failure: Failure { reason: Reason::Unreadable, status: None } }
+}
+
 /// The fate of a hit that was not sent, when its round ends.
 pub const fn unsent() -> Settlement {
     Settlement::Release

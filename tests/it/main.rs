@@ -46,6 +46,7 @@ mod support;
 mod tenants;
 mod tokens;
 mod topology;
+mod unreadable;
 
 use support::matomo::Matomo;
 use support::queues::Queues;
@@ -240,6 +241,9 @@ fn main() -> anyhow::Result<()> {
         topology::what_is_there_is_verified,
         topology::other_arguments_are_named,
         topology::without_the_plugin_one_shard_works,
+        unreadable::one_message_harms_only_itself,
+        unreadable::our_headers_fit_into_small_frames,
+        unreadable::large_bodies_do_not_fill_the_memory,
         examine::what_would_keep_a_relay_from_working_is_named,
         examine::what_stands_in_for_matomo_is_recognised,
         publishing::every_line_is_confirmed,

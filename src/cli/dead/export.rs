@@ -44,13 +44,18 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
     let mut choice = options.choice.clone();
     choice.prints_rows = file.part.is_none();
     let failed = || format!("{} cannot be written", options.file.display());
-    let mut digests = Vec::new();
+    let (mut digests, mut left_out) = (Vec::new(), 0_u64);
     let counts = reading::for_each_chosen(
         &client,
         &choice,
         &filter,
         &stop::on_signal()?,
         |dead_letter, dead| {
+            let parts = dead_letter.message.unreadable();
+            if parts.is_some_and(|parts| parts.body_left_out().is_some()) {
+                left_out += 1;
+                return Ok(());
+            }
             let digest = Digest::of(dead_letter.message.body());
             digests.push(digest);
             let headers = dead_letter
@@ -82,30 +87,38 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
     }
     let is_file = file.part.is_some();
     file.finish(&options.file).with_context(failed)?;
+    let written = counts.chosen - left_out;
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
     if !is_file {
         eprintln!(
             "{} of {} hits written, visitors included; they are still in their queues; the set is \
              {set}",
-            counts.chosen, counts.read
+            written, counts.read
         );
     } else if options.json {
-        let written = json!({
+        let summary = json!({
             "file": options.file,
-            "hits": counts.chosen,
+            "hits": written,
             "read": counts.read,
             "set_sha256": set,
         });
-        writeln!(out, "{written}")?;
+        writeln!(out, "{summary}")?;
     } else {
         writeln!(
             out,
             "{} of {} hits written to {}, visitors included; they are still in their queues",
-            counts.chosen,
+            written,
             counts.read,
             options.file.display()
         )?;
+    }
+    if left_out > 0 {
+        eprintln!(
+            "{left_out} of the chosen messages are too large to be exported, and are only in their \
+             queues"
+        );
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }

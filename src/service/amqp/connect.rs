@@ -1,13 +1,16 @@
-//! One connection to RabbitMQ: opened at the first address that answers, and closed in good order.
+//! One connection to RabbitMQ: opened at the first address that answers, with the
+//! [filter](super::filter) in it, and closed in good order.
 
 use std::path::Path;
 use std::time::Duration;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionBuilder, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties};
 
 use super::BrokerError;
+use super::filter::MAX_BODY;
+use super::filtered_connect::connect_filtered;
 use crate::service::config::{BrokerSettings, BrokerUrl};
 
 /// A broker that does not answer within this is not there.
@@ -64,13 +67,7 @@ async fn open(
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     uri.query.frame_max = uri.query.frame_max.or(frame);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let builder = ConnectionBuilder::new().map_err(|error| error.to_string())?;
-    let connected = builder
-        .with_uri(uri)
-        .with_properties(properties)
-        .with_tls_config(tls.clone())
-        .connect()
-        .await;
+    let connected = connect_filtered(uri, tls.clone(), properties, MAX_BODY).await;
     connected.map_err(|error| error.to_string())
 }
 

@@ -9,6 +9,7 @@ use super::BrokerError;
 use super::browser::QueueBrowser;
 use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::depths::Depth;
+use super::filter::Parts;
 use super::message::Message;
 use super::publisher::{Changes, Confirm, ConfirmChannel};
 use super::session_end::SessionClosed;
@@ -237,7 +238,8 @@ impl Replayer {
     /// its queue, and must be removed once this is confirmed.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// [`BrokerError::TooLarge`] for a message whose body was left out on its way here, or when the
+    /// connection is lost.
     pub async fn replay(
         &self,
         dead_letter: &DeadLetter,
@@ -246,6 +248,10 @@ impl Replayer {
         replay: &str,
     ) -> Result<Confirm, BrokerError> {
         let message = &dead_letter.message;
+        let left_out = message.unreadable().and_then(Parts::body_left_out);
+        if let (Some(bytes), None) = (left_out, body) {
+            return Err(BrokerError::TooLarge(bytes));
+        }
         let mut headers = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
         let first = message.header(envelope::FIRST_FAILED_AT);
         headers.extend(first.map(|first| (envelope::FIRST_FAILED_AT, first)));

@@ -92,6 +92,12 @@ pub enum BrokerError {
         /// What it should have.
         limit: i64,
     },
+    /// Its body is not here to be sent again.
+    #[error(
+        "a message of {0} bytes is too large to be sent again by this program; take it out with \
+         the management console"
+    )]
+    TooLarge(u64),
     /// The session ended before the broker answered.
     #[error(transparent)]
     Session(#[from] SessionClosed),

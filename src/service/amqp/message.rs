@@ -5,6 +5,8 @@ use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use lapin::{Acker, BasicProperties};
 
+use super::filter::Parts;
+use super::mark::unreadable;
 use crate::domain::envelope::Header;
 
 /// A message that the broker has given to us and that is not acked.
@@ -93,6 +95,12 @@ impl Message {
     pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
         let headers = self.properties().headers().iter().flat_map(|table| table.inner());
         headers.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+    }
+
+    /// What of the message could not be handed on as its sender wrote it; `None` of a message that
+    /// is what it seems. An unreadable message must not be taken for a hit.
+    pub fn unreadable(&self) -> Option<Parts> {
+        unreadable(self.properties())
     }
 
     pub(super) fn properties(&self) -> &BasicProperties {

@@ -7,6 +7,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 
 use super::BrokerError;
 use super::connect::{SET_UP_TIMEOUT, close, connect};
+use super::fit::fit;
 use super::message::Message;
 use super::properties::copied;
 use super::session_end::SessionClosed;
@@ -23,6 +24,8 @@ pub struct ConfirmChannel {
     channel: Channel,
     /// The AMQP user of its connection.
     user: ShortString,
+    /// The largest frame that the broker takes, in bytes.
+    frame_max: u32,
 }
 
 /// What changes of a message when it goes to another exchange.
@@ -71,7 +74,8 @@ impl ConfirmChannel {
     pub(super) async fn open(connection: &Connection) -> Result<Self, BrokerError> {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { channel, user: connection.status().username().into() })
+        let user = connection.status().username().into();
+        Ok(Self { channel, user, frame_max: connection.configuration().frame_max() })
     }
 
     /// Sends a copy of a message to another exchange, with its routing key. The original is still
@@ -92,6 +96,7 @@ impl ConfirmChannel {
         if changes.body.is_some() {
             properties = properties.with_content_type("application/json".into());
         }
+        let properties = fit(properties, self.frame_max);
         let body = changes.body.unwrap_or(message.body());
         self.publish(exchange, message.routing_key().into(), body, properties).await
     }

@@ -1,7 +1,7 @@
 //! One shard that this worker reads, on a channel of its own.
 
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicCancelOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
 use lapin::{Channel, Consumer};
 
 use super::connect::CLOSE_TIMEOUT;
@@ -19,6 +19,15 @@ pub struct Subscription {
     consumer: Consumer,
 }
 
+/// What a shard gave.
+#[derive(Debug)]
+pub enum Received {
+    /// A message, to be acked.
+    Message(Message),
+    /// A message that cannot be read. The broker has been asked to park it.
+    Refused(Message),
+}
+
 /// What acks the messages of one subscription.
 #[derive(Debug)]
 pub struct AckChannel(Channel);
@@ -29,15 +38,26 @@ impl Subscription {
     }
 
     /// The next message; `None` when the subscription is over.
-    pub async fn next(&mut self) -> Option<Message> {
-        match self.consumer.next().await {
-            Some(Ok(delivery)) => Some(Message::new(delivery)),
-            Some(Err(error)) => {
+    pub async fn next(&mut self) -> Option<Received> {
+        let message = match self.consumer.next().await? {
+            Ok(delivery) => Message::new(delivery),
+            Err(error) => {
                 tracing::debug!(%error, shard = self.index, "a subscription ended");
-                None
+                return None;
             }
-            None => None,
-        }
+        };
+        let Some(parts) = message.unreadable() else { return Some(Received::Message(message)) };
+        // The broker moves the original, untouched, to *parked*, the dead-letter exchange of the
+        // shard. It is refused before any later message is taken, so that no ack can cover it.
+        let refusal = BasicRejectOptions { requeue: false };
+        let is_refused = matches!(message.acker().reject(refusal).await, Ok(true));
+        tracing::warn!(
+            %parts,
+            shard = self.index,
+            is_refused,
+            "a message that cannot be read goes to the parked queue as it is"
+        );
+        Some(Received::Refused(message))
     }
 
     /// Where the acks of this subscription go.

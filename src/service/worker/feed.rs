@@ -11,15 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::acks::AckWindow;
+use super::counter::FateCounter;
 use super::delivery::Delivery;
 use super::dispatch::{LaneHit, Load};
 use super::intake::Prepared;
 use super::settle::Settler;
+use crate::domain::books::Arrival;
 use crate::domain::settle::{self, Settlement};
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::message::Message;
 use crate::service::amqp::session::Session;
-use crate::service::amqp::subscription::Subscription;
+use crate::service::amqp::subscription::{Received, Subscription};
 
 /// A shard that is read, with what counts and acks its hits.
 #[derive(Debug)]
@@ -55,15 +57,31 @@ impl Worker {
                 () = stop.cancelled() => break,
                 message = feed.subscription.next() => message,
             };
-            let Some(message) = message else {
+            let Some(received) = message else {
                 let text = format!("the broker ended the subscription to shard {index}");
                 session.end.because(text);
                 break;
             };
-            let cdt = self.take(message, &feed, &lanes).await.unwrap_or_else(Timestamp::now);
+            let cdt = match received {
+                Received::Message(message) => self.take(message, &feed, &lanes).await,
+                Received::Refused(message) => {
+                    self.count_refused(&message, &feed);
+                    None
+                }
+            };
+            let cdt = cdt.unwrap_or_else(Timestamp::now);
             self.activity.note(index, cdt, &feed.in_flight);
         }
         feed.subscription
+    }
+
+    /// Counts a message that was refused because it cannot be read.
+    fn count_refused(&self, message: &Message, feed: &Feed) {
+        let (context, in_flight) = (self.context.clone(), feed.in_flight.clone());
+        let mut counter = FateCounter::new(context, self.context.rules.current(), in_flight);
+        let arrival = if message.is_redelivered() { Arrival::Redelivered } else { Arrival::First };
+        counter.count_for(self.context.ledger.nobodys(), arrival);
+        counter.settle(&settle::unreadable());
     }
 
     /// Puts a message where it belongs. Returns the hit's own time, if it has one.

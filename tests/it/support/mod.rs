@@ -15,6 +15,7 @@ pub mod hits;
 pub mod matomo;
 pub mod queues;
 pub mod rabbitmq;
+pub mod raw_amqp;
 pub mod report;
 pub mod tls;
 pub mod worker;
