@@ -71,6 +71,7 @@ fn hits_that_need_the_token_go_together_and_those_about_to_go_alone() {
         assert!(lane.cut(now(), &sites).is_empty());
         let next = lane.next_request(now()).expect("one is cut");
         let request = lane.take(false).expect("one is cut");
+        assert!(!request.is_empty(), "a request without hits");
         assert_eq!(next.hits, request.len());
         seen.push((loads(&request), next.with_token));
     }
