@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 # As in .ci/run: outside the tree, and once for all clones.
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/dnma-relay-tools"
 export PATH="$tools/bin:$PATH"
-# Dependencies are compiled once for this and for `cargo test --no-default-features`; the copy that is broken has a place of its own.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+# A place of its own: cargo would take the last broken copy in a shared one for the code that it was copied from.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/mutants"
 # A history that fails need not be made short, and the next run meets the same ones.
 export PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_RNG_SEED=1 RUST_BACKTRACE=0
 results=$CARGO_TARGET_DIR/mutants.out
