@@ -14,7 +14,7 @@ mod amqp {
     pub mod filter;
 }
 
-use amqp::filter::{Bounds, Filter, MARK, Parts};
+use amqp::filter::{Bounds, StreamFilter, MARK, MessageParts};
 
 const BOUNDS: Bounds = Bounds { max_body: 1_000, frame_max: 8_192 };
 
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let stream = if mode % 4 == 0 { data.to_vec() } else { messages(data, mode % 4 > 1) };
     let out = in_pieces(&stream, pieces);
     let mut whole = Vec::new();
-    Filter::new(BOUNDS).filter(&stream, &mut whole);
+    StreamFilter::new(BOUNDS).filter(&stream, &mut whole);
     assert!(out == whole, "the pieces do not matter");
     assert!(out.len() <= 20 * stream.len(), "{} bytes became {}", stream.len(), out.len());
     if mode % 4 != 0 {
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// Feeds a stream in pieces of varying size, where it lies.
 fn in_pieces(stream: &[u8], sizes: &[u8]) -> Vec<u8> {
-    let mut filter = Filter::new(BOUNDS);
+    let mut filter = StreamFilter::new(BOUNDS);
     let (mut out, mut rest) = (Vec::new(), Vec::new());
     let mut left = stream;
     for size in sizes.iter().cycle() {
@@ -187,7 +187,7 @@ fn read(mut bytes: &[u8]) {
                         panic!("a mark of somebody else's: {mark:?}")
                     };
                     let text = text.to_string();
-                    let parts: Parts = text.parse().expect("a mark");
+                    let parts: MessageParts = text.parse().expect("a mark");
                     assert!(!parts.is_empty() && parts.to_string() == text, "{text}");
                 }
             }

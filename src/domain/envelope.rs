@@ -36,7 +36,7 @@ pub const WORKER: &str = "x-dnma-worker";
 /// moved the hit.
 pub const TENANT: &str = "x-dnma-tenant";
 
-/// The header of a message that was rewritten on its way from the broker, because the client library
+/// The header of a message that was rewritten on its way from the broker because the client library
 /// cannot read it. The relay's own filter writes it for the process that reads the message, and the
 /// broker never sees it.
 pub const UNREADABLE: &str = "x-dnma-unreadable";

@@ -4,12 +4,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`connect`] | opens and closes one connection |
-//! | [`filter`], [`filtered`], [`filtered_connect`] | what cannot be read is rewritten on its way |
+//! | [`filter`], [`filtered`], [`filtered_connect`] | what cannot be read is rewritten |
 //! | [`mark`] | whether a message was rewritten |
 //! | [`session`] | two supervised connections of a worker, from connecting to the first loss |
 //! | [`session_end`] | tells every task that the session is over |
 //! | [`subscription`] | one shard that is read, and its acks |
-//! | [`message`], [`properties`], [`fit`] | one message, and what of it goes along to the next queue |
+//! | [`message`], [`properties`], [`fit`] | a message, and what of it goes to the next queue |
 //! | [`publisher`] | publishes that are mandatory and confirmed |
 //! | [`topology`] | exchanges, queues and bindings: described, declared, verified, compared |
 //! | [`depths`] | how many messages lie in which queue |

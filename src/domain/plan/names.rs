@@ -1,6 +1,6 @@
 //! The index of a field by its name, which is looked up for every parameter of every hit.
 //!
-//! FieldNames are told apart by their last byte. With a hash map, checking a hit takes a quarter more
+//! Names are told apart by their last byte. With a hash map, checking a hit takes a quarter more
 //! instructions (`make instructions`).
 
 /// How many last bytes have a list of their own; those beyond ASCII share one with them.

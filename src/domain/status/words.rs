@@ -297,8 +297,8 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
         Reason::Unreadable => (
             "No hit: a routing key or a property that is not UTF-8, headers nested too deep, or a \
              body that is too large. See `dnma-relay dead show --reason unreadable`.",
-            "Pas un hit : clé de routage ou propriété hors UTF-8, en-têtes trop imbriqués, ou corps \
-             trop grand. Voir `dnma-relay dead show --reason unreadable`.",
+            "Pas un hit : clé de routage ou propriété hors UTF-8, en-têtes trop imbriqués, ou \
+             corps trop grand. Voir `dnma-relay dead show --reason unreadable`.",
         ),
         Reason::TokenRefused => (
             "Matomo refuses MATOMO_TOKEN_AUTH: it needs write access to the site.",

@@ -9,7 +9,7 @@ use super::BrokerError;
 use super::browser::QueueBrowser;
 use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::depths::Depth;
-use super::filter::Parts;
+use super::filter::MessageParts;
 use super::message::Message;
 use super::publisher::{Changes, Confirm, ConfirmChannel};
 use super::session_end::SessionClosed;
@@ -248,7 +248,7 @@ impl Replayer {
         replay: &str,
     ) -> Result<Confirm, BrokerError> {
         let message = &dead_letter.message;
-        let left_out = message.unreadable().and_then(Parts::body_left_out);
+        let left_out = message.unreadable().and_then(MessageParts::body_left_out);
         if let (Some(bytes), None) = (left_out, body) {
             return Err(BrokerError::TooLarge(bytes));
         }

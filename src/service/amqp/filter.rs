@@ -15,8 +15,9 @@
 //! - a body of more than [`Bounds::max_body`] bytes is left out.
 //!
 //! Everything else passes byte for byte. A message that was changed bears the header [`MARK`],
-//! whose value tells the changed [`Parts`]. The one who reads it must not treat it as a hit: it is
-//! refused without requeue, and the broker, which knows nothing of the filter, moves the original.
+//! whose value tells the changed [`MessageParts`]. The one who reads it must not treat it as a hit:
+//! it is refused without requeue, and the broker, which knows nothing of the filter, moves the
+//! original.
 //!
 //! **Why a header.** The mark comes with the delivery, in every library call that gives one, and
 //! nobody has to keep a list of deliveries that agrees with channels that come and go. A sender
@@ -45,14 +46,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use part::{Part, Parts};
+pub use part::{MessagePart, MessageParts};
 pub use properties::MAX_HEADERS;
 pub use table::{MAX_DEPTH, MAX_VALUES};
 
 use frame::{BODY, HEAD, HEARTBEAT, Head, METHOD, tuned_frame_max, write};
 use properties::FIXED;
 
-/// The header that tells of a message that it was changed, and in which [`Parts`].
+/// The header that tells of a message that it was changed, and in which [`MessageParts`].
 pub const MARK: &str = "x-dnma-unreadable";
 
 /// What becomes of a sender's own header of that name. The length is the same.
@@ -81,7 +82,7 @@ pub struct Bounds {
 
 /// The filter of one connection.
 #[derive(Debug)]
-pub struct Filter {
+pub struct StreamFilter {
     bounds: Bounds,
     /// The largest frame that the client library takes, header and end included.
     frame_max: u32,
@@ -109,7 +110,7 @@ enum Place {
 #[derive(Debug, Clone, Copy)]
 enum Next {
     /// The header frame of a message whose method was changed in these parts.
-    Header(Parts),
+    Header(MessageParts),
     /// So many bytes of a body that is dropped.
     Body(u64),
 }
@@ -131,7 +132,7 @@ impl Default for Bounds {
     }
 }
 
-impl Filter {
+impl StreamFilter {
     /// At the beginning of a connection.
     pub fn new(bounds: Bounds) -> Self {
         let asked = if bounds.frame_max == 0 { u32::MAX } else { bounds.frame_max };
@@ -157,9 +158,9 @@ impl Filter {
         }
     }
 
-    /// Like [`Filter::filter`] for input that lies where the library reads: the returned number of
-    /// bytes at its beginning go on as they are, and what goes on behind them is appended to
-    /// `rest`. That is nothing as long as messages are fine and frames are whole.
+    /// Like [`StreamFilter::filter`] for input that lies where the library reads: the returned
+    /// number of bytes at its beginning go on as they are, and what goes on behind them is
+    /// appended to `rest`. That is nothing as long as messages are fine and frames are whole.
     pub fn filter_in_place(&mut self, input: &[u8], rest: &mut Vec<u8>) -> usize {
         let (passed, step) = self.pass(input);
         let behind = input.get(passed..).unwrap_or_default();
@@ -169,7 +170,7 @@ impl Filter {
     }
 
     /// The beginning of a frame whose end has not come. Whoever puts it in front of the next input,
-    /// where it needs no copy once its end is there, says so by [`Filter::forget_held`].
+    /// where it needs no copy once its end is there, says so by [`StreamFilter::forget_held`].
     pub fn held(&self) -> &[u8] {
         &self.held
     }
@@ -304,11 +305,11 @@ impl Filter {
     /// Whether a method or header frame goes on as it is. If not, what stands for it is written.
     fn is_fine(&mut self, head: Head, frame: &[u8]) -> bool {
         let before = if self.channels.is_empty() {
-            Parts::default()
+            MessageParts::default()
         } else {
             match self.channels.remove(&head.channel) {
                 Some(Next::Header(parts)) => parts,
-                _ => Parts::default(),
+                _ => MessageParts::default(),
             }
         };
         let payload = frame.get(HEAD..).unwrap_or_default();
@@ -336,29 +337,29 @@ impl Filter {
         written.is_none()
     }
 
-    fn is_fine_header(&mut self, head: Head, payload: &[u8], before: Parts) -> bool {
+    fn is_fine_header(&mut self, head: Head, payload: &[u8], before: MessageParts) -> bool {
         let Some(found) = properties::look(payload, self.bounds.max_body) else { return true };
         let mut parts = before.with(found.parts);
         let largest = u64::from(self.frame_max);
         if head.whole() > largest {
-            parts.add(Part::Headers);
+            parts.add(MessagePart::Headers);
         } else if parts.is_empty() && !found.is_to_be_written {
             return true;
         }
         self.write_header(head, payload, parts);
         if self.written.len() as u64 > largest {
-            parts.add(Part::Headers);
+            parts.add(MessagePart::Headers);
             self.write_header(head, payload, parts);
         }
         self.expect_body(head, parts);
         false
     }
 
-    fn write_header(&mut self, head: Head, payload: &[u8], mut parts: Parts) {
+    fn write_header(&mut self, head: Head, payload: &[u8], mut parts: MessageParts) {
         let written =
             write(&mut self.written, head, |out| properties::write_readable(payload, parts, out));
         if written.is_none() {
-            parts.add(Part::Properties);
+            parts.add(MessagePart::Properties);
             _ = write(&mut self.written, head, |out| {
                 properties::write_readable(payload, parts, out)
             });
@@ -366,8 +367,8 @@ impl Filter {
     }
 
     /// For a header frame of which only the beginning is at hand.
-    fn write_without_properties(&mut self, head: Head, beginning: &[u8], mut parts: Parts) {
-        parts.add(Part::Properties);
+    fn write_without_properties(&mut self, head: Head, beginning: &[u8], mut parts: MessageParts) {
+        parts.add(MessagePart::Properties);
         if let Some(found) = properties::look(beginning, self.bounds.max_body) {
             let body = found.parts.body_left_out();
             body.into_iter().for_each(|bytes| parts.leave_body_out(bytes));
@@ -377,7 +378,7 @@ impl Filter {
         self.place = Place::Dropping(u64::from(head.size).saturating_sub(FIXED as u64) + 1);
     }
 
-    fn expect_body(&mut self, head: Head, parts: Parts) {
+    fn expect_body(&mut self, head: Head, parts: MessageParts) {
         if let Some(bytes) = parts.body_left_out() {
             self.channels.insert(head.channel, Next::Body(bytes));
         }

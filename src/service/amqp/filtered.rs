@@ -1,4 +1,4 @@
-//! A stream whose reading side goes through the [`Filter`].
+//! A stream whose reading side goes through the [`StreamFilter`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 
-use super::filter::{Bounds, Filter};
+use super::filter::{Bounds, StreamFilter};
 
 /// Bytes that are read at once. It bounds what a read can make wait here.
 const MAX_READ: usize = 256 * 1024;
@@ -25,7 +25,7 @@ const MAX_FRUITLESS_READS: usize = 16;
 #[derive(Debug)]
 pub struct Filtered<S> {
     below: S,
-    filter: Filter,
+    filter: StreamFilter,
     /// What the filter has let pass and the library has not read.
     ready: Vec<u8>,
     /// How much of `ready` the library has read.
@@ -35,7 +35,7 @@ pub struct Filtered<S> {
 impl<S> Filtered<S> {
     /// Over a stream from which nothing has been read.
     pub fn new(below: S, bounds: Bounds) -> Self {
-        Self { below, filter: Filter::new(bounds), ready: Vec::new(), read: 0 }
+        Self { below, filter: StreamFilter::new(bounds), ready: Vec::new(), read: 0 }
     }
 
     /// Hands over what is ready.
@@ -175,7 +175,7 @@ mod tests {
         ) {
             let stream = stream();
             let mut expected = Vec::new();
-            Filter::new(Bounds::default()).filter(&stream, &mut expected);
+            StreamFilter::new(Bounds::default()).filter(&stream, &mut expected);
             let mut filtered = Filtered::new(Cursor::new(stream), Bounds::default());
             let reading = async {
                 let mut out = Vec::new();
@@ -199,7 +199,7 @@ mod tests {
     async fn what_is_dropped_ends_in_the_right_place() {
         let stream = stream();
         let mut expected = Vec::new();
-        Filter::new(Bounds::default()).filter(&stream, &mut expected);
+        StreamFilter::new(Bounds::default()).filter(&stream, &mut expected);
         let mut out = Vec::new();
         let mut filtered = Filtered::new(Cursor::new(stream), Bounds::default());
         let mut buffer = [0; 100];

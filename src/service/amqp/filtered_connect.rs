@@ -1,4 +1,4 @@
-//! Opening a connection to the broker with the [`Filter`](super::filter) in it.
+//! Opening a connection to the broker with the [`StreamFilter`](super::filter) in it.
 //!
 //! TCP and TLS are the client library's own, with its roots, its client certificates and its
 //! options of the socket. Only what it would read from is put behind the filter, and handed to it

@@ -3,18 +3,18 @@
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
-use super::filter::{MARK, Parts};
+use super::filter::{MARK, MessageParts};
 
 /// What of a message could not be handed on as its sender wrote it; none of a message that is what
 /// it seems. To be asked of deliveries of a connection that has the filter only: elsewhere the
 /// header may be a sender's.
-pub fn unreadable(properties: &BasicProperties) -> Option<Parts> {
+pub fn unreadable(properties: &BasicProperties) -> Option<MessageParts> {
     match properties.headers().as_ref()?.inner().get(MARK)? {
         AMQPValue::LongString(text) => {
             std::str::from_utf8(text.as_bytes()).unwrap_or_default().parse().ok()
         }
         // The filter writes a text and nothing else.
-        _ => Some(Parts::default()),
+        _ => Some(MessageParts::default()),
     }
 }
 
@@ -22,7 +22,7 @@ pub fn unreadable(properties: &BasicProperties) -> Option<Parts> {
 mod tests {
     use lapin::types::FieldTable;
 
-    use super::super::filter::Part;
+    use super::super::filter::MessagePart;
     use super::*;
 
     #[test]
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(unreadable(&BasicProperties::default()), None);
         assert_eq!(unreadable(&with("X-dnma-unreadable")), None);
         let parts = unreadable(&with(MARK)).expect("marked");
-        assert!(parts.has(Part::RoutingKey) && !parts.has(Part::Headers));
+        assert!(parts.has(MessagePart::RoutingKey) && !parts.has(MessagePart::Headers));
         assert_eq!(parts.body_left_out(), Some(7));
     }
 }

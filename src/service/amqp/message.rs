@@ -5,7 +5,7 @@ use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use lapin::{Acker, BasicProperties};
 
-use super::filter::Parts;
+use super::filter::MessageParts;
 use super::mark::unreadable;
 use crate::domain::envelope::Header;
 
@@ -99,7 +99,7 @@ impl Message {
 
     /// What of the message could not be handed on as its sender wrote it; `None` of a message that
     /// is what it seems. An unreadable message must not be taken for a hit.
-    pub fn unreadable(&self) -> Option<Parts> {
+    pub fn unreadable(&self) -> Option<MessageParts> {
         unreadable(self.properties())
     }
 

@@ -1,22 +1,22 @@
 //! The short texts in the methods that a broker sends on behalf of others.
 
-use super::part::{Part, Parts};
+use super::part::{MessagePart, MessageParts};
 use super::reader::{Reader, is_readable, push_readable};
 
 /// One field of a method, or several that need no look.
-enum Field {
+enum MethodField {
     Bytes(usize),
     /// A short text; the message behind the method is marked with the part.
-    Text(Option<Part>),
+    Text(Option<MessagePart>),
 }
 
-use Field::{Bytes, Text};
+use MethodField::{Bytes, Text};
 
 /// What stands behind the class and number of a method. Some are here because a sentence of the
 /// broker's is cut after 255 bytes, in the middle of a letter if need be.
-fn fields(class: u16, method: u16) -> Option<&'static [Field]> {
-    const EXCHANGE: Field = Text(Some(Part::Exchange));
-    const ROUTING_KEY: Field = Text(Some(Part::RoutingKey));
+fn fields(class: u16, method: u16) -> Option<&'static [MethodField]> {
+    const EXCHANGE: MethodField = Text(Some(MessagePart::Exchange));
+    const ROUTING_KEY: MethodField = Text(Some(MessagePart::RoutingKey));
     Some(match (class, method) {
         // connection.close and channel.close: code, sentence, class, method.
         (10, 50) | (20, 40) => &[Bytes(2), Text(None), Bytes(4)],
@@ -34,10 +34,10 @@ fn fields(class: u16, method: u16) -> Option<&'static [Field]> {
 
 /// What of a method cannot be read. None if all of it can, or if it makes no sense, which no
 /// message can cause.
-pub(super) fn look(payload: &[u8]) -> Option<Parts> {
+pub(super) fn look(payload: &[u8]) -> Option<MessageParts> {
     let mut reader = Reader(payload);
     let fields = fields(reader.u16()?, reader.u16()?)?;
-    let mut parts = Parts::default();
+    let mut parts = MessageParts::default();
     let mut is_fine = true;
     for field in fields {
         match field {

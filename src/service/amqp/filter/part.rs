@@ -6,30 +6,30 @@ use std::str::FromStr;
 /// One thing of a message that could not be handed on as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Part {
+pub enum MessagePart {
     /// The routing key has bytes that are not UTF-8.
     RoutingKey,
     /// The exchange's name has bytes that are not UTF-8.
     Exchange,
     /// The property of this name has bytes that are not UTF-8, as have the next nine.
     ContentType,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     ContentEncoding,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     CorrelationId,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     ReplyTo,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     Expiration,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     MessageId,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     Type,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     UserId,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     AppId,
-    /// See [`Part::ContentType`].
+    /// See [`MessagePart::ContentType`].
     ClusterId,
     /// The name of a header, or a name in a table within, has bytes that are not UTF-8.
     HeaderNames,
@@ -45,55 +45,55 @@ pub enum Part {
 
 /// Everything that was changed in one message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// A bit for each [`Part`].
+pub struct MessageParts {
+    /// A bit for each [`MessagePart`].
     bits: u32,
     /// Bytes of the body that was left out.
     body: u64,
 }
 
-const ALL: [(Part, &str); 17] = [
-    (Part::RoutingKey, "routing-key"),
-    (Part::Exchange, "exchange"),
-    (Part::ContentType, "content-type"),
-    (Part::ContentEncoding, "content-encoding"),
-    (Part::CorrelationId, "correlation-id"),
-    (Part::ReplyTo, "reply-to"),
-    (Part::Expiration, "expiration"),
-    (Part::MessageId, "message-id"),
-    (Part::Type, "type"),
-    (Part::UserId, "user-id"),
-    (Part::AppId, "app-id"),
-    (Part::ClusterId, "cluster-id"),
-    (Part::HeaderNames, "header-names"),
-    (Part::HeaderDepth, "header-depth"),
-    (Part::Headers, "headers"),
-    (Part::Properties, "properties"),
-    (Part::Body, "body"),
+const ALL: [(MessagePart, &str); 17] = [
+    (MessagePart::RoutingKey, "routing-key"),
+    (MessagePart::Exchange, "exchange"),
+    (MessagePart::ContentType, "content-type"),
+    (MessagePart::ContentEncoding, "content-encoding"),
+    (MessagePart::CorrelationId, "correlation-id"),
+    (MessagePart::ReplyTo, "reply-to"),
+    (MessagePart::Expiration, "expiration"),
+    (MessagePart::MessageId, "message-id"),
+    (MessagePart::Type, "type"),
+    (MessagePart::UserId, "user-id"),
+    (MessagePart::AppId, "app-id"),
+    (MessagePart::ClusterId, "cluster-id"),
+    (MessagePart::HeaderNames, "header-names"),
+    (MessagePart::HeaderDepth, "header-depth"),
+    (MessagePart::Headers, "headers"),
+    (MessagePart::Properties, "properties"),
+    (MessagePart::Body, "body"),
 ];
 
-impl Parts {
+impl MessageParts {
     /// Whether the message is as its sender wrote it.
     pub fn is_empty(self) -> bool {
         self.bits == 0
     }
 
     /// Whether this was changed.
-    pub fn has(self, part: Part) -> bool {
+    pub fn has(self, part: MessagePart) -> bool {
         self.bits & (1 << part as u8) != 0
     }
 
     /// Bytes of the body, if it was left out.
     pub fn body_left_out(self) -> Option<u64> {
-        self.has(Part::Body).then_some(self.body)
+        self.has(MessagePart::Body).then_some(self.body)
     }
 
-    pub(super) fn add(&mut self, part: Part) {
+    pub(super) fn add(&mut self, part: MessagePart) {
         self.bits |= 1 << part as u8;
     }
 
     pub(super) fn leave_body_out(&mut self, bytes: u64) {
-        self.add(Part::Body);
+        self.add(MessagePart::Body);
         self.body = bytes;
     }
 
@@ -102,7 +102,7 @@ impl Parts {
     }
 }
 
-impl fmt::Display for Parts {
+impl fmt::Display for MessageParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
         for (part, name) in ALL {
@@ -110,7 +110,7 @@ impl fmt::Display for Parts {
                 continue;
             }
             write!(f, "{comma}{name}")?;
-            if part == Part::Body {
+            if part == MessagePart::Body {
                 write!(f, "={}", self.body)?;
             }
             comma = ",";
@@ -119,7 +119,7 @@ impl fmt::Display for Parts {
     }
 }
 
-impl FromStr for Parts {
+impl FromStr for MessageParts {
     type Err = std::convert::Infallible;
 
     /// A name that a later version writes is left out.
@@ -129,7 +129,7 @@ impl FromStr for Parts {
             let (name, value) = item.split_once('=').unwrap_or((item, ""));
             let Some((part, _)) = ALL.iter().find(|(_, known)| *known == name) else { continue };
             match part {
-                Part::Body => parts.leave_body_out(value.parse().unwrap_or_default()),
+                MessagePart::Body => parts.leave_body_out(value.parse().unwrap_or_default()),
                 part => parts.add(*part),
             }
         }
@@ -145,17 +145,17 @@ mod tests {
     fn what_is_written_is_read_again() {
         for (first, _) in ALL {
             for (second, _) in ALL {
-                let mut parts = Parts::default();
+                let mut parts = MessageParts::default();
                 parts.add(first);
                 parts.add(second);
-                if parts.has(Part::Body) {
+                if parts.has(MessagePart::Body) {
                     parts.leave_body_out(16 << 20);
                 }
                 assert_eq!(parts.to_string().parse(), Ok(parts));
             }
         }
-        let mut parts = Parts::default();
-        parts.add(Part::RoutingKey);
+        let mut parts = MessageParts::default();
+        parts.add(MessagePart::RoutingKey);
         parts.leave_body_out(100_000);
         assert_eq!(parts.to_string(), "routing-key,body=100000");
         assert_eq!("routing-key,novelty=3,body=100000".parse(), Ok(parts));

@@ -1,6 +1,6 @@
 //! The header frame of a message: the size of its body, and its properties.
 
-use super::part::{Part, Parts};
+use super::part::{MessagePart, MessageParts};
 use super::reader::{Reader, is_readable, push_readable};
 use super::{MARK, table};
 
@@ -16,28 +16,28 @@ const HEADERS: u16 = 1 << 13;
 
 /// One property.
 enum Property {
-    Text(Part),
+    Text(MessagePart),
     Headers,
     Bytes(usize),
 }
 
 const PROPERTIES: [Property; 14] = [
-    Property::Text(Part::ContentType),
-    Property::Text(Part::ContentEncoding),
+    Property::Text(MessagePart::ContentType),
+    Property::Text(MessagePart::ContentEncoding),
     Property::Headers,
     // Delivery mode and priority.
     Property::Bytes(1),
     Property::Bytes(1),
-    Property::Text(Part::CorrelationId),
-    Property::Text(Part::ReplyTo),
-    Property::Text(Part::Expiration),
-    Property::Text(Part::MessageId),
+    Property::Text(MessagePart::CorrelationId),
+    Property::Text(MessagePart::ReplyTo),
+    Property::Text(MessagePart::Expiration),
+    Property::Text(MessagePart::MessageId),
     // The timestamp.
     Property::Bytes(8),
-    Property::Text(Part::Type),
-    Property::Text(Part::UserId),
-    Property::Text(Part::AppId),
-    Property::Text(Part::ClusterId),
+    Property::Text(MessagePart::Type),
+    Property::Text(MessagePart::UserId),
+    Property::Text(MessagePart::AppId),
+    Property::Text(MessagePart::ClusterId),
 ];
 
 /// The fixed fields of a header frame.
@@ -61,23 +61,23 @@ impl Fixed {
 
 /// What is to be done about a header frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct PropertiesFound {
     /// What the message must be marked with.
-    pub(super) parts: Parts,
+    pub(super) parts: MessageParts,
     /// The frame is not to go on as it is, if only for a header with the name of the mark.
     pub(super) is_to_be_written: bool,
 }
 
 /// Looks through the payload of a header frame. None if not even its fixed fields are there, which
 /// no message can cause.
-pub(super) fn look(payload: &[u8], max_body: u64) -> Option<Found> {
+pub(super) fn look(payload: &[u8], max_body: u64) -> Option<PropertiesFound> {
     let mut reader = Reader(payload);
     let fixed = Fixed::read(&mut reader)?;
-    let mut found = Found::default();
+    let mut found = PropertiesFound::default();
     let makes_sense = look_at_properties(fixed, &mut reader, &mut found).is_some();
     if !makes_sense || !reader.0.is_empty() {
-        found.parts = Parts::default();
-        found.parts.add(Part::Properties);
+        found.parts = MessageParts::default();
+        found.parts.add(MessagePart::Properties);
     }
     if fixed.body > max_body {
         found.parts.leave_body_out(fixed.body);
@@ -86,7 +86,11 @@ pub(super) fn look(payload: &[u8], max_body: u64) -> Option<Found> {
     Some(found)
 }
 
-fn look_at_properties(fixed: Fixed, reader: &mut Reader<'_>, found: &mut Found) -> Option<()> {
+fn look_at_properties(
+    fixed: Fixed,
+    reader: &mut Reader<'_>,
+    found: &mut PropertiesFound,
+) -> Option<()> {
     for property in fixed.properties() {
         match property {
             Property::Bytes(count) => _ = reader.take(*count)?,
@@ -102,7 +106,7 @@ fn look_at_properties(fixed: Fixed, reader: &mut Reader<'_>, found: &mut Found) 
                         found.parts = found.parts.with(table.parts);
                         found.is_to_be_written |= table.has_mark;
                     }
-                    _ => found.parts.add(Part::Headers),
+                    _ => found.parts.add(MessagePart::Headers),
                 }
             }
         }
@@ -112,13 +116,13 @@ fn look_at_properties(fixed: Fixed, reader: &mut Reader<'_>, found: &mut Found) 
 
 /// Appends the payload of the header frame as the library can read it, with the mark if `parts` are
 /// any. What `parts` tell to be left out is left out.
-pub(super) fn write_readable(payload: &[u8], parts: Parts, out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn write_readable(payload: &[u8], parts: MessageParts, out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader(payload);
     let mut fixed = Fixed::read(&mut reader)?;
-    if parts.has(Part::Body) {
+    if parts.has(MessagePart::Body) {
         fixed.body = 0;
     }
-    if parts.has(Part::Properties) {
+    if parts.has(MessagePart::Properties) {
         fixed.flags = 0;
     }
     let marked = Fixed { flags: fixed.flags | if parts.is_empty() { 0 } else { HEADERS }, ..fixed };
@@ -136,7 +140,7 @@ pub(super) fn write_readable(payload: &[u8], parts: Parts, out: &mut Vec<u8>) ->
             Property::Headers => {
                 let had_any = fixed.flags & HEADERS != 0;
                 let headers = if had_any { reader.long()? } else { &[] };
-                let left_out = parts.has(Part::Headers);
+                let left_out = parts.has(MessagePart::Headers);
                 write_headers(if left_out { &[] } else { headers }, parts, out)?;
             }
         }
@@ -144,7 +148,7 @@ pub(super) fn write_readable(payload: &[u8], parts: Parts, out: &mut Vec<u8>) ->
     Some(())
 }
 
-fn write_headers(headers: &[u8], parts: Parts, out: &mut Vec<u8>) -> Option<()> {
+fn write_headers(headers: &[u8], parts: MessageParts, out: &mut Vec<u8>) -> Option<()> {
     let length_at = out.len();
     out.extend_from_slice(&[0; 4]);
     table::write_readable(headers, out).ok()?;

@@ -3,7 +3,7 @@
 //! The client library reads tables and arrays by recursion. Here they are walked with a list of
 //! levels of fixed length.
 
-use super::part::{Part, Parts};
+use super::part::{MessagePart, MessageParts};
 use super::reader::{Reader, is_readable, push_readable};
 use super::{MARK, NOT_THE_MARK};
 
@@ -17,13 +17,13 @@ pub const MAX_VALUES: usize = 512;
 
 /// The table as a whole makes no sense, or has too many values.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unusable;
+pub(super) struct UnusableTable;
 
 /// What is to be done about a table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct TableFound {
     /// What the message must be marked with.
-    pub(super) parts: Parts,
+    pub(super) parts: MessageParts,
     /// The sender set a header that has the name of the mark.
     pub(super) has_mark: bool,
 }
@@ -40,7 +40,7 @@ struct Level {
 }
 
 /// Where a walk writes to.
-trait Output {
+trait TableOutput {
     fn bytes(&mut self, bytes: &[u8]);
     fn readable(&mut self, text: &[u8]);
     /// Leaves room for a length, and tells where.
@@ -52,7 +52,7 @@ trait Output {
 /// Looks only.
 struct Nowhere;
 
-impl Output for Nowhere {
+impl TableOutput for Nowhere {
     fn bytes(&mut self, _: &[u8]) {}
     fn readable(&mut self, _: &[u8]) {}
     fn open(&mut self) -> usize {
@@ -61,7 +61,7 @@ impl Output for Nowhere {
     fn close(&mut self, _: usize) {}
 }
 
-impl Output for Vec<u8> {
+impl TableOutput for Vec<u8> {
     fn bytes(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -86,17 +86,17 @@ impl Output for Vec<u8> {
 }
 
 /// Looks through a table, which is given without its length.
-pub(super) fn look(table: &[u8]) -> Result<Found, Unusable> {
+pub(super) fn look(table: &[u8]) -> Result<TableFound, UnusableTable> {
     walk(table, &mut Nowhere)
 }
 
 /// Appends what can be read of a table, without its length.
-pub(super) fn write_readable(table: &[u8], out: &mut Vec<u8>) -> Result<Found, Unusable> {
+pub(super) fn write_readable(table: &[u8], out: &mut Vec<u8>) -> Result<TableFound, UnusableTable> {
     walk(table, out)
 }
 
-fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
-    let mut found = Found::default();
+fn walk(table: &[u8], out: &mut impl TableOutput) -> Result<TableFound, UnusableTable> {
+    let mut found = TableFound::default();
     let mut values = 0_usize;
     let mut reader = Reader(table);
     // The levels that the current one lies in.
@@ -106,7 +106,7 @@ fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
     loop {
         while reader.0.len() <= level.rest {
             if reader.0.len() < level.rest {
-                return Err(Unusable);
+                return Err(UnusableTable);
             }
             let Some(above) = depth.checked_sub(1) else { return Ok(found) };
             out.close(level.length_at);
@@ -114,7 +114,7 @@ fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
             level = outer.get(depth).copied().unwrap_or_default();
         }
         if level.is_table {
-            let name = reader.short().ok_or(Unusable)?;
+            let name = reader.short().ok_or(UnusableTable)?;
             let length = u8::try_from(name.len()).unwrap_or_default();
             out.bytes(&[length]);
             if depth == 0 && name == MARK.as_bytes() {
@@ -123,16 +123,16 @@ fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
             } else if is_readable(name) {
                 out.bytes(name);
             } else {
-                found.parts.add(Part::HeaderNames);
+                found.parts.add(MessagePart::HeaderNames);
                 out.readable(name);
             }
         }
         values += 1;
         if values > MAX_VALUES {
-            return Err(Unusable);
+            return Err(UnusableTable);
         }
         // The types that the client library knows, with the length that it reads of each.
-        let kind = reader.u8().ok_or(Unusable)?;
+        let kind = reader.u8().ok_or(UnusableTable)?;
         let length = match kind {
             b'V' => 0,
             b't' | b'b' | b'B' => 1,
@@ -142,18 +142,18 @@ fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
             b'L' | b'l' | b'd' | b'T' => 8,
             b'S' | b'x' | b'A' | b'F' => {
                 let mut ahead = reader;
-                let length = usize::try_from(ahead.u32().ok_or(Unusable)?);
-                length.map_err(|_| Unusable)?.saturating_add(4)
+                let length = usize::try_from(ahead.u32().ok_or(UnusableTable)?);
+                length.map_err(|_| UnusableTable)?.saturating_add(4)
             }
-            _ => return Err(Unusable),
+            _ => return Err(UnusableTable),
         };
         if !matches!(kind, b'A' | b'F') {
             out.bytes(&[kind]);
-            out.bytes(reader.take(length).ok_or(Unusable)?);
+            out.bytes(reader.take(length).ok_or(UnusableTable)?);
             continue;
         }
         let mut whole = reader;
-        whole.take(length).ok_or(Unusable)?;
+        whole.take(length).ok_or(UnusableTable)?;
         match outer.get_mut(depth) {
             Some(place) => {
                 *place = level;
@@ -161,10 +161,10 @@ fn walk(table: &[u8], out: &mut impl Output) -> Result<Found, Unusable> {
                 out.bytes(&[kind]);
                 let length_at = out.open();
                 level = Level { rest: whole.0.len(), is_table: kind == b'F', length_at };
-                reader.take(4).ok_or(Unusable)?;
+                reader.take(4).ok_or(UnusableTable)?;
             }
             None => {
-                found.parts.add(Part::HeaderDepth);
+                found.parts.add(MessagePart::HeaderDepth);
                 out.bytes(b"V");
                 reader = whole;
             }
@@ -195,15 +195,15 @@ mod tests {
     fn what_is_nested_too_deep_becomes_void() {
         for kind in [b'A', b'F'] {
             let fine = nested(kind, MAX_DEPTH - 1);
-            assert_eq!(look(&fine), Ok(Found::default()));
+            assert_eq!(look(&fine), Ok(TableFound::default()));
             let mut out = Vec::new();
-            assert_eq!(write_readable(&fine, &mut out), Ok(Found::default()));
+            assert_eq!(write_readable(&fine, &mut out), Ok(TableFound::default()));
             assert_eq!(out, fine);
             for depth in [MAX_DEPTH, 900, 5_000] {
                 let mut out = Vec::new();
                 let found = write_readable(&nested(kind, depth), &mut out).expect("usable");
-                assert!(found.parts.has(Part::HeaderDepth));
-                assert_eq!(look(&out), Ok(Found::default()), "what is written is fine");
+                assert!(found.parts.has(MessagePart::HeaderDepth));
+                assert_eq!(look(&out), Ok(TableFound::default()), "what is written is fine");
                 assert_eq!(out.len(), fine.len(), "as deep as may be, with void in it");
             }
         }
@@ -224,13 +224,13 @@ mod tests {
             b"\x01nA\0\0\0\x05S\0\0\0\x04abcd",
         ];
         for table in cases {
-            assert_eq!(look(table), Err(Unusable), "{table:?}");
+            assert_eq!(look(table), Err(UnusableTable), "{table:?}");
         }
         let many = b"\x01nt\x01".repeat(MAX_VALUES);
-        assert_eq!(look(&many), Ok(Found::default()));
-        assert_eq!(look(&[many, b"\x01nt\x01".to_vec()].concat()), Err(Unusable));
+        assert_eq!(look(&many), Ok(TableFound::default()));
+        assert_eq!(look(&[many, b"\x01nt\x01".to_vec()].concat()), Err(UnusableTable));
         let array = [b"\x01nA\0\0\x10\0".to_vec(), vec![b'V'; 4096]].concat();
-        assert_eq!(look(&array), Err(Unusable), "values in an array count");
+        assert_eq!(look(&array), Err(UnusableTable), "values in an array count");
     }
 
     #[test]
@@ -239,9 +239,9 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(
             write_readable(&table, &mut out),
-            Ok(Found { parts: Parts::default(), has_mark: true })
+            Ok(TableFound { parts: MessageParts::default(), has_mark: true })
         );
         assert_eq!(out, [&b"\x11X-dnma-unreadableS\0\0\0\x04body"[..], b"\x01nt\x01"].concat());
-        assert_eq!(look(&out), Ok(Found::default()));
+        assert_eq!(look(&out), Ok(TableFound::default()));
     }
 }

@@ -80,7 +80,7 @@ struct Message {
     channel: u16,
     exchange: String,
     key: String,
-    mark: Option<Parts>,
+    mark: Option<MessageParts>,
     properties: basic::AMQPProperties,
     body: u64,
 }
@@ -138,7 +138,7 @@ fn receive(mut bytes: &[u8]) -> Vec<Message> {
 
 fn filtered(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Filter::new(Bounds::default()).filter(input, &mut out);
+    StreamFilter::new(Bounds::default()).filter(input, &mut out);
     out
 }
 
@@ -149,7 +149,7 @@ fn one(input: &[u8]) -> Message {
     messages.remove(0)
 }
 
-fn parts(text: &str) -> Option<Parts> {
+fn parts(text: &str) -> Option<MessageParts> {
     text.parse().ok()
 }
 
@@ -171,7 +171,7 @@ fn what_is_fine_passes_byte_for_byte_without_a_copy() {
     ]
     .concat();
     let mut rest = Vec::new();
-    let passed = Filter::new(Bounds::default()).filter_in_place(&stream, &mut rest);
+    let passed = StreamFilter::new(Bounds::default()).filter_in_place(&stream, &mut rest);
     assert_eq!((passed, rest.len()), (stream.len(), 0));
     assert_eq!(filtered(&stream), stream);
 }
@@ -305,7 +305,7 @@ fn a_sender_cannot_forge_the_mark() {
 #[test]
 fn a_large_body_is_left_out_in_constant_memory() {
     let size = 100_u64 << 20;
-    let mut filter = Filter::new(Bounds::default());
+    let mut filter = StreamFilter::new(Bounds::default());
     let mut out = Vec::new();
     filter.filter(&[deliver(1, b"k"), header(1, size, 0, b"")].concat(), &mut out);
     let piece = body(1, 131_064);
@@ -355,7 +355,7 @@ fn bodies_of_several_channels_at_once_do_not_mix() {
 
 #[test]
 fn a_channel_that_is_closed_leaves_nothing_behind() {
-    let mut filter = Filter::new(Bounds::default());
+    let mut filter = StreamFilter::new(Bounds::default());
     let mut out = Vec::new();
     filter.filter(&[deliver(1, b"k"), header(1, 1 << 40, 0, b"")].concat(), &mut out);
     filter.filter(&deliver(2, b"\xe9"), &mut out);
@@ -372,7 +372,7 @@ fn a_channel_that_is_closed_leaves_nothing_behind() {
 fn a_header_frame_beyond_the_negotiated_size_comes_without_headers() {
     let tune = [&[0, 10, 0, 30, 7, 255][..], &16_384_u32.to_be_bytes(), &[0, 20]].concat();
     for (asked, is_tuned) in [(16_384, false), (0, true), (65_536, true)] {
-        let mut filter = Filter::new(Bounds { frame_max: asked, ..Bounds::default() });
+        let mut filter = StreamFilter::new(Bounds { frame_max: asked, ..Bounds::default() });
         let mut out = Vec::new();
         if is_tuned {
             filter.filter(&frame(METHOD, 0, &tune), &mut out);
@@ -397,7 +397,7 @@ fn a_header_frame_beyond_the_negotiated_size_comes_without_headers() {
 
 #[test]
 fn a_header_frame_beyond_all_bounds_is_not_kept() {
-    let mut filter = Filter::new(Bounds::default());
+    let mut filter = StreamFilter::new(Bounds::default());
     let mut out = Vec::new();
     let entries = entry(b"n", &long(b'S', &vec![b'x'; 50 << 20]));
     let stream =
@@ -532,7 +532,7 @@ proptest! {
         let stream = messages.concat();
         let whole = filtered(&stream);
         let (mut first, mut second) =
-            (Filter::new(Bounds::default()), Filter::new(Bounds::default()));
+            (StreamFilter::new(Bounds::default()), StreamFilter::new(Bounds::default()));
         let (mut out, mut in_place) = (Vec::new(), Vec::new());
         let mut left = &stream[..];
         for size in sizes.iter().cycle() {
@@ -554,7 +554,7 @@ proptest! {
     /// Bytes that are no AMQP do no harm either.
     #[test]
     fn nonsense_is_survived(stream in prop::collection::vec(0..9_u8, 0..600)) {
-        let mut filter = Filter::new(Bounds::default());
+        let mut filter = StreamFilter::new(Bounds::default());
         let mut out = Vec::new();
         for piece in stream.chunks(7) {
             filter.filter(piece, &mut out);
