@@ -15,7 +15,7 @@ use lapin::{Channel, Consumer};
 
 use super::BrokerError;
 use super::connect::SET_UP_TIMEOUT;
-use super::dead_letter::{AckHandle, DeadLetter, DeadLetterClient};
+use super::dead_letter::{AckHandle, DeadLetter, DeadLetterClient, POLL_INTERVAL};
 use super::message::Message;
 use super::session_end::SessionClosed;
 use crate::domain::dead::DeadQueue;
@@ -27,6 +27,9 @@ const MAX_PER_CHANNEL: u16 = 20_000;
 
 /// How long the broker may give nothing although it has announced more messages.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a reader that was killed may still count as a consumer of its queue.
+const READER_GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that lies in one queue, held until it is given back.
 #[derive(Debug)]
@@ -56,9 +59,39 @@ struct BrowserChannel {
     kept: u64,
 }
 
+impl DeadLetterClient {
+    /// Begins to read a queue.
+    ///
+    /// # Errors
+    /// [`BrokerError::Busy`] while somebody else does; or what the broker refuses.
+    pub async fn browse(&self, queue: DeadQueue) -> Result<QueueBrowser<'_>, BrokerError> {
+        let name = self.queue(queue);
+        let deadline = tokio::time::Instant::now() + READER_GONE_TIMEOUT;
+        let ready = loop {
+            let depth = self.depth(&name).await?;
+            if depth.consumers == 0 {
+                break depth.ready.into();
+            }
+            // One that was killed a moment ago still counts.
+            if tokio::time::Instant::now() > deadline {
+                return Err(BrokerError::Busy(name));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        let browser = QueueBrowser::open(self, queue, name.clone(), ready).await?;
+        // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both
+        // see the other, and neither goes on.
+        if self.depth(&name).await?.consumers > 1 {
+            browser.finish().await?;
+            return Err(BrokerError::Busy(name));
+        }
+        Ok(browser)
+    }
+}
+
 impl<'c> QueueBrowser<'c> {
     /// Begins to read the queue of that name, which has so many messages.
-    pub(super) async fn open(
+    async fn open(
         client: &'c DeadLetterClient,
         queue: DeadQueue,
         name: String,

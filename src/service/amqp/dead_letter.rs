@@ -6,7 +6,6 @@ use std::time::Duration;
 use lapin::{Acker, Connection};
 
 use super::BrokerError;
-use super::browser::QueueBrowser;
 use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::depths::Depth;
 use super::filter::MessageParts;
@@ -18,11 +17,8 @@ use crate::domain::dead::{self, Dead, DeadQueue};
 use crate::domain::envelope::{self, Header};
 use crate::service::config::BrokerSettings;
 
-/// How long a reader that was killed may still count as a consumer of its queue.
-const READER_GONE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The pause before the broker is asked the same again.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One dead hit, still in its queue.
 #[derive(Debug)]
@@ -168,34 +164,6 @@ impl DeadLetterClient {
         };
         let depth: Option<Depth> = self.or_lost::<_, BrokerError>(asking).await?;
         depth.ok_or_else(|| BrokerError::NoQueue(queue.to_owned()))
-    }
-
-    /// Begins to read a queue.
-    ///
-    /// # Errors
-    /// [`BrokerError::Busy`] while somebody else does; or what the broker refuses.
-    pub async fn browse(&self, queue: DeadQueue) -> Result<QueueBrowser<'_>, BrokerError> {
-        let name = self.queue(queue);
-        let deadline = tokio::time::Instant::now() + READER_GONE_TIMEOUT;
-        let ready = loop {
-            let depth = self.depth(&name).await?;
-            if depth.consumers == 0 {
-                break depth.ready.into();
-            }
-            // One that was killed a moment ago still counts.
-            if tokio::time::Instant::now() > deadline {
-                return Err(BrokerError::Busy(name));
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
-        };
-        let browser = QueueBrowser::open(self, queue, name.clone(), ready).await?;
-        // Quorum queues ignore a claim to be the only consumer. Of two that begin at once, both
-        // see the other, and neither goes on.
-        if self.depth(&name).await?.consumers > 1 {
-            browser.finish().await?;
-            return Err(BrokerError::Busy(name));
-        }
-        Ok(browser)
     }
 
     /// Waits until so many hits are in the queue, or for as long as closing may take: they come
