@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::stop;
 use crate::service::Service;
 use crate::service::config::Settings;
 use crate::service::ops::logging;
@@ -27,8 +27,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     for (name, meant) in Settings::misspelt_in_env() {
         tracing::warn!("{name} is no setting of the relay and is not read; is {meant} meant?");
     }
-    let shutdown = CancellationToken::new();
-    listen_for_signals(shutdown.clone(), settings.matomo.timeout)?;
+    let shutdown = shutdown_on_signal(settings.matomo.timeout)?;
     let service = Service::build(settings).await?;
     tracing::info!(
         address = %service.http_address()?,
@@ -39,30 +38,21 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Cancels `shutdown` at the first signal, and ends the process at the second.
-fn listen_for_signals(shutdown: CancellationToken, timeout: Duration) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        let mut signal = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let (name, limit) = (signal().await, timeout.as_secs());
+/// Returns the token that the first signal cancels. The second signal ends the process.
+fn shutdown_on_signal(timeout: Duration) -> std::io::Result<CancellationToken> {
+    let first = move |signal| {
         tracing::info!(
-            signal = name,
-            "stopping: what is in flight settles first, within {limit} s; a second signal stops \
-             at once"
+            signal,
+            "stopping: what is in flight settles first, within {} s; a second signal stops at once",
+            timeout.as_secs()
         );
-        shutdown.cancel();
-        let name = signal().await;
+    };
+    let second = |signal| {
         tracing::warn!(
-            signal = name,
+            signal,
             "stopped at once: hits in flight come back from the broker and may be stored twice"
         );
-        std::process::exit(1);
-    });
-    Ok(())
+        1
+    };
+    stop::on_signals(first, second)
 }
