@@ -332,7 +332,7 @@ async fn the_smallest_files_have_a_page_too() {
     let broken = page("{\n{\n", "en").await;
     assert!(
         broken
-            .contains("<h1>Not ready: 1\u{a0}error to mend, 100\u{a0}% of hits would be rejected")
+            .contains("<h1>Not ready: 1\u{a0}error to correct, 100\u{a0}% of hits would be rejected")
     );
     assert!(section(&broken, "time").contains("No hit has a readable time"));
 

@@ -55,11 +55,11 @@ pub enum DeadCommand {
     /// Ctrl-C stops it in good order. A receipt says what was done, without personal data. Exit
     /// code 1 if nothing was chosen, or something chosen was not sent.
     ///
-    /// --fix mends on the way, may be given several times, and knows: rename:FIELD:OLD=NEW,
+    /// --fix changes hits on the way, may be given several times, and knows: rename:FIELD:OLD=NEW,
     /// upper:FIELD, trim:FIELD, default:exploitant=VALUE, default:plateforme=VALUE, seconds
     /// (cdt from milliseconds), utc:ZONE (cdt from the local time of a zone; a UNIX time only
     /// if it lies after the hit was first seen). Never the visitor. A hit with an array, an object
-    /// or a boolean in it is not mended.
+    /// or a boolean in it is not changed.
     ///
     /// Example: dnma-relay dead replay --reason not-in-list --field dimension8 --fix
     /// rename:dimension8:CANTINE=SERVICE_COLLECTIVITE --dry-run

@@ -61,7 +61,7 @@ pub struct DeadReplayOptions {
 /// The count of hits that were sent, in the receipt.
 const REPLAYED: &str = "replayed";
 /// The count of hits that a fix changed.
-const FIXED: &str = "mended";
+const FIXED: &str = "fixed";
 /// The count of hits that were sent and may be in their queue all the same.
 const IN_DOUBT: &str = "in_doubt";
 
@@ -165,7 +165,7 @@ pub(super) async fn run(options: &DeadReplayOptions) -> anyhow::Result<ExitCode>
 fn print_outcome(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let fixed = receipt.count_of(FIXED);
-    let of_them = if fixed > 0 { format!(", {fixed} of them mended") } else { String::new() };
+    let of_them = if fixed > 0 { format!(", {fixed} of them fixed") } else { String::new() };
     writeln!(
         out,
         "{} sent again{of_them}; receipt: {}",

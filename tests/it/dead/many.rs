@@ -149,7 +149,7 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
     let stay = before[1].len() - ALL / 100;
     ensure!(
         code == Some(1)
-            && forecast["mended"] == ALL / 100
+            && forecast["fixed"] == ALL / 100
             && forecast["rejected"]["not-in-list"] == stay,
         "{forecast}"
     );
@@ -199,7 +199,7 @@ pub(crate) async fn fifty_thousand(scene: Scene) -> anyhow::Result<()> {
         .with_context(|| String::from_utf8_lossy(&replayed.stderr).into_owned())?;
     ensure!(
         receipt["counts"]["replayed"] == ALL / 100
-            && receipt["counts"]["mended"] == ALL / 100
+            && receipt["counts"]["fixed"] == ALL / 100
             && receipt["complete"] == true,
         "{receipt}"
     );

@@ -27,7 +27,6 @@ pub(super) struct ReplayForecast {
     /// Of these, the hits that would be sent.
     replayed: u64,
     /// Of the hits that would be sent, those that a fix would change.
-    #[serde(rename = "mended")]
     fixed: u64,
     /// Of the hits that would be sent, those that would pass Matomo's limit of 24 h before the
     /// replay is over, were they not sent first.
@@ -178,7 +177,7 @@ impl ReplayForecast {
             self.replayed, self.rate
         )?;
         if self.fixed > 0 {
-            writeln!(out, "  {} of them mended:", self.fixed)?;
+            writeln!(out, "  {} of them fixed:", self.fixed)?;
         }
         for (field, change) in &self.examples {
             writeln!(out, "    {field} {change}")?;
