@@ -52,8 +52,9 @@
 //!
 //! - [`domain`] decides. It knows no socket, clock, environment or log: `now` is an argument.
 //! - [`service`] acts, and decides nothing about a hit. `amqp` knows bytes, channels and queues,
-//!   and no hit; only there lapin is known. reqwest is used in `worker::matomo`, axum in `ops`.
-//! - [`cli`] holds the commands, and is the only place that knows clap.
+//!   and no hit; only there lapin is known. reqwest is used in `worker::matomo` and
+//!   `cli::workers`, axum in `ops` and `service.rs`.
+//! - [`cli`] holds the commands, and, with `main.rs`, is the only place that knows clap.
 //!
 //! Without the feature `service` only [`domain`] is left, and `cargo check --lib
 //! --no-default-features` proves the rule. An ENT can use that library to check its own hits: see
@@ -74,8 +75,8 @@
 //! | how requests are formed | `domain/dispatch.rs`, `service/worker/dispatch.rs` |
 //! | the relay's headers | `domain/envelope.rs` |
 //! | reference lists and tenants | `domain/plan/list.rs`, `domain/tenant.rs`, `service/rules.rs` |
-//! | **a setting** | `service/config/table.rs` |
-//! | **a metric** | `service/telemetry.rs` |
+//! | **a setting** | `service/config/table.rs`, `service/config/settings.rs` |
+//! | **a metric** | `service/telemetry.rs`, `service/telemetry/record.rs` |
 //! | a queue or its arguments | `service/amqp/topology.rs` |
 //! | how a session with RabbitMQ is built and lost | `service/amqp/session.rs` |
 //! | what `check --connect` asks | `service/examine/` |
