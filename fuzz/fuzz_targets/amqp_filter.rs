@@ -14,7 +14,7 @@ mod amqp {
     pub mod filter;
 }
 
-use amqp::filter::{Bounds, StreamFilter, MARK, MessageParts};
+use amqp::filter::{Bounds, MARK, MessageParts, StreamFilter};
 
 const BOUNDS: Bounds = Bounds { max_body: 1_000, frame_max: 8_192 };
 
