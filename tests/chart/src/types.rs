@@ -74,8 +74,8 @@ fn a_misspelt_key_would_be_found() {
         .into_iter()
         .find(|object| object["kind"] == "Deployment")
         .expect("a Deployment");
-    object["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] =
-        true.into();
+    let container = &mut object["spec"]["template"]["spec"]["containers"][0];
+    container["securityContext"]["readOnlyRootFileSystem"] = true.into();
     let mut found = Vec::new();
     lost(&object, &round_trip(&object).expect("typed"), &mut |key| found.push(key));
     assert_eq!(found, [".spec.template.spec.containers[0].securityContext.readOnlyRootFileSystem"]);
