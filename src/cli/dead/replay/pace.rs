@@ -42,15 +42,10 @@ impl Pace {
     pub(super) fn new(rate: u32, depths: QueueDepths, progress: ProgressBar) -> Self {
         let per_second = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
         let two_batches = NonZeroU32::new((rate / 5).max(2)).unwrap_or(NonZeroU32::MIN);
-        Self {
-            rate,
-            limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(two_batches)),
-            depths_read: None,
-            depths,
-            progress,
-            notified: false,
-            gave_up: false,
-        }
+        let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(two_batches));
+        // Nothing is saved up at the start: the most urgent hit goes before the others.
+        while limiter.check().is_ok() {}
+        Self { rate, limiter, depths_read: None, depths, progress, notified: false, gave_up: false }
     }
 
     /// Closes the connection that reads the depths.
