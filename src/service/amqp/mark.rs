@@ -25,6 +25,13 @@ mod tests {
     use super::super::filter::MessagePart;
     use super::*;
 
+    /// The filter needs nothing but the standard library, and the domain knows no filter.
+    #[test]
+    fn the_name_that_is_left_behind_is_the_filters() {
+        assert_eq!(MARK, crate::domain::envelope::UNREADABLE);
+        assert!(!crate::domain::envelope::keeps(MARK));
+    }
+
     #[test]
     fn only_the_mark_counts() {
         let with = |name: &str| {
