@@ -21,10 +21,12 @@ pub mod telemetry;
 pub mod worker;
 
 use amqp::BrokerError;
+use amqp::restore::keep_topology;
 use amqp::session::Session;
+use amqp::signing::Signing;
 use amqp::topology::Topology;
 use books::Ledger;
-use config::Settings;
+use config::{BrokerSettings, Settings};
 use ops::http::{self, Health};
 use ops::status::StatusCollector;
 use rules::Rules;
@@ -38,6 +40,10 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(10);
 
 /// How long answers on the HTTP address that are under way may take at the end.
 const HTTP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How far the pause before the next session grows when sessions begin and end at once: to about a
+/// second. It grows further only while there is no session to be had.
+const SHORT_SESSIONS: u32 = 3;
 
 /// Makes one implementation of TLS that of the whole process, for the broker and for Matomo. To be
 /// called once, before any connection.
@@ -72,6 +78,7 @@ impl Service {
             ledger: Arc::new(Ledger::new(name.clone(), metrics.clone())),
             metrics,
             topology,
+            signing: Signing::new(&settings.broker),
             rules: Arc::new(Rules::load(settings.rules.clone())?),
             worker: name,
             stored: Stored::new(settings.broker.prefetch.into()),
@@ -180,10 +187,13 @@ async fn supervise(
                 Ok(session) => {
                     let began = std::time::Instant::now();
                     logged.clear();
-                    serve(session, context, worker, health, status_collector, shutdown).await;
-                    // A session that fell over at once is a failure like any other.
-                    failures =
-                        if began.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
+                    let broker = &settings.broker;
+                    serve(session, broker, context, worker, health, status_collector, shutdown)
+                        .await;
+                    // The broker is there: whatever ends session after session, the hits of others
+                    // do not wait long for it.
+                    let is_long = began.elapsed() > Duration::from_secs(30);
+                    failures = if is_long { 0 } else { (failures + 1).min(SHORT_SESSIONS) };
                 }
                 Err(error) => {
                     failures += 1;
@@ -226,6 +236,7 @@ async fn open_session(
 
 async fn serve(
     session: Session,
+    settings: &BrokerSettings,
     context: &WorkerContext,
     worker: &Arc<Worker>,
     health: &Health,
@@ -239,6 +250,7 @@ async fn serve(
     tokio::select! {
         () = worker.serve(&session, shutdown) => {}
         never = status_collector.watch(&session) => match never {},
+        never = keep_topology(&session, settings, &context.metrics) => match never {},
     }
     if let Some(reason) = session.end.reason() {
         tracing::warn!(

@@ -42,12 +42,12 @@ pub const TENANT: &str = "x-dnma-tenant";
 pub const UNREADABLE: &str = "x-dnma-unreadable";
 
 /// The header with the queue that a replay took the hit out of, and the name of the replay:
-/// `parked/20261124T080000Z-1a2b`. It stays with the hit from then on.
+/// `parked/20261124T080000Z-1a2b`. The relay hands it on with the hit from then on.
 pub const REPLAY: &str = "x-dnma-replay";
 
 /// The headers that are written anew whenever the relay moves a hit.
-const OURS: [&str; 9] =
-    [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT];
+const OURS: [&str; 10] =
+    [ATTEMPT, REASON, STATUS, FIRST_FAILED_AT, FAILED_AT, VIOLATIONS, PLAN, WORKER, TENANT, REPLAY];
 
 /// The value of [`REASON`] for a rejected hit. Its violations say the rest.
 pub const REASON_PLAN: &str = "plan";
@@ -94,10 +94,12 @@ pub struct DeadLetterHeaders<'l> {
     pub worker: &'l str,
     /// The AMQP user who sent the hit, if it is known.
     pub tenant: Option<&'l str>,
+    /// The mark of the latest replay, if there was one.
+    pub replay: Option<&'l str>,
 }
 
-/// Reads a message's history from its headers. A header that cannot be read counts as absent: a
-/// sender's mistake in a header of ours must not stop the hits behind it.
+/// Reads a message's history from its headers, which must be those that a relay wrote. A header that
+/// cannot be read counts as absent: a mistake in a header must not stop the hits behind it.
 pub fn retry_history(
     number: impl Fn(&str) -> Option<i64>,
     text: impl Fn(&str) -> Option<String>,
@@ -126,7 +128,7 @@ pub fn keeps(name: &str) -> bool {
 
 /// Whether this is a header that relays write.
 pub fn is_ours(name: &str) -> bool {
-    OURS.contains(&name) || name == REPLAY
+    OURS.contains(&name)
 }
 
 impl DeadLetterHeaders<'_> {
@@ -143,6 +145,7 @@ impl DeadLetterHeaders<'_> {
         ];
         headers.extend(self.status.map(|status| (STATUS, Header::Number(i64::from(status)))));
         headers.extend(self.tenant.map(|tenant| (TENANT, Header::Text(tenant.to_owned()))));
+        headers.extend(self.replay.map(|mark| (REPLAY, Header::Text(mark.to_owned()))));
         headers.extend(
             self.violations.clone().map(|violations| (VIOLATIONS, Header::Text(violations))),
         );
@@ -173,6 +176,7 @@ mod tests {
             plan: "2.01",
             worker: "w",
             tenant: None,
+            replay: None,
         };
         let headers = headers.list();
         assert!(
@@ -253,6 +257,7 @@ mod tests {
             plan: "2.01",
             worker: "w-1",
             tenant: Some("ent-alpha"),
+            replay: Some("parked/20261124T080000Z-1a2b"),
         };
         let required = [
             ("x-dnma-attempt", Header::Number(4_294_967_295)),
@@ -265,19 +270,25 @@ mod tests {
         let optional = [
             ("x-dnma-status", Header::Number(503)),
             ("x-dnma-tenant", text("ent-alpha")),
+            ("x-dnma-replay", text("parked/20261124T080000Z-1a2b")),
             ("x-dnma-violations", text("[]")),
         ];
         assert_eq!(headers.list(), [&required[..], &optional].concat());
-        let without = DeadLetterHeaders { status: None, violations: None, tenant: None, ..headers };
+        let without = DeadLetterHeaders {
+            status: None,
+            violations: None,
+            tenant: None,
+            replay: None,
+            ..headers
+        };
         assert_eq!(without.list(), required);
     }
 
     #[test]
-    fn what_relays_write_is_theirs_and_the_name_of_a_replay_stays_with_the_hit() {
+    fn what_relays_write_is_theirs_and_written_anew() {
         for name in OURS {
             assert!(is_ours(name) && !keeps(name), "{name}");
         }
-        assert!(is_ours(REPLAY) && keeps(REPLAY));
         for name in ["", "x-dnma", "x-dnma-attempts", "X-DNMA-ATTEMPT", "x-death", "CC"] {
             assert!(!is_ours(name), "{name}");
         }

@@ -66,6 +66,21 @@ pub struct BrokerStatus {
     pub sessions: u64,
     /// For how long there has been no session.
     pub away_seconds: Option<u64>,
+    /// How many exchanges and queues that the relay needs are not on the broker.
+    #[serde(default)]
+    pub missing: u64,
+    /// The queues that refuse hits, which wait with the worker meanwhile.
+    #[serde(default)]
+    pub refusing: Vec<RefusingQueue>,
+}
+
+/// A queue into which the broker takes no hits, because of a length limit for example.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusingQueue {
+    /// The name of the queue.
+    pub name: String,
+    /// How many hits wait to be taken into it.
+    pub hits: u64,
 }
 
 /// The state of Matomo, as a worker sees it.

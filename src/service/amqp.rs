@@ -10,8 +10,10 @@
 //! | [`session_end`] | tells every task that the session is over |
 //! | [`subscription`] | one shard that is read, and its acks |
 //! | [`message`], [`properties`], [`fit`] | a message, and what of it goes to the next queue |
+//! | [`signing`] | whose history of a message is believed |
 //! | [`publisher`] | publishes that are mandatory and confirmed |
 //! | [`topology`] | exchanges, queues and bindings: described, declared, verified, compared |
+//! | [`restore`] | what is deleted while the relay works is declared again |
 //! | [`depths`] | how many messages lie in which queue |
 //! | [`dead_letter`], [`browser`] | messages in *parked* and *rejected*, read without being taken |
 //! | [`rights`] | what the AMQP user may do |
@@ -31,9 +33,11 @@ pub mod mark;
 pub mod message;
 pub mod properties;
 pub mod publisher;
+pub mod restore;
 pub mod rights;
 pub mod session;
 pub mod session_end;
+pub mod signing;
 pub mod subscription;
 pub mod topology;
 pub mod version;

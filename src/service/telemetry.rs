@@ -62,6 +62,7 @@ pub struct Metrics {
     violations: Family<RuleLabel, Counter>,
     doubtful: Family<ReasonLabel, Counter>,
     refused_publishes: Counter,
+    refused_hits: Family<QueueLabel, Gauge>,
     near_limit: Counter,
     bulk_hits: Histogram,
     request_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
@@ -83,6 +84,8 @@ pub struct Metrics {
     pub broker_up: Gauge,
     /// 1 while the broker lets nobody publish (a memory or disk alarm).
     pub broker_blocked: Gauge,
+    /// Exchanges and queues that the relay needs and that are not on the broker.
+    pub topology_missing: Gauge,
     /// 1 while the newest version of the reference lists and tenants is in force, 0 after it was
     /// refused.
     pub rules_valid: Gauge,
@@ -171,6 +174,13 @@ impl Metrics {
                 "Publishes that the broker refused or could not route; the hit was kept",
                 Counter::default(),
             ),
+            refused_hits: register(
+                r,
+                "refused_hits",
+                "Hits that wait because the broker refuses to take them into this queue; others \
+                 go on",
+                family(["parked", "rejected"].map(QueueLabel::of)),
+            ),
             near_limit: register(
                 r,
                 "near_limit",
@@ -241,6 +251,12 @@ impl Metrics {
                 r,
                 "broker_blocked",
                 "1 while the broker lets nobody publish",
+                Gauge::default(),
+            ),
+            topology_missing: register(
+                r,
+                "topology_missing",
+                "Exchanges and queues that the relay needs and somebody deleted",
                 Gauge::default(),
             ),
             rules_valid: register(

@@ -11,10 +11,11 @@
 //! | [`dispatch`] | it waits in the lane of its visitor and is sent with others |
 //! | [`gate`] | the request waits until the breaker, the token and the rate limit agree |
 //! | [`matomo`] | the request goes to Matomo, and its answer comes back |
-//! | [`settle`] | the hit's fate is carried out: published to its next queue, or acked |
+//! | [`settle`] | the hit's fate is carried out: it is marked for its ack, released, or moved |
+//! | `moves` | a hit that goes to another queue is published there, and then marked for its ack |
 //! | [`delivery`] | what the files above pass on: a message, its history, and its one count |
 //! | [`acks`] | acks are gathered and sent |
-//! | [`stored`] | what Matomo stored is remembered until its ack has arrived |
+//! | [`stored`] | what comes back is told from what Matomo has stored |
 //! | [`activity`], [`counter`], [`context`] | what all of them share |
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ mod feed;
 pub mod gate;
 pub mod intake;
 pub mod matomo;
+mod moves;
 mod round;
 pub mod settle;
 pub mod stored;
@@ -53,8 +55,6 @@ pub struct Worker {
     intake: Intake,
     /// How many lanes it has, which is the most requests under way.
     lanes: usize,
-    /// The most hits of one request.
-    bulk_size: usize,
     /// The most unacked hits, over all its shards.
     prefetch: u16,
     /// How long prefetched hits wait in memory for Matomo to come back.
@@ -79,7 +79,6 @@ impl Worker {
             dispatcher,
             context,
             lanes: matomo.concurrency.into(),
-            bulk_size: bulk_size.into(),
             prefetch: settings.broker.prefetch,
             hold: matomo.hold,
             may_delete: settings.broker.topology == TopologyMode::Declare,

@@ -32,6 +32,7 @@ mod examine;
 mod garbage;
 mod histories;
 mod hostile;
+mod identical;
 mod memory;
 mod outage;
 mod publishing;
@@ -43,10 +44,12 @@ mod shards;
 mod shutdown;
 mod status;
 mod support;
+mod suspect;
 mod tenants;
 mod tokens;
 mod topology;
 mod unreadable;
+mod vouched;
 
 use support::matomo::Matomo;
 use support::queues::Queues;
@@ -175,13 +178,14 @@ fn main() -> anyhow::Result<()> {
         books::a_killed_worker_loses_nothing,
         balance::every_account_is_what_really_happened,
         balance::a_killed_worker_is_missed,
+        suspect::it_does_not_take_its_neighbours_along,
         answers::one_bad_hit_fails_alone,
         answers::old_hits_need_a_token,
         answers::a_bad_token_rests,
         answers::the_worker_is_nobodys_browser,
         answers::the_rate_is_kept,
         refusals::a_full_rejected_queue_holds_up_nothing_else,
-        refusals::a_full_retry_queue_holds_up_no_other_lane,
+        refusals::a_full_retry_queue_holds_up_nothing_else,
         refusals::a_limit_that_is_taken_away_is_noticed,
         refusals::an_unroutable_hit_is_kept,
         alarm::delivery_goes_on_and_publishes_wait,
@@ -220,6 +224,10 @@ fn main() -> anyhow::Result<()> {
         cable_to_matomo::corrupt_answers,
         cable_to_matomo::slow,
         cable_to_matomo::thin,
+        identical::a_copy_that_was_held_is_sent_though_the_first_was_stored,
+        identical::nothing_is_lost_or_repeated_however_often_the_line_is_cut,
+        vouched::a_senders_history_is_not_believed,
+        vouched::the_broker_names_who_signed_with_another_name,
         dead::looking_takes_nothing,
         dead::the_transcript_is_true,
         dead::what_an_ent_adds_is_not_told,
@@ -241,6 +249,7 @@ fn main() -> anyhow::Result<()> {
         topology::what_is_there_is_verified,
         topology::other_arguments_are_named,
         topology::without_the_plugin_one_shard_works,
+        topology::what_is_deleted_is_declared_again,
         unreadable::one_message_harms_only_itself,
         unreadable::our_headers_fit_into_small_frames,
         unreadable::large_bodies_do_not_fill_the_memory,

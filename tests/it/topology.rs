@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 
 use crate::Scene;
+use crate::support::matomo::HitFault;
 use crate::support::queues::Queues;
 use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, hits};
@@ -74,4 +75,25 @@ pub(crate) async fn without_the_plugin_one_shard_works(scene: Scene) -> anyhow::
         .await?;
     eventually("hits flow", Duration::from_secs(20), async || scene.matomo.stored() == 1).await?;
     one.stop().await
+}
+
+/// Somebody deletes the main exchange while the worker works, and with it every binding.
+pub(crate) async fn what_is_deleted_is_declared_again(scene: Scene) -> anyhow::Result<()> {
+    const SOON: Duration = Duration::from_secs(30);
+    let worker = scene.worker(&[("RETRY_DELAYS", "1s,600s")]).await?;
+    let visitor = hits::visitor(1);
+    scene.matomo.ledger().faults.insert(visitor.clone(), HitFault::Exception);
+    let hit = |id: &str| (visitor.clone(), hits::valid(&visitor, id).to_string().into_bytes());
+    let exchange = scene.prefix.as_str().into();
+    scene.queues.channel().exchange_delete(exchange, ExchangeDeleteOptions::default()).await?;
+    worker.until_it_says("somebody deleted", SOON).await?;
+    worker.until_it_says("declared again", SOON).await?;
+    ensure!(worker.sum("topology_missing").await? == 0.0, "it says that something is missing");
+    ensure!(worker.sum("broker_sessions_total").await? == 1.0, "it took a new session");
+
+    // Hits get in, and back from a retry queue.
+    scene.queues.publish([hit("comes back")]).await?;
+    worker.until("retried_total", SOON, |n| n == 2.0).await?;
+    worker.accounts_for_all().await?;
+    worker.stop().await
 }

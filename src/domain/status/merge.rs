@@ -1,6 +1,6 @@
 //! Merges the statuses of several workers into one, as if one worker did the work of all.
 
-use super::{FailureCount, Hour, QueuesStatus, Status};
+use super::{FailureCount, Hour, QueuesStatus, RefusingQueue, Status};
 
 impl Status {
     /// Merges statuses; returns `None` if there is none. Broker and Matomo are available if they
@@ -25,6 +25,8 @@ impl Status {
             whole.broker.sessions = whole.broker.sessions.max(status.broker.sessions);
             whole.broker.away_seconds =
                 whole.broker.away_seconds.zip(status.broker.away_seconds).map(|(a, b)| a.max(b));
+            whole.broker.missing = whole.broker.missing.max(status.broker.missing);
+            add_refusing(&mut whole.broker.refusing, &status.broker.refusing);
             whole.in_flight += status.in_flight;
             add_hour(&mut whole.hour, &status.hour);
             whole.queues = match (whole.queues.take(), &status.queues) {
@@ -44,6 +46,16 @@ impl Status {
         }
         whole.causes.sort_by_key(|cause| std::cmp::Reverse(cause.hits));
         Some(whole)
+    }
+}
+
+/// Adds the hits that wait for queues.
+fn add_refusing(queues: &mut Vec<RefusingQueue>, more: &[RefusingQueue]) {
+    for queue in more {
+        match queues.iter_mut().find(|known| known.name == queue.name) {
+            Some(known) => known.hits += queue.hits,
+            None => queues.push(queue.clone()),
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub enum RelayState {
     MatomoAway,
     /// The broker lets nobody publish.
     BrokerBlocked,
+    /// The broker lacks an exchange or a queue.
+    BrokerIncomplete,
+    /// A queue takes no hits, and those that belong there wait. Others flow.
+    QueueFull,
     /// Hits wait, and they do not move or nobody reads them.
     Stuck,
     /// Hits flow, but many break the plan.
@@ -57,6 +61,10 @@ impl RelayState {
             Self::MatomoAway
         } else if broker.blocked {
             Self::BrokerBlocked
+        } else if broker.missing > 0 {
+            Self::BrokerIncomplete
+        } else if !broker.refusing.is_empty() {
+            Self::QueueFull
         } else if unread >= UNREAD_AFTER
             || (status.in_flight > 0 && hour.still_seconds >= STUCK_AFTER)
         {
@@ -74,7 +82,15 @@ impl RelayState {
 
     /// Whether somebody should look.
     pub const fn is_wrong(self) -> bool {
-        matches!(self, Self::BrokerAway | Self::MatomoAway | Self::BrokerBlocked | Self::Stuck)
+        matches!(
+            self,
+            Self::BrokerAway
+                | Self::MatomoAway
+                | Self::BrokerBlocked
+                | Self::BrokerIncomplete
+                | Self::QueueFull
+                | Self::Stuck
+        )
     }
 
     /// Whether hits flow, and something is to be looked at all the same.

@@ -61,6 +61,30 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
              rejets attendent"
                 .to_owned(),
         ),
+        RelayState::BrokerIncomplete => t(
+            "Something that the relay needs was deleted on RabbitMQ: dnma-relay check --connect \
+             names it"
+                .to_owned(),
+            "Il manque à RabbitMQ quelque chose dont le relais a besoin : dnma-relay check \
+             --connect dit quoi"
+                .to_owned(),
+        ),
+        RelayState::QueueFull => {
+            let queues: Vec<&str> =
+                status.broker.refusing.iter().map(|queue| queue.name.as_str()).collect();
+            let queues = queues.join(", ");
+            let hits = status.broker.refusing.iter().map(|queue| queue.hits).sum();
+            let hits = number(hits, language);
+            t(
+                format!(
+                    "RabbitMQ takes no hits into {queues}: {hits} wait for it, the others go on"
+                ),
+                format!(
+                    "RabbitMQ ne prend plus de hits dans {queues} : {hits} attendent, les autres \
+                     passent"
+                ),
+            )
+        }
         RelayState::Stuck => t(
             format!("{waiting} hits wait, and some of them do not move"),
             format!("{waiting} hits attendent, et certains n'avancent pas"),
@@ -133,6 +157,19 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
         notes.push(t(
             format!("No hit was settled for {still}."),
             format!("Aucun hit n'a abouti depuis {still}."),
+        ));
+    }
+    for queue in &status.broker.refusing {
+        let (name, hits) = (&queue.name, number(queue.hits, language));
+        notes.push(t(
+            format!(
+                "{name} refuses hits ({hits} wait): is it full by a length limit? Once it takes \
+                 them, or its limit is gone, they go on by themselves."
+            ),
+            format!(
+                "{name} refuse des hits ({hits} attendent) : limite de longueur atteinte ? Dès \
+                 qu'elle les accepte, ou que la limite est levée, ils repartent d'eux-mêmes."
+            ),
         ));
     }
     if status.broker.blocked && status.state != RelayState::BrokerBlocked {

@@ -12,6 +12,7 @@ use super::filter::MessageParts;
 use super::message::Message;
 use super::publisher::{Changes, Confirm, ConfirmChannel};
 use super::session_end::SessionClosed;
+use super::signing::Signing;
 use super::topology::{NO_DELIVERY_LIMIT, Topology, TopologyError};
 use crate::domain::dead::{self, Dead, DeadQueue};
 use crate::domain::envelope::{self, Header};
@@ -44,13 +45,16 @@ pub struct AckHandle {
 pub struct DeadLetterClient {
     pub(super) connection: Connection,
     topology: Topology,
+    /// Whose history of a hit is believed.
+    signing: Signing,
     /// The broker's address, without user and password.
     shown: String,
 }
 
 /// Sends dead hits through the main exchange again.
 #[derive(Debug)]
-pub struct Replayer {
+pub struct Replayer<'c> {
+    client: &'c DeadLetterClient,
     channel: ConfirmChannel,
     /// The main exchange.
     exchange: String,
@@ -82,7 +86,8 @@ impl DeadLetterClient {
     /// [`BrokerError`].
     pub async fn open(settings: &BrokerSettings) -> Result<Self, BrokerError> {
         let (connection, shown) = connect(settings, "dnma-relay dead", None).await?;
-        Ok(Self { connection, topology: Topology::new(settings), shown })
+        let (topology, signing) = (Topology::new(settings), Signing::new(settings));
+        Ok(Self { connection, topology, signing, shown })
     }
 
     /// The AMQP user.
@@ -182,13 +187,14 @@ impl DeadLetterClient {
     ///
     /// # Errors
     /// [`BrokerError::NoExchange`], or what the broker refuses.
-    pub async fn replayer(&self) -> Result<Replayer, BrokerError> {
+    pub async fn replayer(&self) -> Result<Replayer<'_>, BrokerError> {
         let opening = async {
             let exchange = self.topology.main().to_owned();
             if !self.topology.is_there(&self.connection).await? {
                 return Err(BrokerError::NoExchange(exchange));
             }
-            Ok(Replayer { channel: ConfirmChannel::open(&self.connection).await?, exchange })
+            let channel = ConfirmChannel::open(&self.connection).await?;
+            Ok(Replayer { client: self, channel, exchange })
         };
         self.or_lost(opening).await
     }
@@ -199,7 +205,7 @@ impl DeadLetterClient {
     }
 }
 
-impl Replayer {
+impl Replayer<'_> {
     /// Sends a hit as if it came anew: its failures are forgotten, but not when it was first seen,
     /// and it bears the mark of the replay. `tenant` is who sent it, as far as the broker or a
     /// relay has verified; `body` stands in for its own where a fix changed it. The hit is still in
@@ -221,12 +227,14 @@ impl Replayer {
             return Err(BrokerError::TooLarge(bytes));
         }
         let mut headers = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
-        let first = message.header(envelope::FIRST_FAILED_AT);
+        let signing = &self.client.signing;
+        // What the broker itself put here has the headers of its sender.
+        let is_moved = !message.has_died() || signing.believes(message.user());
+        let first = message.header(envelope::FIRST_FAILED_AT).filter(|_| is_moved);
         headers.extend(first.map(|first| (envelope::FIRST_FAILED_AT, first)));
         headers.extend(tenant.map(|name| (envelope::TENANT, Header::Text(name.to_owned()))));
-        // A relay believes the tenant's name if it was written by one whose name the broker
-        // verified.
-        let signed = tenant.is_some();
+        // A relay believes these headers of one whose name the broker verified.
+        let signed = signing.signs();
         self.channel.forward(&self.exchange, message, Changes { headers, body, signed }).await
     }
 }

@@ -1,13 +1,11 @@
 //! How many messages lie in which queue: a look that takes nothing and changes nothing.
 
 use lapin::Connection;
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
 
 use super::BrokerError;
 use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::session_end::SessionClosed;
-use super::topology::{Topology, TopologyError, channel, is_not_found};
+use super::topology::{Inquiry, Topology, TopologyError};
 use crate::domain::books::Queues;
 use crate::service::config::BrokerSettings;
 
@@ -50,11 +48,9 @@ impl Topology {
         connection: &Connection,
         name: &str,
     ) -> Result<Option<Depth>, TopologyError> {
-        let channel = channel(connection, name).await?;
-        let depth = self.passive_declare(&channel, name).await?;
-        if depth.is_some() {
-            self.close(&channel).await?;
-        }
+        let mut inquiry = Inquiry::new(self, connection);
+        let depth = inquiry.queue(name).await?;
+        inquiry.end().await?;
         Ok(depth)
     }
 
@@ -67,39 +63,17 @@ impl Topology {
         connection: &Connection,
         extra: &[u16],
     ) -> Result<Depths, TopologyError> {
-        let mut asking = channel(connection, self.main()).await?;
+        let mut inquiry = Inquiry::new(self, connection);
         let mut depths = Depths::default();
-        let numbers = self.shards().chain(extra.iter().copied());
-        let shards = numbers.map(|index| (Some(index), self.shard(index)));
-        let others = self.dead_letter_exchanges().map(|name| (None, name));
-        for (shard, name) in shards.chain(others) {
-            let depth = self.passive_declare(&asking, &name).await?;
-            if depth.is_none() {
-                // A miss closes the channel.
-                asking = channel(connection, &name).await?;
-            }
-            match shard {
-                Some(index) => depths.shards.push((index, depth)),
-                None => depths.others.push((self.suffix(&name).to_owned(), depth)),
-            }
+        for index in self.shards().chain(extra.iter().copied()) {
+            depths.shards.push((index, inquiry.queue(&self.shard(index)).await?));
         }
-        self.close(&asking).await?;
+        for name in self.dead_letter_exchanges() {
+            let depth = inquiry.queue(&name).await?;
+            depths.others.push((self.suffix(&name).to_owned(), depth));
+        }
+        inquiry.end().await?;
         Ok(depths)
-    }
-
-    async fn passive_declare(
-        &self,
-        channel: &lapin::Channel,
-        name: &str,
-    ) -> Result<Option<Depth>, TopologyError> {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        match channel.queue_declare(name.into(), passive, FieldTable::default()).await {
-            Ok(queue) => {
-                Ok(Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() }))
-            }
-            Err(error) if is_not_found(&error) => Ok(None),
-            Err(error) => Err(self.explain(name, error)),
-        }
     }
 }
 

@@ -35,6 +35,11 @@ impl Message {
         self.properties().content_type().as_ref().map(|text| text.as_str())
     }
 
+    /// The AMQP property `message_id`.
+    pub fn id(&self) -> Option<&str> {
+        self.properties().message_id().as_ref().map(|id| id.as_str())
+    }
+
     /// The AMQP property `user_id`: the user who published the message here, as the broker has
     /// verified.
     pub fn user(&self) -> Option<&str> {
@@ -54,6 +59,13 @@ impl Message {
     /// Whether the broker gave this message to somebody before.
     pub fn is_redelivered(&self) -> bool {
         self.delivery.redelivered
+    }
+
+    /// How often the message was given to somebody and came back without an ack, as its quorum
+    /// queue counts.
+    pub fn returns(&self) -> u64 {
+        let count = self.number("x-delivery-count").unwrap_or_default();
+        u64::try_from(count).unwrap_or_default()
     }
 
     /// The number of the delivery on its channel.
@@ -95,6 +107,12 @@ impl Message {
     pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
         let headers = self.properties().headers().iter().flat_map(|table| table.inner());
         headers.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+    }
+
+    /// Whether the broker itself moved this message to another queue.
+    pub fn has_died(&self) -> bool {
+        let headers = self.properties().headers().as_ref();
+        headers.is_some_and(|table| table.inner().contains_key("x-death"))
     }
 
     /// What of the message could not be handed on as its sender wrote it; `None` of a message that

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Event};
 use tokio::task::JoinSet;
 
@@ -18,8 +16,8 @@ use super::connect::{PUBLISH_FRAME, SET_UP_TIMEOUT, close, connect};
 use super::depths::{Depth, Depths};
 use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
-use super::subscription::Subscription;
-use super::topology::Topology;
+use super::subscription::{Source, Subscription};
+use super::topology::{Topology, TopologyError};
 use crate::service::config::BrokerSettings;
 use crate::service::telemetry::Metrics;
 
@@ -87,16 +85,11 @@ impl Session {
     pub async fn subscribe(&self, index: u16, prefetch: u16) -> Result<Subscription, BrokerError> {
         let subscribing = async {
             let channel = self.consume.create_channel().await?;
-            // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
-            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
-            let mut arguments = FieldTable::default();
-            let priority = AMQPValue::LongInt(priority(&self.worker, index));
-            arguments.insert("x-priority".into(), priority);
-            let queue = self.topology.shard(index);
-            let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
-            let consumer =
-                channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
-            Ok(Subscription::new(index, prefetch, channel, consumer))
+            let source = Source {
+                queue: self.topology.shard(index),
+                priority: priority(&self.worker, index),
+            };
+            Ok(Subscription::open(channel, index, prefetch, source).await?)
         };
         self.end.or(subscribing).await?
     }
@@ -131,6 +124,26 @@ impl Session {
     /// When the session is lost.
     pub async fn depths(&self, extra: &[u16]) -> Result<Depths, BrokerError> {
         Ok(self.end.or(self.topology.depths(&self.consume, extra)).await??)
+    }
+
+    /// The exchanges and queues that are not there (any more), as far as the broker tells.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn missing(&self) -> Result<Vec<String>, BrokerError> {
+        match self.end.or(self.topology.verify(&self.consume)).await? {
+            Ok(()) => Ok(Vec::new()),
+            Err(TopologyError::Missing(missing)) => Ok(missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Declares everything once more.
+    ///
+    /// # Errors
+    /// [`BrokerError`], whose text names the remedy.
+    pub async fn restore(&self, settings: &BrokerSettings) -> Result<(), BrokerError> {
+        self.end.or(set_up(settings, &self.topology, &self.worker)).await?.map(|_| ())
     }
 
     /// Deletes an extra shard if it is empty and nobody reads it.

@@ -1,9 +1,14 @@
 //! One shard that this worker reads, on a channel of its own.
 
-use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicRejectOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 
+use super::BrokerError;
 use super::connect::CLOSE_TIMEOUT;
 use super::message::Message;
 
@@ -13,10 +18,21 @@ use super::message::Message;
 pub struct Subscription {
     /// The shard's number.
     pub index: u16,
-    /// The most messages that are unacked at a time.
+    /// The most messages that are unacked at a time, unless they go one by one.
     pub prefetch: u16,
+    /// Whether the broker gives one message at a time.
+    is_alone: bool,
     channel: Channel,
     consumer: Consumer,
+    source: Source,
+}
+
+/// What is subscribed to, and how.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) queue: String,
+    /// This worker's priority for the shard.
+    pub(super) priority: i32,
 }
 
 /// What a shard gave.
@@ -33,8 +49,42 @@ pub enum Received {
 pub struct AckChannel(Channel);
 
 impl Subscription {
-    pub(super) fn new(index: u16, prefetch: u16, channel: Channel, consumer: Consumer) -> Self {
-        Self { index, prefetch, channel, consumer }
+    /// Subscribes on a channel of its own.
+    pub(super) async fn open(
+        channel: Channel,
+        index: u16,
+        prefetch: u16,
+        source: Source,
+    ) -> Result<Self, lapin::Error> {
+        let consumer = source.consume(&channel, prefetch).await?;
+        Ok(Self { index, prefetch, is_alone: false, channel, consumer, source })
+    }
+
+    /// Whether the broker gives one message at a time.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Subscribes anew, so that the broker gives one message at a time, or a prefetch of them
+    /// again. What it has given and nobody has taken, `untaken`, goes back. To be called when
+    /// nothing of the shard is in flight.
+    ///
+    /// # Errors
+    /// When the channel is gone.
+    pub async fn resubscribe(
+        &mut self,
+        is_alone: bool,
+        untaken: &mut Vec<Message>,
+    ) -> Result<(), BrokerError> {
+        self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await?;
+        untaken.extend(self.untaken());
+        for message in untaken {
+            message.acker().nack(BasicNackOptions { requeue: true, multiple: false }).await?;
+        }
+        let prefetch = if is_alone { 1 } else { self.prefetch };
+        self.consumer = self.source.consume(&self.channel, prefetch).await?;
+        self.is_alone = is_alone;
+        Ok(())
     }
 
     /// The next message; `None` when the subscription is over.
@@ -60,6 +110,15 @@ impl Subscription {
         Some(Received::Refused(message))
     }
 
+    /// What the broker has given and nobody has taken. It has no ack, and goes back.
+    pub fn untaken(&mut self) -> Vec<Message> {
+        let mut untaken = Vec::new();
+        while let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never() {
+            untaken.push(Message::new(delivery));
+        }
+        untaken
+    }
+
     /// Where the acks of this subscription go.
     pub fn ack_channel(&self) -> AckChannel {
         AckChannel(self.channel.clone())
@@ -80,6 +139,17 @@ impl Subscription {
             tracing::debug!(shard = self.index, "a channel was gone before it was closed");
         }
         in_order
+    }
+}
+
+impl Source {
+    async fn consume(&self, channel: &Channel, prefetch: u16) -> Result<Consumer, lapin::Error> {
+        // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
+        channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(self.priority));
+        let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
+        channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await
     }
 }
 

@@ -10,9 +10,10 @@ use crate::service::config;
 
 mod compare;
 mod ensure;
+mod inquiry;
 
 pub use ensure::TopologyError;
-pub(super) use ensure::{channel, is_not_found};
+pub(super) use inquiry::Inquiry;
 
 /// Returns to the queue that a shard counts before it parks a hit. Each closed channel counts as
 /// one before RabbitMQ 4.3, so the default of 20 would park hits that only saw restarts.

@@ -69,7 +69,7 @@ impl BrokerUrl {
     }
 
     /// Whether the user's name is in the client's certificate, where only the broker reads it.
-    pub(super) fn hides_its_user(&self) -> bool {
+    pub fn hides_its_user(&self) -> bool {
         self.expose().to_ascii_lowercase().contains("auth_mechanism=external")
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::answer::Reason;
 use crate::domain::rule::{Language, Rule};
 use crate::domain::status::{
     BrokerStatus, FailureCount, Fate, Forecast, MatomoStatus, QueueStatus, QueuesStatus,
-    RelayState, Setting, ShardStatus, Status, hint_of_reason, hint_of_rule,
+    RefusingQueue, RelayState, Setting, ShardStatus, Status, hint_of_reason, hint_of_rule,
 };
 use crate::service::amqp::depths::Depth;
 use crate::service::amqp::session::Session;
@@ -60,6 +60,7 @@ impl StatusCollector {
         let topology = &context.topology;
         for queue in (0..topology.steps()).map(|step| topology.retry(step)) {
             context.metrics.waiting(topology.suffix(&queue), 0);
+            context.metrics.refused_hits(topology.suffix(&queue), 0);
         }
         let started = Instant::now();
         let settings = settings
@@ -140,6 +141,8 @@ impl StatusCollector {
                 blocked: metrics.broker_blocked.get() == 1,
                 sessions: metrics.broker_sessions.get(),
                 away_seconds: memory.left.map(|left| now.saturating_duration_since(left).as_secs()),
+                missing: u64::try_from(metrics.topology_missing.get()).unwrap_or_default(),
+                refusing: self.refusing(),
             },
             matomo,
             in_flight: counts.in_flight,
@@ -151,6 +154,15 @@ impl StatusCollector {
         };
         drop(memory);
         status.described(language)
+    }
+
+    /// The queues that refuse hits.
+    fn refusing(&self) -> Vec<RefusingQueue> {
+        let topology = &self.context.topology;
+        let refused = |name: &String| self.context.metrics.refused_by(topology.suffix(name));
+        let queues = topology.dead_letter_exchanges().map(|name| (refused(&name), name));
+        let refusing = queues.filter(|(hits, _)| *hits > 0);
+        refusing.map(|(hits, name)| RefusingQueue { name, hits }).collect()
     }
 
     fn matomo(&self, language: Language) -> MatomoStatus {

@@ -106,6 +106,13 @@ impl Metrics {
         self.refused_publishes.inc();
     }
 
+    /// So many hits wait because a queue, which is named without its prefix, refuses them.
+    pub fn refused_hits(&self, queue: &str, hits: usize) {
+        self.refused_hits
+            .get_or_create(&QueueLabel::of(queue))
+            .set(i64::try_from(hits).unwrap_or(i64::MAX));
+    }
+
     /// The breaker is in this state.
     pub fn breaker(&self, state: State) {
         for each in STATES {

@@ -1,7 +1,7 @@
 //! What the counters stand at, for those who want differences: the status page.
 
 use super::Metrics;
-use super::labels::{DELIVERED, HowLabel, ReasonLabel, RetryLabels, RuleLabel};
+use super::labels::{DELIVERED, HowLabel, QueueLabel, ReasonLabel, RetryLabels, RuleLabel};
 use crate::domain::answer::Reason;
 use crate::domain::rule::Rule;
 
@@ -56,5 +56,11 @@ impl Metrics {
             parked: Reason::ALL.iter().map(parked).collect(),
             rejected: Rule::ALL.iter().map(rejected).collect(),
         }
+    }
+
+    /// How many hits wait because this queue, which is named without its prefix, refuses them.
+    pub fn refused_by(&self, queue: &str) -> u64 {
+        let hits = self.refused_hits.get_or_create(&QueueLabel::of(queue)).get();
+        u64::try_from(hits).unwrap_or_default()
     }
 }

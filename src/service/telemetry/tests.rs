@@ -10,7 +10,7 @@ use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 /// Every metric with the names of its labels: what dashboards and alarms are built on.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 30] = [
     "broker_blocked",
     "broker_sessions_total",
     "broker_up",
@@ -29,6 +29,7 @@ const NAMES: [&str; 28] = [
     "outage_seconds",
     "parked_total{reason}",
     "received_total",
+    "refused_hits{queue}",
     "refused_publishes_total",
     "rejected_total{rule}",
     "released_total",
@@ -37,6 +38,7 @@ const NAMES: [&str; 28] = [
     "rules_valid",
     "shards_active",
     "shards_subscribed",
+    "topology_missing",
     "violations_total{rule}",
     "waiting_hits{queue}",
 ];

@@ -25,6 +25,7 @@ const TICK: Duration = Duration::from_millis(500);
 impl Worker {
     /// Works until shutdown or until the session is lost.
     pub async fn serve(self: &Arc<Self>, session: &Arc<Session>, shutdown: &CancellationToken) {
+        self.context.stored.begin_session(Instant::now());
         let mut extra = session.extra_shards.clone();
         let mut turn = 0;
         loop {

@@ -21,6 +21,8 @@ pub(super) struct FateCounter {
     account: Option<Arc<AccountCounters>>,
     /// How many hits of its shard are in flight here.
     in_flight_of_shard: Arc<AtomicUsize>,
+    /// By which a copy of the hit is known if it comes back.
+    identity: u64,
     /// Whether the hit has its fate.
     is_settled: bool,
 }
@@ -31,14 +33,19 @@ impl FateCounter {
         context: Arc<WorkerContext>,
         rule_set: Arc<RuleSet>,
         in_flight_of_shard: Arc<AtomicUsize>,
+        identity: u64,
     ) -> Self {
         context.metrics.received();
         in_flight_of_shard.fetch_add(1, Ordering::Relaxed);
-        Self { context, rule_set, account: None, in_flight_of_shard, is_settled: false }
+        Self { context, rule_set, account: None, in_flight_of_shard, identity, is_settled: false }
     }
 
     pub(super) fn context(&self) -> &WorkerContext {
         &self.context
+    }
+
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
     }
 
     pub(super) fn rule_set(&self) -> &RuleSet {
@@ -71,6 +78,7 @@ impl FateCounter {
 impl Drop for FateCounter {
     fn drop(&mut self) {
         if !self.is_settled {
+            self.context.stored.owe(self.identity);
             self.settle(&settle::unsent());
         }
         self.in_flight_of_shard.fetch_sub(1, Ordering::Relaxed);

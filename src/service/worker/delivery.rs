@@ -38,10 +38,14 @@ impl Delivery {
         window: Arc<AckWindow>,
     ) -> Self {
         window.hold(message.tag());
-        let history =
-            envelope::retry_history(|name| message.number(name), |name| message.text(name));
+        let history = if context.signing.believes(message.user()) {
+            envelope::retry_history(|name| message.number(name), |name| message.text(name))
+        } else {
+            RetryHistory::default()
+        };
         let rule_set = context.rules.current();
-        let counter = FateCounter::new(context, rule_set, in_flight_of_shard);
+        let identity = context.identity(&message);
+        let counter = FateCounter::new(context, rule_set, in_flight_of_shard, identity);
         Self { message, history, counter, window }
     }
 
@@ -53,6 +57,12 @@ impl Delivery {
     /// What earlier failures left in the headers.
     pub fn history(&self) -> RetryHistory {
         self.history
+    }
+
+    /// The mark of the latest replay, if a relay wrote it.
+    pub fn replay_mark(&self) -> Option<&str> {
+        let is_believed = self.counter.context().signing.believes(self.message.user());
+        self.message.text_ref(envelope::REPLAY).filter(|_| is_believed)
     }
 
     /// The rules that apply to this hit.
@@ -71,11 +81,9 @@ impl Delivery {
         rules.verified(self.message.user(), self.message.text_ref(envelope::TENANT))
     }
 
-    /// A number by which [`Stored`](super::stored::Stored) knows a copy of this hit. To another
-    /// process it means nothing.
+    /// By which a copy of this hit is known if it comes back.
     pub fn identity(&self) -> u64 {
-        let stored = &self.counter.context().stored;
-        stored.identity(self.message.routing_key(), self.message.body())
+        self.counter.identity()
     }
 
     /// Counts the hit for an account: once, before anything becomes of it.

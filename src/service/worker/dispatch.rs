@@ -78,7 +78,7 @@ impl Dispatcher {
         self: Arc<Self>,
         mut hits: mpsc::Receiver<LaneHit>,
         stop: CancellationToken,
-        mut settler: Settler,
+        settler: Settler,
     ) {
         let mut lane = Lane::new(self.bulk_size, self.has_token);
         while !stop.is_cancelled() {
@@ -111,7 +111,7 @@ impl Dispatcher {
                 continue;
             }
             let Some(request) = lane.take(permit.is_probe()) else { continue };
-            self.deliver(permit, request, &mut lane, &mut settler).await;
+            self.deliver(permit, request, &mut lane, &settler).await;
         }
         // What was not sent goes back with its channel. A feeder may still be putting a hit in, so
         // this waits for the last.
@@ -130,7 +130,7 @@ impl Dispatcher {
         permit: Permit<'_>,
         request: Vec<LaneHit>,
         lane: &mut Lane<Load>,
-        settler: &mut Settler,
+        settler: &Settler,
     ) {
         let bodies: Vec<&[u8]> = request.iter().map(|hit| hit.load.encoded.as_slice()).collect();
         let started = Instant::now();

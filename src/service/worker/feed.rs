@@ -2,7 +2,8 @@
 //! visitor, or to the settling of hits that need no request.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -15,13 +16,22 @@ use super::counter::FateCounter;
 use super::delivery::Delivery;
 use super::dispatch::{LaneHit, Load};
 use super::intake::Prepared;
+use super::moves::Mover;
 use super::settle::Settler;
 use crate::domain::books::Arrival;
-use crate::domain::settle::{self, Settlement};
+use crate::domain::settle;
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::message::Message;
 use crate::service::amqp::session::Session;
 use crate::service::amqp::subscription::{Received, Subscription};
+
+/// A hit that came back without an ack so often may be one that ends its workers. Each end counts a
+/// return for everything that was given with it, so the hits of its shard go one by one from then
+/// on: the broker parks that hit at its delivery limit (100), and its neighbours stay below.
+const SUSPECT_AFTER: u64 = 5;
+
+/// How often a feeder looks whether the hits of its shard are settled.
+const SETTLING_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A shard that is read, with what counts and acks its hits.
 #[derive(Debug)]
@@ -38,7 +48,7 @@ pub(super) struct Lanes {
     /// One sender for each lane.
     deliver: Vec<mpsc::Sender<LaneHit>>,
     /// For hits that need no request: duplicates and rejects.
-    settle: mpsc::Sender<(Delivery, Settlement)>,
+    settler: Settler,
 }
 
 impl Worker {
@@ -62,23 +72,68 @@ impl Worker {
                 session.end.because(text);
                 break;
             };
-            let cdt = match received {
-                Received::Message(message) => self.take(message, &feed, &lanes).await,
+            let message = match received {
+                Received::Message(message) => message,
                 Received::Refused(message) => {
                     self.count_refused(&message, &feed);
-                    None
+                    self.activity.note(index, Timestamp::now(), &feed.in_flight);
+                    continue;
                 }
             };
-            let cdt = cdt.unwrap_or_else(Timestamp::now);
-            self.activity.note(index, cdt, &feed.in_flight);
+            let is_suspect = message.returns() >= SUSPECT_AFTER;
+            if is_suspect == feed.subscription.is_alone() {
+                let cdt = self.take(message, &feed, &lanes).await;
+                self.activity.note(index, cdt.unwrap_or_else(Timestamp::now), &feed.in_flight);
+                continue;
+            }
+            let changing = self.change_pace(&mut feed, message, is_suspect);
+            match stop.run_until_cancelled(session.end.or(changing)).await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => {
+                    session.end.because(format!("shard {index} cannot be subscribed to: {error}"));
+                    break;
+                }
+                // What was given goes back with its channel.
+                Some(Err(_)) | None => break,
+            }
         }
         feed.subscription
+    }
+
+    /// Takes the shard's hits one by one from now on, or as many as the prefetch allows again. This
+    /// message, and what else was not taken, goes back first.
+    async fn change_pace(
+        &self,
+        feed: &mut Feed,
+        message: Message,
+        is_alone: bool,
+    ) -> Result<(), BrokerError> {
+        let (shard, returns) = (feed.subscription.index, message.returns());
+        if is_alone {
+            tracing::warn!(
+                shard,
+                returns,
+                "a hit came back again and again, as one that ends workers would: the hits of its \
+                 shard go one by one until it has its fate"
+            );
+        } else {
+            tracing::info!(shard, "the hits of the shard go together again");
+        }
+        while feed.in_flight.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(SETTLING_INTERVAL).await;
+        }
+        let mut untaken = vec![message];
+        let changed = feed.subscription.resubscribe(is_alone, &mut untaken).await;
+        let known = |message: &Message| (self.context.identity(message), message.is_redelivered());
+        self.context.stored.give_back(untaken.iter().map(known));
+        changed
     }
 
     /// Counts a message that was refused because it cannot be read.
     fn count_refused(&self, message: &Message, feed: &Feed) {
         let (context, in_flight) = (self.context.clone(), feed.in_flight.clone());
-        let mut counter = FateCounter::new(context, self.context.rules.current(), in_flight);
+        let (rules, identity) = (context.rules.current(), context.identity(message));
+        let mut counter = FateCounter::new(context, rules, in_flight, identity);
         let arrival = if message.is_redelivered() { Arrival::Redelivered } else { Arrival::First };
         counter.count_for(self.context.ledger.nobodys(), arrival);
         counter.settle(&settle::unreadable());
@@ -88,9 +143,10 @@ impl Worker {
     async fn take(&self, message: Message, feed: &Feed, lanes: &Lanes) -> Option<Timestamp> {
         let (in_flight, window) = (feed.in_flight.clone(), feed.window.clone());
         let mut delivery = Delivery::new(message, self.context.clone(), in_flight, window);
-        if delivery.message().is_redelivered() && self.context.stored.recall(delivery.identity()) {
+        let is_redelivered = delivery.message().is_redelivered();
+        if is_redelivered && self.context.stored.recall(delivery.identity(), Instant::now()) {
             self.intake.attribute(&mut delivery);
-            lanes.settle(delivery, settle::duplicate()).await;
+            lanes.settler.settle([(delivery, settle::duplicate())]).await;
             return None;
         }
         match self.intake.prepare(&mut delivery) {
@@ -101,13 +157,13 @@ impl Worker {
                 Some(cdt)
             }
             Err(violations) => {
-                lanes.settle(delivery, settle::rejected(violations)).await;
+                lanes.settler.settle([(delivery, settle::rejected(violations))]).await;
                 None
             }
         }
     }
 
-    /// Starts the lanes of a round, and the task that settles what needs no request.
+    /// Starts the lanes of a round, and the task that moves hits to other queues.
     pub(super) async fn start_lanes(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -117,24 +173,19 @@ impl Worker {
     ) -> Result<Lanes, BrokerError> {
         // The prefetch bounds what waits here, so no send ever blocks for long.
         let room = usize::from(self.prefetch).max(1);
-        let settler = || Settler::open(self.context.clone(), session.clone(), stop.clone());
+        let mover = Mover::open(self.context.clone(), session.clone(), stop.clone()).await?;
+        let (moves, moving) = mpsc::channel(room);
+        // Not ended by `stop`: what has its fate is settled, and the others' leaving ends it.
+        tasks.spawn(mover.run(moving));
+        let settler = Settler::new(moves);
         let mut deliver = Vec::with_capacity(count);
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(room);
             deliver.push(sender);
             let dispatcher = self.dispatcher.clone();
-            tasks.spawn(dispatcher.run_lane(receiver, stop.clone(), settler().await?));
+            tasks.spawn(dispatcher.run_lane(receiver, stop.clone(), settler.clone()));
         }
-        let (settle, mut receiver) = mpsc::channel(room);
-        let (mut settler, most) = (settler().await?, self.bulk_size);
-        // Not ended by `stop`: what has its fate is settled, and the feeders' leaving ends it.
-        tasks.spawn(async move {
-            let mut batch = Vec::new();
-            while receiver.recv_many(&mut batch, most).await > 0 {
-                settler.settle(batch.drain(..)).await;
-            }
-        });
-        Ok(Lanes { deliver, settle })
+        Ok(Lanes { deliver, settler })
     }
 }
 
@@ -144,10 +195,5 @@ impl Lanes {
         if let Some(sender) = self.deliver.get(lane % self.deliver.len().max(1)) {
             drop(sender.send(hit).await);
         }
-    }
-
-    async fn settle(&self, delivery: Delivery, settlement: Settlement) {
-        // The same holds for the task that settles.
-        drop(self.settle.send((delivery, settlement)).await);
     }
 }

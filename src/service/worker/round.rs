@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use super::Worker;
 use super::acks::AckWriter;
 use super::feed::Feed;
 use crate::service::amqp::BrokerError;
+use crate::service::amqp::message::Message;
 use crate::service::amqp::session::Session;
 use crate::service::amqp::subscription::Subscription;
 
@@ -112,12 +114,24 @@ impl Worker {
             session.end.because("a task of this worker ended".to_owned());
             self.context.metrics.broker_up.set(0);
         }
-        let closed = tasks.wind_down().await;
+        let mut subscriptions = tasks.wind_down().await;
+        subscriptions.iter_mut().for_each(|subscription| self.give_back(subscription));
+        let closing = subscriptions.into_iter().map(Subscription::close);
+        let closed = join_all(closing).await.into_iter().all(|closed| closed);
         if end != RoundEnd::SessionLost && closed {
-            self.context.stored.clear();
+            self.context.stored.close_session();
+        } else {
+            self.context.stored.lose_session();
         }
         self.context.metrics.shards_subscribed.set(0);
         end
+    }
+
+    /// Notes what the broker gave and nobody took: it comes back.
+    fn give_back(&self, subscription: &mut Subscription) {
+        let untaken = subscription.untaken();
+        let known = |message: &Message| (self.context.identity(message), message.is_redelivered());
+        self.context.stored.give_back(untaken.iter().map(known));
     }
 
     async fn start_round(
@@ -128,13 +142,20 @@ impl Worker {
     ) -> Result<(), BrokerError> {
         let mut acks = AckWriter::default();
         let mut feeds = Vec::new();
-        for index in assignment.shards.iter().chain(&assignment.extra) {
-            let subscription = session.subscribe(*index, assignment.prefetch).await?;
-            let window = acks.window(&subscription);
-            feeds.push(Feed { subscription, in_flight: Arc::default(), window });
-        }
         let stop = tasks.stop.clone();
         let lanes = self.start_lanes(session, &stop, &mut tasks.lanes, assignment.lanes).await?;
+        for index in assignment.shards.iter().chain(&assignment.extra) {
+            match session.subscribe(*index, assignment.prefetch).await {
+                Ok(subscription) => {
+                    let window = acks.window(&subscription);
+                    feeds.push(Feed { subscription, in_flight: Arc::default(), window });
+                }
+                Err(error) => {
+                    feeds.iter_mut().for_each(|feed| self.give_back(&mut feed.subscription));
+                    return Err(error);
+                }
+            }
+        }
         let (context, settled) = (self.context.clone(), tasks.settled.clone());
         tasks.acks.spawn(acks.write(context, session.end.clone(), settled));
         let subscribed = i64::try_from(feeds.len()).unwrap_or_default();
@@ -149,8 +170,8 @@ impl Worker {
 }
 
 impl RoundTasks {
-    /// Ends the round in good order. Returns whether the broker agreed to every close.
-    async fn wind_down(mut self) -> bool {
+    /// Stops in good order, and gives the subscriptions back to be closed.
+    async fn wind_down(mut self) -> Vec<Subscription> {
         self.stop.cancel();
         let mut subscriptions = Vec::new();
         while let Some(outcome) = self.feeders.join_next().await {
@@ -173,7 +194,6 @@ impl RoundTasks {
                 tracing::error!(%error, "acks failed: their hits stay on the broker");
             }
         }
-        let closing = subscriptions.into_iter().map(Subscription::close);
-        futures_util::future::join_all(closing).await.into_iter().all(|in_order| in_order)
+        subscriptions
     }
 }

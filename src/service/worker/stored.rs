@@ -1,29 +1,65 @@
 //! The memory that keeps an ack lost with its connection from becoming a double.
+//!
+//! A hit that comes back marked as redelivered may be one that Matomo has stored: only its ack was
+//! lost. Two hits can be byte for byte alike (a page reloaded within the second, an ENT that sends
+//! no time), so it may also be another one that was never sent. Both are counted when a session is
+//! lost: the copies that were stored and whose ack may be lost, and those that were held unstored
+//! and are owed to Matomo. Of what comes back the owed copies are sent first, whichever they are,
+//! and only then is a copy taken for one that is stored.
+//!
+//! Nothing is recalled within a session: as long as its channels stand the broker gives nothing
+//! back. After a session was lost, everything that it held comes back as soon as a worker
+//! subscribes. So the memory ends [`RETURN_TIME`] after the next session began, and at once where
+//! the broker has confirmed that it took every ack. Whatever comes later is sent: repeated rather
+//! than lost.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Hashes of the latest hits that Matomo stored, in the order in which their acks were sent. Acks
-/// travel in order, so if one did not arrive, no later one did, and the broker holds at most a
-/// prefetch of unacked hits: older entries cannot come back.
+/// After a session has begun, hits of the one before come back within this time.
+const RETURN_TIME: Duration = Duration::from_secs(60);
+
+/// Identities of hits of this session and of the one that was lost before it.
 #[derive(Debug)]
 pub struct Stored {
+    /// The most identities of each kind: the prefetch, which bounds what the broker holds unacked.
     most: usize,
-    latest: Mutex<VecDeque<u64>>,
+    memory: Mutex<Memory>,
     /// Nobody outside knows them, so nobody can make two hits that are taken for one.
     keys: RandomState,
 }
 
+#[derive(Debug, Default)]
+struct Memory {
+    /// Hits that Matomo stored in this session, in the order in which their acks were sent. Acks
+    /// travel in order, so if one did not arrive, no later one did, and the broker holds at most a
+    /// prefetch of unacked hits: older entries cannot come back.
+    acked: VecDeque<u64>,
+    /// What a lost session had stored and not surely acked.
+    recallable: HashMap<u64, usize>,
+    /// Copies that were given to this worker, went back unstored, and have not come again yet.
+    owed: HashMap<u64, usize>,
+    /// When this session began.
+    since: Option<Instant>,
+}
+
 impl Stored {
-    /// Room for this many.
+    /// Room for this many hits.
     pub fn new(most: usize) -> Self {
-        Self { most, latest: Mutex::default(), keys: RandomState::new() }
+        Self { most, memory: Mutex::default(), keys: RandomState::new() }
     }
 
-    /// Tells two hits apart, but not two copies of one.
-    pub fn identity(&self, routing_key: &str, body: &[u8]) -> u64 {
-        self.keys.hash_one((routing_key, body))
+    /// Tells two hits apart, but not two copies of one. `unique` is what its sender says to tell it
+    /// from others, if anything: the AMQP properties `message_id` and `timestamp`.
+    pub fn identity(
+        &self,
+        routing_key: &str,
+        unique: (Option<&str>, Option<u64>),
+        body: &[u8],
+    ) -> u64 {
+        self.keys.hash_one((routing_key, unique, body))
     }
 
     /// The acks of these are sent next.
@@ -31,58 +67,96 @@ impl Stored {
         if identities.is_empty() {
             return;
         }
-        let mut latest = self.latest();
-        latest.extend(identities);
-        let too_many = latest.len().saturating_sub(self.most);
-        latest.drain(..too_many);
+        let acked = &mut self.memory().acked;
+        acked.extend(identities);
+        let too_many = acked.len().saturating_sub(self.most);
+        acked.drain(..too_many);
     }
 
-    /// Every ack has arrived.
-    pub fn clear(&self) {
-        self.latest().clear();
+    /// A hit that this worker has taken goes back unstored.
+    pub(super) fn owe(&self, identity: u64) {
+        self.owe_once_more(&mut self.memory(), identity);
     }
 
-    /// Whether a redelivered hit had been stored before. Each stored copy answers for one
-    /// redelivery.
-    pub fn recall(&self, identity: u64) -> bool {
-        let mut latest = self.latest();
-        let place = latest.iter().position(|stored| *stored == identity);
-        place.and_then(|place| latest.remove(place)).is_some()
+    /// Hits that the broker has given and nobody has taken go back: each with its identity, and
+    /// whether it was redelivered. What was known of them still holds.
+    pub(super) fn give_back(&self, untaken: impl Iterator<Item = (u64, bool)>) {
+        let mut memory = self.memory();
+        let (mut stored, mut unstored) = (Vec::new(), Vec::new());
+        for (identity, is_redelivered) in untaken {
+            let is_owed = is_redelivered && take_one(&mut memory.owed, identity);
+            if !is_owed && is_redelivered && take_one(&mut memory.recallable, identity) {
+                stored.push(identity);
+            } else {
+                unstored.push(identity);
+            }
+        }
+        for identity in stored {
+            *memory.recallable.entry(identity).or_default() += 1;
+        }
+        for identity in unstored {
+            self.owe_once_more(&mut memory, identity);
+        }
     }
 
-    fn latest(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn owe_once_more(&self, memory: &mut Memory, identity: u64) {
+        *memory.owed.entry(identity).or_default() += 1;
+        // What other workers took in the meantime never comes back here. To forget what was stored
+        // may repeat a hit, and never loses one.
+        if memory.owed.len() > 4 * self.most {
+            memory.recallable.clear();
+            memory.owed.clear();
+        }
+    }
+
+    /// A session has begun: what the lost one held comes back from now on.
+    pub(super) fn begin_session(&self, now: Instant) {
+        self.memory().since = Some(now);
+    }
+
+    /// The session was lost: what it had stored may come back.
+    pub(super) fn lose_session(&self) {
+        let mut memory = self.memory();
+        for identity in std::mem::take(&mut memory.acked) {
+            *memory.recallable.entry(identity).or_default() += 1;
+        }
+        if memory.recallable.len() > 4 * self.most {
+            memory.recallable.clear();
+        }
+    }
+
+    /// The broker has taken every ack of this session.
+    pub(super) fn close_session(&self) {
+        self.memory().acked.clear();
+    }
+
+    /// Whether a redelivered hit had been stored before. Each copy that was stored answers for one
+    /// redelivery, once all copies that were not stored have come back.
+    pub fn recall(&self, identity: u64, now: Instant) -> bool {
+        let mut memory = self.memory();
+        let Memory { recallable, owed, since, .. } = &mut *memory;
+        if since.is_some_and(|since| now.saturating_duration_since(since) > RETURN_TIME) {
+            recallable.clear();
+        }
+        !take_one(owed, identity) && take_one(recallable, identity)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes one of the copies of a hit. Returns whether there was one.
+fn take_one(copies: &mut HashMap<u64, usize>, identity: u64) -> bool {
+    match copies.get_mut(&identity) {
+        Some(1) => copies.remove(&identity).is_some(),
+        Some(count) => {
+            *count -= 1;
+            true
+        }
+        None => false,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_copies_are_one_hit() {
-        let stored = Stored::new(3);
-        assert_eq!(stored.identity("a", b"b"), stored.identity("a", b"b"));
-        assert_ne!(
-            stored.identity("a", b"b"),
-            stored.identity("ab", b""),
-            "where the key ends counts"
-        );
-        assert_ne!(
-            stored.identity("a", b"b"),
-            Stored::new(3).identity("a", b"b"),
-            "another memory has other keys"
-        );
-    }
-
-    #[test]
-    fn each_stored_copy_answers_for_one_redelivery() {
-        let stored = Stored::new(3);
-        stored.remember(vec![7, 7, 1]);
-        assert!(stored.recall(7) && stored.recall(7) && !stored.recall(7));
-        stored.remember(vec![2, 3]);
-        stored.remember(vec![4]);
-        assert!(!stored.recall(1), "the memory is bounded");
-        assert!(stored.recall(4));
-    }
-}
+mod tests;

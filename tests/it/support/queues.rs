@@ -124,6 +124,16 @@ impl Queues {
         }
     }
 
+    /// Whether no consumer is subscribed to a queue.
+    pub async fn is_unread(&self, suffix: &str) -> anyhow::Result<bool> {
+        let channel = self.connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = format!("{}.{suffix}", self.prefix);
+        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
+        channel.close(200, "".into()).await?;
+        Ok(queue.consumer_count() == 0)
+    }
+
     pub async fn ready_in_shards(&self, shards: u16) -> anyhow::Result<usize> {
         let mut sum = 0;
         for shard in 0..shards {

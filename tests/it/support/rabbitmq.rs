@@ -246,6 +246,15 @@ impl Broker {
             .map(drop)
     }
 
+    /// A policy by which a queue parks what came back so often.
+    pub async fn limit_deliveries(&self, queue: &str, most: usize) -> anyhow::Result<()> {
+        let pattern = format!("^{}$", queue.replace('.', "\\."));
+        let policy = format!("{{\"delivery-limit\":{most}}}");
+        self.ctl(&["set_policy", "--apply-to", "queues", "deliveries", &pattern, &policy])
+            .await
+            .map(drop)
+    }
+
     pub async fn lift_limit(&self) -> anyhow::Result<()> {
         self.ctl(&["clear_policy", "limit"]).await.map(drop)
     }

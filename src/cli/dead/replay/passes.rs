@@ -218,7 +218,7 @@ impl Replay<'_> {
     async fn send_batch(
         &mut self,
         browser: &mut QueueBrowser<'_>,
-        replayer: &Replayer,
+        replayer: &Replayer<'_>,
         batch: &[Chosen],
         mark: &str,
     ) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ExchangeKind};
 
 use super::ensure::channel;
-use super::{CONSISTENT_HASH, Topology, TopologyError};
+use super::{CONSISTENT_HASH, Inquiry, Topology, TopologyError};
 use crate::service::config::TopologyMode;
 
 /// What a relay would stumble over.
@@ -31,8 +31,9 @@ impl Topology {
         let mut differences = Differences::default();
         let mut told = |outcome: Result<(), TopologyError>| differences.wrong.extend(outcome.err());
         let mut missing = Vec::new();
+        let mut inquiry = Inquiry::new(self, connection);
         for exchange in self.exchanges() {
-            if !self.exchange_exists(connection, &exchange.name).await? {
+            if !inquiry.exchange(&exchange.name).await? {
                 missing.push(format!("exchange {}", exchange.name));
             } else if mode == TopologyMode::Declare {
                 // A refusal closes the channel, so each has its own.
@@ -41,13 +42,14 @@ impl Topology {
             }
         }
         for queue in self.queues() {
-            if self.depth(connection, &queue.name).await?.is_none() {
+            if inquiry.queue(&queue.name).await?.is_none() {
                 missing.push(format!("queue {}", queue.name));
             } else if mode == TopologyMode::Declare {
                 let channel = channel(connection, &queue.name).await?;
                 told(self.declare_queue(&channel, &queue).await);
             }
         }
+        inquiry.end().await?;
         if mode == TopologyMode::Declare
             && missing.iter().any(|name| *name == format!("exchange {}", self.main()))
         {

@@ -9,7 +9,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Binding, CONSISTENT_HASH, ExchangeDeclaration, QueueDeclaration, Topology};
+use super::{Binding, CONSISTENT_HASH, ExchangeDeclaration, Inquiry, QueueDeclaration, Topology};
 use crate::service::config::TopologyMode;
 
 /// Why a broker does not have what the relay needs.
@@ -131,43 +131,35 @@ impl Topology {
 
     /// AMQP can only be asked whether a name exists: arguments and bindings of existing things
     /// cannot be read by it.
-    async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
+    ///
+    /// # Errors
+    /// [`TopologyError::Missing`], or what the broker refuses.
+    pub async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
+        let mut inquiry = Inquiry::new(self, connection);
         let mut missing = Vec::new();
         for exchange in self.exchanges() {
-            if !self.exchange_exists(connection, &exchange.name).await? {
+            if !inquiry.exchange(&exchange.name).await? {
                 missing.push(format!("exchange {} ({})", exchange.name, exchange.kind));
             }
         }
         for queue in self.queues() {
-            if self.depth(connection, &queue.name).await?.is_none() {
+            if inquiry.queue(&queue.name).await?.is_none() {
                 missing.push(format!("queue {}", queue.name));
             }
         }
+        inquiry.end().await?;
         if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
     }
 
-    /// Whether there is an exchange to publish to.
+    /// Whether there is an exchange to publish to, as far as the broker tells.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn is_there(&self, connection: &Connection) -> Result<bool, TopologyError> {
-        self.exchange_exists(connection, self.main()).await
-    }
-
-    pub(super) async fn exchange_exists(
-        &self,
-        connection: &Connection,
-        name: &str,
-    ) -> Result<bool, TopologyError> {
-        // A miss closes the channel, so each question has its own.
-        let channel = channel(connection, name).await?;
-        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        let kind = ExchangeKind::Custom("direct".to_owned());
-        match channel.exchange_declare(name.into(), kind, passive, FieldTable::default()).await {
-            Ok(()) => self.close(&channel).await.map(|()| true),
-            Err(error) if is_not_found(&error) => Ok(false),
-            Err(error) => Err(self.explain(name, error)),
-        }
+        let mut inquiry = Inquiry::new(self, connection);
+        let is_there = inquiry.exchange(self.main()).await?;
+        inquiry.end().await?;
+        Ok(is_there)
     }
 
     /// Shards beyond `QUEUE_SHARDS`.
@@ -175,13 +167,15 @@ impl Topology {
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn extra_shards(&self, connection: &Connection) -> Result<Vec<u16>, TopologyError> {
+        let mut inquiry = Inquiry::new(self, connection);
         let mut extra = Vec::new();
         for index in self.shards..u16::MAX {
-            if self.depth(connection, &self.shard(index)).await?.is_none() {
+            if inquiry.queue(&self.shard(index)).await?.is_none() {
                 break;
             }
             extra.push(index);
         }
+        inquiry.end().await?;
         Ok(extra)
     }
 
@@ -225,18 +219,11 @@ impl Topology {
         self.close(&channel).await.map(|()| true)
     }
 
-    pub(in crate::service::amqp) async fn close(
-        &self,
-        channel: &Channel,
-    ) -> Result<(), TopologyError> {
+    pub(super) async fn close(&self, channel: &Channel) -> Result<(), TopologyError> {
         channel.close(200, "done".into()).await.map_err(|error| self.explain(self.main(), error))
     }
 
-    pub(in crate::service::amqp) fn explain(
-        &self,
-        name: &str,
-        error: lapin::Error,
-    ) -> TopologyError {
+    pub(super) fn explain(&self, name: &str, error: lapin::Error) -> TopologyError {
         let name = name.to_owned();
         let ErrorKind::ProtocolError(amqp) = error.kind() else {
             return TopologyError::Broker { name, source: error };
@@ -264,17 +251,14 @@ impl Topology {
     }
 }
 
-pub(in crate::service::amqp) async fn channel(
-    connection: &Connection,
-    name: &str,
-) -> Result<Channel, TopologyError> {
+pub(super) async fn channel(connection: &Connection, name: &str) -> Result<Channel, TopologyError> {
     connection
         .create_channel()
         .await
         .map_err(|source| TopologyError::Broker { name: name.to_owned(), source })
 }
 
-pub(in crate::service::amqp) fn is_not_found(error: &lapin::Error) -> bool {
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return false };
     matches!(amqp.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
