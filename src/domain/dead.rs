@@ -35,6 +35,8 @@ pub struct DeadMessage<'m, 'h> {
     pub dead_queue: DeadQueue,
     /// The body, byte for byte as the ENT wrote it.
     pub body: &'m [u8],
+    /// The routing key, with which it would be sent again.
+    pub routing_key: &'m str,
     /// The AMQP property `content_type`.
     pub content_type: Option<&'m str>,
     /// The AMQP property `timestamp`.
@@ -60,6 +62,8 @@ pub struct Dead<'m> {
     pub failed_at: Option<Timestamp>,
     /// The AMQP property `timestamp`.
     pub sent_at: Option<Timestamp>,
+    /// The routing key, with which it would be sent again.
+    pub routing_key: &'m str,
     /// The AMQP user who sent it, as a relay wrote it down.
     pub tenant: Option<String>,
     /// The replay that sent it before, if one did.
@@ -109,6 +113,7 @@ impl<'m> Dead<'m> {
             first_failed_at: history.first_failed_at,
             failed_at: text(envelope::FAILED_AT).and_then(|time| time.parse().ok()),
             sent_at: message.sent_at,
+            routing_key: message.routing_key,
             tenant: text(envelope::TENANT),
             replay: text(envelope::REPLAY),
             hit: hit::decode(message.body, message.content_type),
@@ -180,6 +185,7 @@ pub(super) mod tests {
         Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Rejected,
             body: BODY.as_bytes(),
+            routing_key: "u-1",
             content_type: None,
             sent_at: None,
             header: &header,
@@ -198,6 +204,7 @@ pub(super) mod tests {
         Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Parked,
             body: BODY.as_bytes(),
+            routing_key: "u-1",
             content_type: None,
             sent_at: None,
             header: &header,
@@ -233,6 +240,7 @@ pub(super) mod tests {
             let message = DeadMessage {
                 dead_queue: DeadQueue::Parked,
                 body: b"\xff",
+                routing_key: "u-1",
                 content_type: None,
                 sent_at: None,
                 header: &header,

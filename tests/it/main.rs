@@ -234,6 +234,7 @@ fn main() -> anyhow::Result<()> {
         configuration::no_secret_in_any_output,
         rules::lists_are_read_again_and_a_broken_one_is_refused,
         rules::a_visit_dimension_that_changes_is_counted,
+        rules::another_routing_key_than_the_uid_is_counted,
         tenants::an_ent_cannot_write_into_anothers_figures,
         status::the_page_says_how_it_goes,
         status::without_a_broker_there_is_a_page_too,

@@ -206,6 +206,7 @@ mod tests {
         let message = crate::domain::dead::DeadMessage {
             dead_queue: crate::domain::dead::DeadQueue::Rejected,
             body,
+            routing_key: "u",
             content_type: None,
             sent_at: None,
             header: &header,

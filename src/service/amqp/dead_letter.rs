@@ -68,6 +68,7 @@ impl DeadLetter {
         Dead::read(&dead::DeadMessage {
             dead_queue: self.queue,
             body: self.message.body(),
+            routing_key: self.message.routing_key(),
             content_type: self.message.content_type(),
             sent_at: self.message.sent_at(),
             header: &header,
