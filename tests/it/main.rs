@@ -230,6 +230,7 @@ fn main() -> anyhow::Result<()> {
         dead::a_replay_notices_that_the_line_is_lost,
         dead::what_is_exported_is_read_back,
         dead::a_purge_asks_first,
+        dead::what_the_broker_parks_says_why,
         configuration::every_mistake_in_one_message,
         configuration::no_secret_in_any_output,
         rules::lists_are_read_again_and_a_broken_one_is_refused,

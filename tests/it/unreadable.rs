@@ -143,6 +143,9 @@ pub(crate) async fn one_message_harms_only_itself(scene: Scene) -> anyhow::Resul
             "{arguments:?}: {text} {}",
             String::from_utf8_lossy(&told.stderr)
         );
+        let all = format!("{0} of {0} hits", odd.len());
+        let counts_reasons = arguments.contains(&"--reason");
+        ensure!(!counts_reasons || text.contains(&all), "not {all}: {text}");
     }
     // What is too large to be read is in no export, and no export looks whole without it.
     let large = odd.iter().filter(|(parts, _)| parts.contains("body=")).count();

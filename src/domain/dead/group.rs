@@ -210,6 +210,7 @@ mod tests {
             content_type: None,
             sent_at: None,
             header: &header,
+            deaths: &[],
         };
         let dead = Dead::read(&message);
         let cause = DeathCause {

@@ -65,6 +65,7 @@ impl DeadLetter {
     /// What the hit says of itself.
     pub fn read(&self) -> Dead<'_> {
         let header = |name: &str| self.message.header(name);
+        let deaths: Vec<dead::DeathEntry<'_>> = self.message.deaths().collect();
         Dead::read(&dead::DeadMessage {
             dead_queue: self.queue,
             body: self.message.body(),
@@ -72,6 +73,7 @@ impl DeadLetter {
             content_type: self.message.content_type(),
             sent_at: self.message.sent_at(),
             header: &header,
+            deaths: &deaths,
         })
     }
 }
