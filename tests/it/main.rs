@@ -246,6 +246,7 @@ fn main() -> anyhow::Result<()> {
         unreadable::one_message_harms_only_itself,
         unreadable::our_headers_fit_into_small_frames,
         unreadable::large_bodies_do_not_fill_the_memory,
+        unreadable::a_broker_refuses_what_is_far_too_large,
         examine::what_would_keep_a_relay_from_working_is_named,
         examine::what_stands_in_for_matomo_is_recognised,
         publishing::every_line_is_confirmed,
