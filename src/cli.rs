@@ -60,7 +60,8 @@ pub enum Command {
     /// The form is known by its content: one hit a line (a JSON object of Matomo parameters, a
     /// query string or URL, or a line of a web server's access log that holds a call of
     /// matomo.php), a JSON array of objects, or CSV with a header; each also packed with gzip.
-    /// Nothing is sent anywhere. Exit code 1 if any hit has an error.
+    /// Nothing is sent anywhere. What only a message has, its routing key and its sender, is not
+    /// checked. Exit code 1 if any hit has an error.
     ///
     /// Example: dnma-relay validate --lang fr hits.ndjson
     Validate(validate::ValidateOptions),

@@ -46,6 +46,8 @@ struct Case {
     sent_at: Option<String>,
     /// The AMQP user of the message; without it nobody checks. The tenants are those at the top.
     user: Option<String>,
+    /// The routing key of the AMQP message; without it there is no message, as in a file.
+    routing_key: Option<String>,
     /// Reference lists that are loaded.
     #[serde(default)]
     lists: BTreeMap<String, Vec<String>>,
@@ -120,6 +122,7 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
                         .user
                         .as_deref()
                         .map_or(Sender::Unchecked, |user| tenants.sender(Some(user))),
+                    routing_key: case.routing_key.as_deref(),
                     ..Context::at(cases.now())
                 };
                 let mut verdict = validate(&plan, &hit, context);
@@ -165,6 +168,30 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
     let forgotten: Vec<_> =
         of_hits.filter(|rule| !refused.contains(rule)).map(|rule| rule.code()).collect();
     assert!(forgotten.is_empty(), "rules without a case that they refuse: {forgotten:?}");
+}
+
+#[test]
+fn a_routing_key_may_be_cut_where_it_must_be_and_a_violation_names_nobody() {
+    let plan = Plan::built_in().expect("plan");
+    let cases: Cases = toml::from_str(include_str!("plan/cases.toml")).expect("cases.toml");
+    let uid = "é".repeat(200);
+    let mut hit = cases.valid.clone();
+    hit.insert("uid".to_owned(), uid.as_str().into());
+    let message = serde_json::to_vec(&hit).expect("JSON");
+    let raw = decode(&message, None).expect("decodes");
+    for (characters, is_fine) in [(126, false), (127, true), (128, false), (200, false)] {
+        let key = "é".repeat(characters);
+        let context = Context { routing_key: Some(&key), ..Context::at(cases.now()) };
+        let verdict = validate(&plan, &raw, context);
+        let found: Vec<String> = verdict.violations.iter().map(code).collect();
+        assert_eq!(found.is_empty(), is_fine, "{characters} characters: {found:?}");
+        assert!(Validation::Filter.passes(&plan, &verdict.violations), "it is a warning");
+        assert_eq!(Validation::Strict.passes(&plan, &verdict.violations), is_fine);
+        for violation in &verdict.violations {
+            let shown = format!("{violation:?} {}", violation.message(&plan, Language::French));
+            assert!(!shown.contains("éé"), "{shown}");
+        }
+    }
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn check(
                 sent_at: None,
                 has_token: true,
                 sender: Sender::Unchecked,
+                routing_key: None,
             };
             let mut verdict = validate(plan, &hit, context);
             if let Some(checked) = &verdict.hit {

@@ -12,6 +12,7 @@ use super::hit::{self, DecodeError, RawHit};
 use super::plan::{FieldRole, Plan};
 use super::rule::Severity;
 
+pub mod broker_move;
 pub mod filter;
 pub mod fix;
 pub mod group;
@@ -19,15 +20,10 @@ pub mod mask;
 pub mod outlook;
 
 pub use super::envelope::DeadQueue;
+pub use broker_move::{BrokerMove, BrokerReason, DeathEntry};
 
-/// The reason of a hit that the broker itself parked after too many deliveries. Such a hit may have
-/// crashed workers.
-pub const DELIVERY_LIMIT: &str = "delivery-limit";
 /// The reason of a message that does not say how it came into its queue.
 pub const UNKNOWN: &str = "unknown";
-
-/// The header that the broker writes when it moves a message by itself.
-const FIRST_DEATH: &str = "x-first-death-reason";
 
 /// A message as it lies in its queue.
 pub struct DeadMessage<'m, 'h> {
@@ -35,12 +31,16 @@ pub struct DeadMessage<'m, 'h> {
     pub dead_queue: DeadQueue,
     /// The body, byte for byte as the ENT wrote it.
     pub body: &'m [u8],
+    /// The routing key, with which it would be sent again.
+    pub routing_key: &'m str,
     /// The AMQP property `content_type`.
     pub content_type: Option<&'m str>,
     /// The AMQP property `timestamp`.
     pub sent_at: Option<Timestamp>,
     /// Looks up a header by its name.
     pub header: &'h dyn Fn(&str) -> Option<Header>,
+    /// What the broker wrote of its own moves, the latest first.
+    pub deaths: &'h [DeathEntry<'m>],
 }
 
 /// What is known of a dead hit.
@@ -50,7 +50,9 @@ pub struct Dead<'m> {
     pub dead_queue: DeadQueue,
     /// Why it is there: one cause for a parked hit, and one for each rule that rejected a hit.
     pub causes: Vec<DeathCause>,
-    /// The HTTP status of the latest failure.
+    /// How the broker moved it here by itself; `None` if a relay did.
+    pub broker_move: Option<BrokerMove>,
+    /// The HTTP status of the latest failure; `None` if the broker moved it since.
     pub status: Option<u16>,
     /// How often it was sent.
     pub attempts: u32,
@@ -60,6 +62,8 @@ pub struct Dead<'m> {
     pub failed_at: Option<Timestamp>,
     /// The AMQP property `timestamp`.
     pub sent_at: Option<Timestamp>,
+    /// The routing key, with which it would be sent again.
+    pub routing_key: &'m str,
     /// The AMQP user who sent it, as a relay wrote it down.
     pub tenant: Option<String>,
     /// The replay that sent it before, if one did.
@@ -101,14 +105,19 @@ impl<'m> Dead<'m> {
             _ => None,
         };
         let history = envelope::retry_history(number, text);
+        let broker_move = BrokerMove::latest(message.deaths);
+        let status = number(envelope::STATUS).and_then(|status| u16::try_from(status).ok());
+        let failed_at = text(envelope::FAILED_AT).and_then(|time| time.parse().ok());
         Self {
             dead_queue: message.dead_queue,
-            causes: causes(text),
-            status: number(envelope::STATUS).and_then(|status| u16::try_from(status).ok()),
+            causes: causes(broker_move.as_ref(), text),
+            status: status.filter(|_| broker_move.is_none()),
             attempts: history.attempts,
             first_failed_at: history.first_failed_at,
-            failed_at: text(envelope::FAILED_AT).and_then(|time| time.parse().ok()),
+            failed_at: broker_move.as_ref().and_then(|moved| moved.at).or(failed_at),
+            broker_move,
             sent_at: message.sent_at,
+            routing_key: message.routing_key,
             tenant: text(envelope::TENANT),
             replay: text(envelope::REPLAY),
             hit: hit::decode(message.body, message.content_type),
@@ -131,12 +140,24 @@ impl<'m> Dead<'m> {
     }
 }
 
-/// Reads why a hit is dead. A rejected hit carries every violation; of these, the errors are what
-/// rejected it, or else, under strict validation, the warnings.
-fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<DeathCause> {
+/// Reads why a hit is dead. What the broker says of its own move is the latest, since a relay
+/// leaves it behind whenever it moves a hit; headers of ours beside it are of an earlier failure. A
+/// rejected hit carries every violation; of these, the errors are what rejected it, or else, under
+/// strict validation, the warnings.
+fn causes(
+    broker_move: Option<&BrokerMove>,
+    text: impl Fn(&str) -> Option<String>,
+) -> Vec<DeathCause> {
     let alone = |code: String| {
         vec![DeathCause { code, field: None, severity: Severity::Error, message: None }]
     };
+    if let Some(moved) = broker_move {
+        return alone(moved.reason.code().to_owned());
+    }
+    // Of such a message the filter may have left out all headers, those of the broker too.
+    if text(envelope::UNREADABLE).is_some() {
+        return alone(Reason::Unreadable.code().to_owned());
+    }
     match text(envelope::REASON) {
         Some(reason) if reason == envelope::REASON_PLAN => {
             let violations: Vec<DeathCause> = text(envelope::VIOLATIONS)
@@ -150,12 +171,7 @@ fn causes(text: impl Fn(&str) -> Option<String>) -> Vec<DeathCause> {
             if causes.is_empty() { alone(reason) } else { causes }
         }
         Some(reason) => alone(reason),
-        None => alone(match text(FIRST_DEATH).as_deref() {
-            Some("delivery_limit") => DELIVERY_LIMIT.to_owned(),
-            // A worker refuses nothing else without moving it itself.
-            Some("rejected") => Reason::Unreadable.code().to_owned(),
-            _ => UNKNOWN.to_owned(),
-        }),
+        None => alone(UNKNOWN.to_owned()),
     }
 }
 
@@ -180,9 +196,11 @@ pub(super) mod tests {
         Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Rejected,
             body: BODY.as_bytes(),
+            routing_key: "u-1",
             content_type: None,
             sent_at: None,
             header: &header,
+            deaths: &[],
         })
     }
 
@@ -198,9 +216,11 @@ pub(super) mod tests {
         Dead::read(&DeadMessage {
             dead_queue: DeadQueue::Parked,
             body: BODY.as_bytes(),
+            routing_key: "u-1",
             content_type: None,
             sent_at: None,
             header: &header,
+            deaths: &[],
         })
     }
 
@@ -224,24 +244,68 @@ pub(super) mod tests {
         assert_eq!(dead.value(FieldRole::Exploitant), Some("ALPHA"));
     }
 
+    /// A message in *parked* with these headers and this history.
+    fn moved(headers: &[(&str, &str)], deaths: &[DeathEntry<'static>]) -> Dead<'static> {
+        let header = |name: &str| {
+            let found = headers.iter().find(|(header, _)| *header == name);
+            found.map(|(_, text)| Header::Text((*text).to_owned()))
+        };
+        Dead::read(&DeadMessage {
+            dead_queue: DeadQueue::Parked,
+            body: b"\xff",
+            routing_key: "",
+            content_type: None,
+            sent_at: None,
+            header: &header,
+            deaths,
+        })
+    }
+
     #[test]
     fn a_message_without_our_headers_has_a_reason_too() {
-        let of = |death: Option<&'static str>| {
-            let header = move |name: &str| {
-                death.filter(|_| name == FIRST_DEATH).map(|reason| Header::Text(reason.into()))
-            };
-            let message = DeadMessage {
-                dead_queue: DeadQueue::Parked,
-                body: b"\xff",
-                content_type: None,
-                sent_at: None,
-                header: &header,
-            };
-            Dead::read(&message)
+        let at = |reason| DeathEntry { reason, queue: "dnma.hits.3", at: None };
+        for (reason, code) in [
+            ("delivery_limit", "delivery-limit"),
+            ("expired", "expired"),
+            ("maxlen", "maxlen"),
+            ("rejected", "unreadable"),
+        ] {
+            let dead = moved(&[], &[at(reason)]);
+            assert_eq!(dead.causes[0].code, code);
+            assert!(dead.hit.is_err() && dead.value(FieldRole::Site).is_none());
+        }
+        assert_eq!(moved(&[], &[]).causes[0].code, UNKNOWN);
+        assert_eq!(moved(&[], &[at("dnma")]).causes[0].code, UNKNOWN);
+        let left_out = [(envelope::UNREADABLE, "headers")];
+        assert_eq!(moved(&left_out, &[]).causes[0].code, "unreadable");
+    }
+
+    #[test]
+    fn what_the_broker_did_last_counts_and_not_the_failure_before() {
+        let headers = [
+            (envelope::REASON, "timeout"),
+            (envelope::FAILED_AT, "2026-11-24T07:30:00.000Z"),
+            (envelope::FIRST_FAILED_AT, "2026-11-24T07:00:00.000Z"),
+        ];
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        let retry = DeathEntry {
+            reason: "expired",
+            queue: "dnma.hits.retry.600s",
+            at: time("2026-11-24T07:40:00Z"),
         };
-        assert_eq!(of(Some("delivery_limit")).causes[0].code, DELIVERY_LIMIT);
-        let nobodys = of(None);
-        assert_eq!(nobodys.causes[0].code, UNKNOWN);
-        assert!(nobodys.hit.is_err() && nobodys.value(FieldRole::Site).is_none());
+        let shard = DeathEntry {
+            reason: "delivery_limit",
+            queue: "dnma.hits.0",
+            at: time("2026-11-24T08:00:00Z"),
+        };
+        let by_broker = moved(&headers, &[shard, retry]);
+        assert_eq!(by_broker.causes[0].code, "delivery-limit");
+        assert_eq!(by_broker.failed_at, shard.at);
+        assert_eq!(by_broker.first_failed_at, time("2026-11-24T07:00:00Z"));
+        // That it came out of a retry queue is no reason to lie in this one.
+        let by_relay = moved(&headers, &[retry]);
+        assert_eq!(by_relay.causes[0].code, "timeout");
+        assert_eq!(by_relay.failed_at, time("2026-11-24T07:30:00Z"));
+        assert!(by_relay.broker_move.is_none());
     }
 }

@@ -98,8 +98,8 @@ pub struct DeadLetterHeaders<'l> {
     pub replay: Option<&'l str>,
 }
 
-/// Reads a message's history from its headers, which must be those that a relay wrote. A header that
-/// cannot be read counts as absent: a mistake in a header must not stop the hits behind it.
+/// Reads a message's history from its headers, which must be those that a relay wrote. A header
+/// that cannot be read counts as absent: a mistake in a header must not stop the hits behind it.
 pub fn retry_history(
     number: impl Fn(&str) -> Option<i64>,
     text: impl Fn(&str) -> Option<String>,

@@ -23,6 +23,8 @@ pub const MAX_FIELDS: usize = 200;
 pub(super) const USUAL_FIELDS: usize = 24;
 /// How many bytes a parameter name may have.
 pub const MAX_NAME: usize = 100;
+/// How many bytes the routing key of an AMQP message may have.
+const MAX_ROUTING_KEY: usize = 255;
 
 /// A hit as it was written: parameter names and values in their order, borrowed from the message
 /// where that is possible.
@@ -164,6 +166,13 @@ impl<'a> RawHit<'a> {
         self.fields.push((name, value));
         Ok(())
     }
+}
+
+/// Returns the routing key of this visitor's hits: the `uid`, or as much of it as a routing key can
+/// hold, which any stable part of it serves as well. A `uid` of 200 accented characters is longer.
+pub fn routing_key(uid: &str) -> &str {
+    let most = uid.len().min(MAX_ROUTING_KEY);
+    (0..=most).rev().find_map(|end| uid.get(..end)).unwrap_or_default()
 }
 
 /// Two hits are the same if they say the same, whoever has looked at their values.

@@ -95,6 +95,9 @@ codes! {
         UaBot = "ua-bot",
         /// The plan does not know the parameter.
         UnknownParameter = "unknown-parameter",
+        /// The message's routing key is not the `uid`, so the hits of this visitor may lie in
+        /// several shards and overtake each other.
+        RoutingKey = "routing-key",
         /// A visit dimension has another value than earlier in the visit.
         VisitDimensionChanged = "visit-dimension-changed",
         /// The message's AMQP user may not send for this exploitant, platform or site.

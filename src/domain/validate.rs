@@ -31,6 +31,8 @@ pub struct Context<'c> {
     pub has_token: bool,
     /// Who sent the message.
     pub sender: Sender<'c>,
+    /// The routing key of the AMQP message; `None` where there is no message, as in a file.
+    pub routing_key: Option<&'c str>,
 }
 
 impl Context<'_> {
@@ -43,6 +45,7 @@ impl Context<'_> {
             sent_at: None,
             has_token: false,
             sender: Sender::Unchecked,
+            routing_key: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::config::Settings;
 
 mod broker;
 mod matomo;
+mod message_size;
 mod version;
 
 /// How a question was answered.

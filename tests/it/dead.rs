@@ -15,10 +15,12 @@ use crate::support::cable::Cable;
 use crate::support::worker::said;
 use crate::support::{eventually, hits};
 
+mod broker_moves;
 mod many;
 mod stage;
 mod transcript;
 
+pub(crate) use broker_moves::what_the_broker_parks_says_why;
 pub(crate) use many::fifty_thousand;
 use stage::{Dead, Lying, Operator, bury, lying, parked, rejected, text};
 pub(crate) use transcript::the_transcript_is_true;

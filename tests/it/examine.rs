@@ -71,6 +71,8 @@ pub(crate) async fn what_would_keep_a_relay_from_working_is_named(
         "{version} instead of {}",
         scene.broker.version
     );
+    let (advice, size) = outcome(&findings, "broker.message");
+    ensure!(advice == "note" && size.contains("max_message_size"), "{findings:?}");
     ensure!(
         code == Some(0) && scene.matomo.stored() == 0 && scene.matomo.ledger().attempts.len() > 1,
         "nothing is stored unasked"

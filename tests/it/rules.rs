@@ -94,6 +94,50 @@ pub(crate) async fn a_visit_dimension_that_changes_is_counted(scene: Scene) -> a
     worker.stop().await
 }
 
+pub(crate) async fn another_routing_key_than_the_uid_is_counted(
+    scene: Scene,
+) -> anyhow::Result<()> {
+    let worker = scene.worker(&[]).await?;
+    let hit = |number: usize, name: &str| {
+        let visitor = hits::visitor(number);
+        let body = hits::valid(&visitor, name).to_string().into_bytes();
+        (visitor, body)
+    };
+    // Longer than a routing key can be, so that `publish` cuts it.
+    let long = "é".repeat(200);
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), hits::valid(&long, "long").to_string())?;
+    let vars = [("AMQP_URL", scene.broker.url.as_str()), ("QUEUE_PREFIX", &scene.prefix)];
+    let mut publish = tokio::process::Command::from(crate::support::worker::command(&vars));
+    let published = publish.arg("publish").arg(file.path()).output().await?;
+    ensure!(published.status.success(), "{published:?}");
+    scene.queues.publish([hit(0, "its own")]).await?;
+    let counted = "violations_total{rule=\"routing-key\"}";
+    eventually("they are stored", SOON, async || scene.matomo.stored() == 2).await?;
+    ensure!(worker.sum(counted).await? == 0.0, "{}", worker.get("/metrics").await?.1);
+    for (number, key) in [(1, "hits"), (2, ""), (3, &hits::visitor(4))] {
+        let (_, body) = hit(number, "another");
+        scene.queues.publish([(key.to_owned(), body)]).await?;
+    }
+    eventually("they are stored all the same", SOON, async || scene.matomo.stored() == 5).await?;
+    ensure!(worker.sum(counted).await? == 3.0, "{}", worker.get("/metrics").await?.1);
+    worker.stop().await?;
+
+    let strict = scene.worker(&[("VALIDATION", "strict")]).await?;
+    let (visitor, body) = hit(5, "another");
+    scene.queues.publish([("hits".to_owned(), body), hit(6, "its own")]).await?;
+    strict.until("rejected_total{rule=\"routing-key\"}", SOON, |n| n == 1.0).await?;
+    eventually("the other is stored", SOON, async || scene.matomo.stored() == 6).await?;
+    let rejected = scene.queues.take("rejected").await?;
+    let violations = &rejected[0].headers["x-dnma-violations"];
+    ensure!(
+        violations.contains("\"routing-key\"") && !violations.contains(&visitor),
+        "{violations}"
+    );
+    ensure!(!strict.log().contains(&visitor), "a log line names a visitor");
+    strict.stop().await
+}
+
 /// The built-in plan under another version, with another text of the rule that a wrong service
 /// breaks.
 fn publish_plan(folder: &Path, version: &str) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -9,6 +10,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::Scene;
+use crate::support::rabbitmq::Broker;
 use crate::support::raw_amqp::{RawAmqp, RawMessage, entry, long, nested};
 use crate::support::{eventually, hits, worker};
 
@@ -143,6 +145,9 @@ pub(crate) async fn one_message_harms_only_itself(scene: Scene) -> anyhow::Resul
             "{arguments:?}: {text} {}",
             String::from_utf8_lossy(&told.stderr)
         );
+        let all = format!("{0} of {0} hits", odd.len());
+        let counts_reasons = arguments.contains(&"--reason");
+        ensure!(!counts_reasons || text.contains(&all), "not {all}: {text}");
     }
     // What is too large to be read is in no export, and no export looks whole without it.
     let large = odd.iter().filter(|(parts, _)| parts.contains("body=")).count();
@@ -262,6 +267,35 @@ pub(crate) async fn our_headers_fit_into_small_frames(scene: Scene) -> anyhow::R
         worker.stop().await?;
     }
     Ok(())
+}
+
+/// The file that operators are given: what is no hit is refused to its sender, and whatever the
+/// relay has to move still fits.
+pub(crate) async fn a_broker_refuses_what_is_far_too_large(_shared: Scene) -> anyhow::Result<()> {
+    let configuration = include_str!("../../deploy/rabbitmq/rabbitmq.conf");
+    let broker = Broker::start_with_configuration(configuration).await?;
+    let scene = Scene::new(Arc::new(broker), "size").await?;
+    let worker = scene.worker(&[]).await?;
+    for (number, bytes) in [64 << 10, (64 << 10) + 1, 80 << 10].into_iter().enumerate() {
+        let visitor = hits::visitor(number);
+        let hit = hits::valid(&visitor, "large").to_string();
+        let body = format!("{hit}{}", " ".repeat(bytes - hit.len())).into_bytes();
+        scene.queues.publish([(visitor, body)]).await?;
+    }
+    eventually("the others are rejected", Duration::from_secs(20), async || {
+        scene.queues.ready("rejected").await.is_ok_and(|n| n == 2)
+    })
+    .await
+    .with_context(|| worker.log())?;
+    eventually("a hit of 64 KiB is stored", Duration::from_secs(20), async || {
+        scene.matomo.stored() == 1
+    })
+    .await?;
+    let refused = scene.queues.publish([(hits::visitor(9), vec![b'x'; 131_073])]).await;
+    let error = format!("{:?}", refused.err().context("it was taken")?);
+    ensure!(error.contains("PRECONDITION_FAILED") || error.contains("406"), "{error}");
+    ensure!(!worker.log().contains("lost the session"), "{}", worker.log());
+    worker.stop().await
 }
 
 /// The most resident memory that a process has had, in MiB.

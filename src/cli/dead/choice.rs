@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 
 use crate::domain::answer::Reason;
 use crate::domain::dead::filter::Filter;
-use crate::domain::dead::{DELIVERY_LIMIT, DeadQueue, UNKNOWN};
+use crate::domain::dead::{BrokerReason, DeadQueue, UNKNOWN};
 use crate::domain::envelope::REASON_PLAN;
 use crate::domain::rule::Rule;
 
@@ -95,8 +95,9 @@ impl Choice {
                 .iter()
                 .map(|rule| rule.code())
                 .chain(Reason::ALL.iter().map(|reason| reason.code()))
+                .chain(BrokerReason::ALL.iter().map(|reason| reason.code()))
+                .chain([UNKNOWN, REASON_PLAN])
         };
-        let codes = || codes().chain([DELIVERY_LIMIT, UNKNOWN, REASON_PLAN]);
         for given in self.reason.iter().filter(|given| !codes().any(|code| code == given.as_str()))
         {
             let nearest =

@@ -67,6 +67,7 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
                 version: exported::VERSION,
                 queue: dead.dead_queue.code().into(),
                 id: digest.hex().into(),
+                broker_reason: dead.broker_move.as_ref().map(|moved| moved.reason.code().into()),
                 routing_key: dead_letter.message.routing_key().into(),
                 content_type: dead_letter.message.content_type().map(Into::into),
                 timestamp: dead_letter.message.timestamp(),

@@ -12,7 +12,7 @@ use super::digest::Digest;
 use super::reading;
 use crate::cli::stop;
 use crate::domain::dead::mask::shown;
-use crate::domain::dead::{Dead, DeathCause};
+use crate::domain::dead::{BrokerMove, Dead, DeathCause};
 use crate::domain::plan::FieldRole;
 use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::BrokerSettings;
@@ -39,6 +39,9 @@ pub(super) struct DeadRow {
     pub(super) id: String,
     /// Why it is dead.
     reasons: Vec<ListedCause>,
+    /// How the broker moved it here by itself, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) broker_move: Option<BrokerMove>,
     /// The HTTP status of the latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -88,6 +91,10 @@ impl DeadRow {
             queue: dead.dead_queue.code(),
             id: Digest::of(dead_letter.message.body()).hex(),
             reasons: dead.causes.iter().map(cause).collect(),
+            broker_move: dead
+                .broker_move
+                .clone()
+                .map(|moved| BrokerMove { queue: shown(&moved.queue), ..moved }),
             status: dead.status,
             attempts: dead.attempts,
             first_failed_at: dead.first_failed_at,

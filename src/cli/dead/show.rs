@@ -12,9 +12,9 @@ use super::list::DeadRow;
 use super::reading;
 use crate::cli::Lang;
 use crate::cli::stop;
-use crate::domain::dead::Dead;
 use crate::domain::dead::mask::{masked, shown};
 use crate::domain::dead::outlook::{Outlook, outlook};
+use crate::domain::dead::{BrokerMove, Dead};
 use crate::domain::envelope::{self, Header};
 use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
@@ -54,7 +54,7 @@ struct ShownHit {
     /// What `dead list` shows of it.
     #[serde(flatten)]
     row: DeadRow,
-    /// The headers that relays and brokers write; with `--reveal` all of them.
+    /// The headers that relays write; with `--reveal` all of them.
     headers: std::collections::BTreeMap<String, Header>,
     /// The routing key, which is the visitor; masked without `--reveal`.
     routing_key: String,
@@ -173,9 +173,7 @@ impl ShownHit {
             }
         });
         // An ENT's own headers may say anything.
-        let is_displayed = |name: &str| {
-            options.reveal || envelope::is_ours(name) || name.starts_with("x-first-death-")
-        };
+        let is_displayed = |name: &str| options.reveal || envelope::is_ours(name);
         let headers = dead_letter.message.headers().filter(|(name, _)| is_displayed(name));
         Self {
             row: DeadRow::of(dead_letter, dead, options.reveal),
@@ -190,6 +188,11 @@ impl ShownHit {
     /// Prints the hit for people.
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{} {}", self.row.queue, self.row.id)?;
+        if let Some(BrokerMove { reason, queue, at }) = &self.row.broker_move {
+            let reason = reason.code();
+            let at = at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
+            writeln!(out, "  {:<24}  {reason}, out of {queue}{at}", "moved by RabbitMQ")?;
+        }
         for (name, value) in &self.headers {
             let value = match value {
                 Header::Text(text) => text.replace(char::is_control, "\u{fffd}"),

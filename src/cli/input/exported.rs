@@ -34,6 +34,9 @@ pub(crate) struct ExportedLine<'l> {
     /// The SHA-256 of the body.
     #[serde(borrow)]
     pub(crate) id: Cow<'l, str>,
+    /// Why the broker moved the message here by itself, if it did.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) broker_reason: Option<Cow<'l, str>>,
     /// The routing key of the message.
     #[serde(borrow)]
     pub(crate) routing_key: Cow<'l, str>,
@@ -128,6 +131,7 @@ mod tests {
                 version: VERSION,
                 queue: "parked".into(),
                 id: "00".into(),
+                broker_reason: Some("delivery-limit".into()),
                 routing_key: "a\"b".into(),
                 content_type: Some("application/json; charset=utf-8".into()),
                 timestamp: None,

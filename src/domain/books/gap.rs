@@ -123,7 +123,7 @@ impl QueueKind {
             }
             Self::Parked => {
                 "parked before the workers started, by one that is gone or was not asked, or by \
-                 the broker after too many deliveries"
+                 the broker itself: dnma-relay dead group tells (delivery-limit, expired, maxlen)"
             }
             Self::Rejected => {
                 "rejected before the workers started, or by one that is gone or was not asked"

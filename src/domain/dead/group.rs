@@ -206,9 +206,11 @@ mod tests {
         let message = crate::domain::dead::DeadMessage {
             dead_queue: crate::domain::dead::DeadQueue::Rejected,
             body,
+            routing_key: "u",
             content_type: None,
             sent_at: None,
             header: &header,
+            deaths: &[],
         };
         let dead = Dead::read(&message);
         let cause = DeathCause {

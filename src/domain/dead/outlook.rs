@@ -83,6 +83,7 @@ pub fn outlook(terms: &ReplayTerms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> 
         sent_at: dead.sent_at,
         has_token: terms.has_token,
         sender,
+        routing_key: Some(dead.routing_key),
     };
     match fix::apply_fixes(terms.plan, terms.fixes, hit, dead.first_failed_at.or(dead.sent_at)) {
         None => evaluate(terms, hit, context, None),

@@ -95,3 +95,20 @@ proptest::proptest! {
         let _outcome = decode(&body, content_type);
     }
 }
+
+#[test]
+fn a_routing_key_is_the_uid_cut_between_characters() {
+    let ascii = "a".repeat(300);
+    let accented = "é".repeat(200);
+    for (uid, key) in [
+        ("", ""),
+        ("u-1", "u-1"),
+        (" u-1 ", " u-1 "),
+        (ascii.get(..255).expect("long"), ascii.get(..255).expect("long")),
+        (ascii.get(..256).expect("long"), ascii.get(..255).expect("long")),
+        // 254 bytes: the next character ends at 256.
+        (&accented, accented.get(..254).expect("long")),
+    ] {
+        assert_eq!(routing_key(uid), key, "{uid}");
+    }
+}

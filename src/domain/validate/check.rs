@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{CheckedHit, Context, Values, Verdict, Violation, is_blank};
 use crate::domain::cdt::{self, CdtError, Lag};
-use crate::domain::hit::{RawHit, Value};
+use crate::domain::hit::{self, RawHit, Value};
 use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -230,6 +230,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         if uid.as_deref() == Some("0") {
             self.violations.push(Violation::of(Rule::UidUnusable, "uid"));
         }
+        self.check_routing_key(context.routing_key, uid.as_deref());
         let may_send = self.check_sender(context.sender, idsite.as_deref());
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
@@ -238,6 +239,16 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             _ => None,
         };
         Verdict { violations: self.violations, hit }
+    }
+
+    /// Checks that the message went to the shard of its visitor. Both are compared as they were
+    /// sent, since the broker hashes the bytes of the key and Matomo is sent the `uid` as it is. A
+    /// hit without a visitor is reported by another rule. The violation shows neither of them.
+    fn check_routing_key(&mut self, key: Option<&str>, uid: Option<&str>) {
+        let (Some(key), Some(uid)) = (key, uid) else { return };
+        if key != hit::routing_key(uid) {
+            self.violations.push(Violation::of_message(Rule::RoutingKey));
+        }
     }
 
     /// Checks whether the sender may send this hit, and returns the answer.

@@ -69,12 +69,15 @@ impl DeadLetter {
     /// What the hit says of itself.
     pub fn read(&self) -> Dead<'_> {
         let header = |name: &str| self.message.header(name);
+        let deaths: Vec<dead::DeathEntry<'_>> = self.message.deaths().collect();
         Dead::read(&dead::DeadMessage {
             dead_queue: self.queue,
             body: self.message.body(),
+            routing_key: self.message.routing_key(),
             content_type: self.message.content_type(),
             sent_at: self.message.sent_at(),
             header: &header,
+            deaths: &deaths,
         })
     }
 }
@@ -229,7 +232,7 @@ impl Replayer<'_> {
         let mut headers = vec![(envelope::REPLAY, Header::Text(replay.to_owned()))];
         let signing = &self.client.signing;
         // What the broker itself put here has the headers of its sender.
-        let is_moved = !message.has_died() || signing.believes(message.user());
+        let is_moved = message.deaths().next().is_none() || signing.believes(message.user());
         let first = message.header(envelope::FIRST_FAILED_AT).filter(|_| is_moved);
         headers.extend(first.map(|first| (envelope::FIRST_FAILED_AT, first)));
         headers.extend(tenant.map(|name| (envelope::TENANT, Header::Text(name.to_owned()))));

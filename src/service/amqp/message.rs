@@ -7,7 +7,11 @@ use lapin::{Acker, BasicProperties};
 
 use super::filter::MessageParts;
 use super::mark::unreadable;
+use crate::domain::dead::DeathEntry;
 use crate::domain::envelope::Header;
+
+/// The header in which the broker writes down how it moved a message by itself.
+const DEATHS: &str = "x-death";
 
 /// A message that the broker has given to us and that is not acked.
 #[derive(Debug)]
@@ -109,10 +113,10 @@ impl Message {
         headers.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
 
-    /// Whether the broker itself moved this message to another queue.
-    pub fn has_died(&self) -> bool {
-        let headers = self.properties().headers().as_ref();
-        headers.is_some_and(|table| table.inner().contains_key("x-death"))
+    /// What the broker wrote of its own moves of the message, the latest first. A sender can have
+    /// written it too.
+    pub fn deaths(&self) -> impl Iterator<Item = DeathEntry<'_>> {
+        deaths(self.properties())
     }
 
     /// What of the message could not be handed on as its sender wrote it; `None` of a message that
@@ -128,6 +132,29 @@ impl Message {
     pub(super) fn acker(&self) -> Acker {
         self.delivery.acker.clone()
     }
+}
+
+/// The entries of `x-death` that can be read. RabbitMQ has written the same form since 3.10.
+fn deaths(properties: &BasicProperties) -> impl Iterator<Item = DeathEntry<'_>> {
+    let header = properties.headers().as_ref().and_then(|table| table.inner().get(DEATHS));
+    let entries = match header {
+        Some(AMQPValue::FieldArray(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    entries.iter().filter_map(|entry| {
+        let AMQPValue::FieldTable(entry) = entry else { return None };
+        let text = |name: &str| match entry.inner().get(name)? {
+            AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        };
+        let at = match entry.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => {
+                i64::try_from(*seconds).ok().and_then(|at| Timestamp::from_second(at).ok())
+            }
+            _ => None,
+        };
+        Some(DeathEntry { reason: text("reason")?, queue: text("queue")?, at })
+    })
 }
 
 /// A header's value, if it is a text or a whole number of any width.
@@ -150,7 +177,49 @@ fn readable(value: &AMQPValue) -> Option<Header> {
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::{FieldArray, FieldTable};
+
     use super::*;
+
+    fn table(values: Vec<(&str, AMQPValue)>) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (name, value) in values {
+            table.insert(name.into(), value);
+        }
+        table
+    }
+
+    #[test]
+    fn what_is_no_entry_of_a_history_is_passed_over() {
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let entry = |reason, at| {
+            let values = vec![("reason", reason), ("queue", text("dnma.hits.0")), ("time", at)];
+            AMQPValue::FieldTable(table(values))
+        };
+        let mut entries = FieldArray::default();
+        let latin_1: &[u8] = &[0xe9];
+        for value in [
+            text("expired"),
+            AMQPValue::FieldTable(table(vec![("reason", text("expired"))])),
+            entry(AMQPValue::LongString(latin_1.into()), AMQPValue::Timestamp(0)),
+            entry(text("delivery_limit"), AMQPValue::Timestamp(1_732_549_235)),
+            entry(text("expired"), AMQPValue::Timestamp(u64::MAX)),
+        ] {
+            entries.push(value);
+        }
+        let history = AMQPValue::FieldArray(entries);
+        let with = |value| BasicProperties::default().with_headers(table(vec![(DEATHS, value)]));
+        let properties = with(history);
+        let found: Vec<_> =
+            deaths(&properties).map(|d| (d.reason, d.queue, d.at.map(|t| t.as_second()))).collect();
+        let required = [
+            ("delivery_limit", "dnma.hits.0", Some(1_732_549_235)),
+            ("expired", "dnma.hits.0", None),
+        ];
+        assert_eq!(found, required);
+        assert_eq!(deaths(&with(text("delivery_limit"))).count(), 0);
+        assert_eq!(deaths(&BasicProperties::default()).count(), 0);
+    }
 
     #[test]
     fn texts_and_numbers_are_readable_and_nothing_else_is() {

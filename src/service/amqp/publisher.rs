@@ -13,10 +13,8 @@ use super::properties::copied;
 use super::session_end::SessionClosed;
 use super::topology::Topology;
 use crate::domain::envelope::Header;
+use crate::domain::hit::routing_key;
 use crate::service::config::BrokerSettings;
-
-/// AMQP's limit for a routing key, in bytes.
-const MAX_ROUTING_KEY: usize = 255;
 
 /// A channel whose publishes are confirmed.
 #[derive(Debug)]
@@ -185,34 +183,12 @@ impl Publisher {
         if let Some(user) = &self.user {
             properties = properties.with_user_id(user.as_str().into());
         }
-        let key = routing_key(visitor).as_str().into();
+        let key = routing_key(visitor).into();
         self.channel.publish(&self.exchange, key, body, properties).await
     }
 
     /// Closes the connection.
     pub async fn close(self) {
         close(&self.connection).await;
-    }
-}
-
-/// As much of a visitor as a routing key can hold; a uid of 200 accented characters is longer. Any
-/// stable part of it keeps a visitor in one shard.
-fn routing_key(visitor: &str) -> String {
-    let fits = |bytes: &mut usize, c: char| {
-        *bytes += c.len_utf8();
-        (*bytes <= MAX_ROUTING_KEY).then_some(c)
-    };
-    visitor.chars().scan(0, fits).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_routing_key_is_cut_between_characters() {
-        assert_eq!(routing_key("u-1"), "u-1");
-        assert_eq!(routing_key(&"a".repeat(300)).len(), 255);
-        assert_eq!(routing_key(&"é".repeat(200)), "é".repeat(127));
     }
 }

@@ -16,7 +16,7 @@ use super::connect::{PUBLISH_FRAME, SET_UP_TIMEOUT, close, connect};
 use super::depths::{Depth, Depths};
 use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
-use super::subscription::{Source, Subscription};
+use super::subscription::{ShardSource, Subscription};
 use super::topology::{Topology, TopologyError};
 use crate::service::config::BrokerSettings;
 use crate::service::telemetry::Metrics;
@@ -85,7 +85,7 @@ impl Session {
     pub async fn subscribe(&self, index: u16, prefetch: u16) -> Result<Subscription, BrokerError> {
         let subscribing = async {
             let channel = self.consume.create_channel().await?;
-            let source = Source {
+            let source = ShardSource {
                 queue: self.topology.shard(index),
                 priority: priority(&self.worker, index),
             };

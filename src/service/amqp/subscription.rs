@@ -24,12 +24,12 @@ pub struct Subscription {
     is_alone: bool,
     channel: Channel,
     consumer: Consumer,
-    source: Source,
+    source: ShardSource,
 }
 
 /// What is subscribed to, and how.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct ShardSource {
     pub(super) queue: String,
     /// This worker's priority for the shard.
     pub(super) priority: i32,
@@ -54,7 +54,7 @@ impl Subscription {
         channel: Channel,
         index: u16,
         prefetch: u16,
-        source: Source,
+        source: ShardSource,
     ) -> Result<Self, lapin::Error> {
         let consumer = source.consume(&channel, prefetch).await?;
         Ok(Self { index, prefetch, is_alone: false, channel, consumer, source })
@@ -142,7 +142,7 @@ impl Subscription {
     }
 }
 
-impl Source {
+impl ShardSource {
     async fn consume(&self, channel: &Channel, prefetch: u16) -> Result<Consumer, lapin::Error> {
         // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
         channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;

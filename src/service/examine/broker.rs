@@ -1,6 +1,6 @@
 //! RabbitMQ: reachable, version, rights, topology and how it differs.
 
-use super::{Finding, version};
+use super::{Finding, message_size, version};
 use crate::service::amqp::connect::{close, connect};
 use crate::service::amqp::topology::Topology;
 use crate::service::amqp::version::server_version;
@@ -22,7 +22,10 @@ pub(super) async fn examine(settings: &config::BrokerSettings) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::fine("broker", format!("RabbitMQ answers at {shown}"))];
     let server = server_version(settings, &shown).await;
-    findings.extend(server.map(|server| version::finding(&server.product, &server.version)));
+    if let Some(server) = &server {
+        findings.push(version::finding(&server.product, &server.version));
+    }
+    findings.push(message_size::finding(server.as_ref().map(|server| server.version.as_str())));
     let topology = Topology::new(settings);
     let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
     if is_complete {

@@ -105,6 +105,7 @@ impl Intake {
             sent_at: delivery.message().sent_at(),
             has_token: self.has_token,
             sender: rule_set.sender(delivery.sender()),
+            routing_key: Some(delivery.message().routing_key()),
         };
         let mut verdict = validate::validate(&rule_set.plan, raw, context);
         let passes = self.compare_with_visit(rule_set, &mut verdict);

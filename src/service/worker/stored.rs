@@ -26,13 +26,13 @@ const RETURN_TIME: Duration = Duration::from_secs(60);
 pub struct Stored {
     /// The most identities of each kind: the prefetch, which bounds what the broker holds unacked.
     most: usize,
-    memory: Mutex<Memory>,
+    memory: Mutex<Copies>,
     /// Nobody outside knows them, so nobody can make two hits that are taken for one.
     keys: RandomState,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
+struct Copies {
     /// Hits that Matomo stored in this session, in the order in which their acks were sent. Acks
     /// travel in order, so if one did not arrive, no later one did, and the broker holds at most a
     /// prefetch of unacked hits: older entries cannot come back.
@@ -99,7 +99,7 @@ impl Stored {
         }
     }
 
-    fn owe_once_more(&self, memory: &mut Memory, identity: u64) {
+    fn owe_once_more(&self, memory: &mut Copies, identity: u64) {
         *memory.owed.entry(identity).or_default() += 1;
         // What other workers took in the meantime never comes back here. To forget what was stored
         // may repeat a hit, and never loses one.
@@ -134,14 +134,14 @@ impl Stored {
     /// redelivery, once all copies that were not stored have come back.
     pub fn recall(&self, identity: u64, now: Instant) -> bool {
         let mut memory = self.memory();
-        let Memory { recallable, owed, since, .. } = &mut *memory;
+        let Copies { recallable, owed, since, .. } = &mut *memory;
         if since.is_some_and(|since| now.saturating_duration_since(since) > RETURN_TIME) {
             recallable.clear();
         }
         !take_one(owed, identity) && take_one(recallable, identity)
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, Copies> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,6 +37,8 @@ struct Setup<'s> {
     without_plugin: bool,
     /// Loaded as it starts; then there is no guest but theirs.
     definitions: Option<String>,
+    /// Further lines of `rabbitmq.conf`.
+    configuration: Option<&'s str>,
 }
 
 enum Kind {
@@ -80,6 +82,12 @@ impl Broker {
     /// One of our own with these users, rights, exchanges and queues.
     pub async fn start_with_definitions(definitions: String) -> anyhow::Result<Self> {
         Self::start_with(Setup { definitions: Some(definitions), ..Setup::default() }).await
+    }
+
+    /// One of our own with these lines of `rabbitmq.conf`.
+    pub async fn start_with_configuration(configuration: &str) -> anyhow::Result<Self> {
+        let configuration = Some(configuration);
+        Self::start_with(Setup { configuration, ..Setup::default() }).await
     }
 
     async fn start_with(setup: Setup<'_>) -> anyhow::Result<Self> {
@@ -171,6 +179,10 @@ impl Broker {
                     "/etc/rabbitmq/conf.d/80-definitions.conf",
                     b"load_definitions = /etc/rabbitmq/definitions.json\n".to_vec(),
                 );
+        }
+        if let Some(configuration) = setup.configuration {
+            let file = "/etc/rabbitmq/conf.d/70-ours.conf";
+            request = request.with_copy_to(file, configuration.as_bytes().to_vec());
         }
         let container = request.start().await.with_context(|| format!("image {name}:{tag}"))?;
         // Published on every interface, so loopback reaches it whatever the engine calls its host.
@@ -309,6 +321,9 @@ impl Node {
              false\nlog.console.level = warning\ndisk_free_limit.absolute = 50MB\n",
             node.port
         );
+        if let Some(lines) = setup.configuration {
+            configuration += lines;
+        }
         if let Some(definitions) = &setup.definitions {
             let file = path.join("definitions.json");
             configuration += &format!("load_definitions = {}\n", file.display());

@@ -209,9 +209,9 @@ proptest! {
         let mut repeated = 0;
         for (identity, published) in &world.published {
             let stored = world.stored.get(identity).copied().unwrap_or_default();
-            prop_assert!(stored >= *published, "{identity}: {published} published, {stored} stored");
+            prop_assert!(stored >= *published, "{identity}: {stored} stored of {published}");
             repeated += stored - published;
         }
-        prop_assert!(repeated <= may_repeat, "{repeated} repeated, {may_repeat} were held at kills");
+        prop_assert!(repeated <= may_repeat, "{repeated} repeated, {may_repeat} held at kills");
     }
 }
