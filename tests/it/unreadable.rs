@@ -14,7 +14,7 @@ use crate::support::rabbitmq::Broker;
 use crate::support::raw_amqp::{RawAmqp, RawMessage, entry, long, nested};
 use crate::support::{eventually, hits, worker};
 
-const GOOD: usize = 1_000;
+const GOOD: usize = 2_000;
 
 /// One of each kind, with what its mark must name.
 fn odd_ones() -> Vec<(&'static str, RawMessage)> {
@@ -85,7 +85,7 @@ pub(crate) async fn one_message_harms_only_itself(scene: Scene) -> anyhow::Resul
     let mut raw = RawAmqp::connect(&scene.broker.url)?;
     let started = Instant::now();
     let mut odd_left = odd.iter();
-    for (place, (key, body)) in hits::load(0..GOOD, 400).enumerate() {
+    for (place, (key, body)) in hits::load(0..GOOD, GOOD).enumerate() {
         scene.queues.publish([(key, body)]).await?;
         if place % (GOOD / odd.len()) == 5
             && let Some((_, message)) = odd_left.next()

@@ -39,7 +39,9 @@ struct Copies {
     acked: VecDeque<u64>,
     /// What a lost session had stored and not surely acked.
     recallable: HashMap<u64, usize>,
-    /// Copies that were given to this worker, went back unstored, and have not come again yet.
+    /// Copies that this worker took, and that go back unstored when the round ends.
+    unstored: Vec<u64>,
+    /// Copies that went back unstored and have not come again yet.
     owed: HashMap<u64, usize>,
     /// When this session began.
     since: Option<Instant>,
@@ -73,9 +75,9 @@ impl Stored {
         acked.drain(..too_many);
     }
 
-    /// A hit that this worker has taken goes back unstored.
+    /// A hit that this worker has taken goes back unstored when the round ends.
     pub(super) fn owe(&self, identity: u64) {
-        self.owe_once_more(&mut self.memory(), identity);
+        self.memory().unstored.push(identity);
     }
 
     /// Hits that the broker has given and nobody has taken go back: each with its identity, and
@@ -91,22 +93,8 @@ impl Stored {
                 unstored.push(identity);
             }
         }
-        for identity in stored {
-            *memory.recallable.entry(identity).or_default() += 1;
-        }
-        for identity in unstored {
-            self.owe_once_more(&mut memory, identity);
-        }
-    }
-
-    fn owe_once_more(&self, memory: &mut Copies, identity: u64) {
-        *memory.owed.entry(identity).or_default() += 1;
-        // What other workers took in the meantime never comes back here. To forget what was stored
-        // may repeat a hit, and never loses one.
-        if memory.owed.len() > 4 * self.most {
-            memory.recallable.clear();
-            memory.owed.clear();
-        }
+        add_all(&mut memory.recallable, stored);
+        add_all(&mut memory.owed, unstored);
     }
 
     /// A session has begun: what the lost one held comes back from now on.
@@ -117,17 +105,27 @@ impl Stored {
     /// The session was lost: what it had stored may come back.
     pub(super) fn lose_session(&self) {
         let mut memory = self.memory();
-        for identity in std::mem::take(&mut memory.acked) {
-            *memory.recallable.entry(identity).or_default() += 1;
-        }
-        if memory.recallable.len() > 4 * self.most {
-            memory.recallable.clear();
-        }
+        let acked = std::mem::take(&mut memory.acked);
+        add_all(&mut memory.recallable, acked);
+        self.end_round(&mut memory);
     }
 
     /// The broker has taken every ack of this session.
     pub(super) fn close_session(&self) {
-        self.memory().acked.clear();
+        let mut memory = self.memory();
+        memory.acked.clear();
+        self.end_round(&mut memory);
+    }
+
+    fn end_round(&self, memory: &mut Copies) {
+        let unstored = std::mem::take(&mut memory.unstored);
+        add_all(&mut memory.owed, unstored);
+        // What other workers took in the meantime never comes back here. To forget what was stored
+        // may repeat a hit, and never loses one.
+        if memory.recallable.len() + memory.owed.len() > 4 * self.most {
+            memory.recallable.clear();
+            memory.owed.clear();
+        }
     }
 
     /// Whether a redelivered hit had been stored before. Each copy that was stored answers for one
@@ -143,6 +141,13 @@ impl Stored {
 
     fn memory(&self) -> MutexGuard<'_, Copies> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds a copy of each of these hits.
+fn add_all(copies: &mut HashMap<u64, usize>, identities: impl IntoIterator<Item = u64>) {
+    for identity in identities {
+        *copies.entry(identity).or_default() += 1;
     }
 }
 
