@@ -15,6 +15,7 @@ pub mod dead;
 pub mod dispatch;
 pub mod envelope;
 pub mod hit;
+pub mod limiter;
 pub mod plan;
 pub mod prose;
 pub mod request;

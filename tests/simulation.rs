@@ -12,8 +12,16 @@
     reason = "a test that fails may panic"
 )]
 
+#[path = "simulation/chance.rs"]
+mod chance;
 #[path = "simulation/matomo.rs"]
 mod matomo;
+#[path = "simulation/queueing.rs"]
+mod queueing;
+#[path = "simulation/replicas.rs"]
+mod replicas;
+#[path = "simulation/slow.rs"]
+mod slow;
 #[path = "simulation/world.rs"]
 mod world;
 
