@@ -11,6 +11,12 @@ use super::answer::Interpretation;
 /// database that is away answers 400 or 500 to every single hit.
 pub const SUSPECT_RUN: u32 = 5;
 
+/// So many answers in a row that leave doubt are an outage: each may be a hit stored twice.
+pub const DOUBT_RUN: u32 = 3;
+
+/// So many refusals in a row for want of room are an outage.
+pub const BUSY_RUN: u32 = 5;
+
 /// A `Retry-After` beyond this is not believed: in 24 h the hits need a token.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
@@ -23,6 +29,12 @@ pub enum Signal {
     Unclear,
     /// It does not work.
     Down,
+    /// It had no room for the request, and surely stored nothing of it. It had worked lately.
+    Busy,
+    /// It did not answer, and may have stored the request.
+    Silent,
+    /// It answers, and nobody knows what it stored.
+    Ambiguous,
     /// Nothing to be learnt.
     Nothing,
 }
@@ -32,8 +44,9 @@ impl From<&Interpretation> for Signal {
         match interpretation {
             Interpretation::Stored { .. } | Interpretation::Refused { .. } => Self::Works,
             Interpretation::Suspect(_) => Self::Unclear,
-            Interpretation::Down(_) | Interpretation::DownAmbiguous(_) => Self::Down,
-            Interpretation::Ambiguous(_) => Self::Nothing,
+            Interpretation::Down(_) => Self::Down,
+            Interpretation::DownAmbiguous(_) => Self::Silent,
+            Interpretation::Ambiguous(_) => Self::Ambiguous,
         }
     }
 }
@@ -76,7 +89,16 @@ pub enum State {
 #[derive(Debug)]
 pub struct Breaker {
     pause: fn(u32) -> Duration,
+    /// For so long after an answer a failure that comes of load is load, and not an outage.
+    lately: Duration,
+    /// When it last answered and stored.
+    worked_at: Option<Instant>,
+    /// Failures in a row that may be a hit's fault.
     run: u32,
+    /// Answers in doubt in a row.
+    doubts: u32,
+    /// Refusals in a row for want of room.
+    refusals: u32,
     outage: Option<Outage>,
     recovery: Option<Recovery>,
 }
@@ -103,9 +125,30 @@ struct Recovery {
 const RECOVERED_AT: u32 = 32;
 
 impl Breaker {
-    /// A closed breaker.
-    pub fn new(pause: fn(u32) -> Duration) -> Self {
-        Self { pause, run: 0, outage: None, recovery: None }
+    /// A closed breaker. For `lately` after a good answer a Matomo that refuses or does not answer
+    /// some requests is taken for one that has too much to do, and not for one that is away.
+    pub fn new(pause: fn(u32) -> Duration, lately: Duration) -> Self {
+        Self {
+            pause,
+            lately,
+            worked_at: None,
+            run: 0,
+            doubts: 0,
+            refusals: 0,
+            outage: None,
+            recovery: None,
+        }
+    }
+
+    /// Whether a request that Matomo had no room for may go again: it worked lately, and does not
+    /// refuse everything.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        self.outage.is_none() && self.worked_lately(now) && self.refusals + 1 < BUSY_RUN
+    }
+
+    fn worked_lately(&self, now: Instant) -> bool {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        self.worked_at.is_some_and(|at| age(at) < self.lately)
     }
 
     /// May a request go out now? Whoever gets a yes answers with [`Breaker::record`] or
@@ -143,8 +186,14 @@ impl Breaker {
             retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).max(pause(failures))
         };
         let Some(outage) = &mut self.outage else {
-            self.answered(signal);
-            if signal == Signal::Down || self.run >= SUSPECT_RUN {
+            let is_silent = signal == Signal::Silent && !self.worked_lately(now);
+            self.answered(signal, now);
+            if signal == Signal::Down
+                || is_silent
+                || self.run >= SUSPECT_RUN
+                || self.doubts >= DOUBT_RUN
+                || self.refusals >= BUSY_RUN
+            {
                 let failures =
                     self.recovery.take().map_or(0, |recovery| recovery.failures.saturating_add(1));
                 self.outage = Some(Outage {
@@ -166,25 +215,31 @@ impl Breaker {
                 let lasted = now.saturating_duration_since(outage.since);
                 self.recovery = Some(Recovery { room: 1, under_way: 0, failures: outage.failures });
                 self.outage = None;
-                self.run = 0;
+                (self.run, self.doubts, self.refusals) = (0, 0, 0);
+                self.worked_at = Some(now);
                 return Some(Change::Closed(lasted));
             }
-            Signal::Unclear | Signal::Down => {
+            // Whatever it was, the next probe has a pause before it.
+            _ => {
                 outage.failures = outage.failures.saturating_add(1);
                 outage.until = now + wait(outage.failures);
             }
-            Signal::Nothing => {}
         }
         None
     }
 
     /// An answer while the breaker is closed.
-    fn answered(&mut self, signal: Signal) {
-        self.run = match signal {
-            Signal::Works => 0,
-            Signal::Unclear => self.run.saturating_add(1),
-            Signal::Down | Signal::Nothing => self.run,
-        };
+    fn answered(&mut self, signal: Signal, now: Instant) {
+        match signal {
+            Signal::Works => {
+                (self.run, self.doubts, self.refusals) = (0, 0, 0);
+                self.worked_at = Some(now);
+            }
+            Signal::Unclear => self.run = self.run.saturating_add(1),
+            Signal::Busy => self.refusals = self.refusals.saturating_add(1),
+            Signal::Silent | Signal::Ambiguous => self.doubts = self.doubts.saturating_add(1),
+            Signal::Down | Signal::Nothing => {}
+        }
         if let Some(recovery) = &mut self.recovery {
             recovery.under_way = recovery.under_way.saturating_sub(1);
             if signal == Signal::Works {

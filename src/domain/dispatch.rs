@@ -20,6 +20,9 @@ pub mod token;
 
 use sites::SiteMemory;
 
+/// A request for which Matomo has no room goes again so often, and is then taken for its cause.
+const MOST_REFUSALS: u32 = 4;
+
 /// A hit on its way to Matomo: what the dispatch needs to know of it, and what its owner carries
 /// along.
 #[derive(Debug)]
@@ -72,8 +75,12 @@ pub struct Lane<T> {
     waiting: Vec<Outgoing<T>>,
     /// Requests that are cut and not sent, the next one first. They go before what waits.
     requests: VecDeque<Vec<Outgoing<T>>>,
-    /// The most hits of one request.
+    /// Whether the cut requests are pieces of one that Matomo did not take as a whole.
+    is_in_pieces: bool,
+    /// The most hits of one request, now.
     bulk_size: usize,
+    /// How often in a row Matomo had no room for the request of this lane.
+    refusals: u32,
     /// Whether there is a token, with which hits of any age can be delivered.
     has_token: bool,
 }
@@ -81,7 +88,19 @@ pub struct Lane<T> {
 impl<T> Lane<T> {
     /// An empty lane, whose requests have at most `bulk_size` hits.
     pub fn new(bulk_size: usize, has_token: bool) -> Self {
-        Self { waiting: Vec::new(), requests: VecDeque::new(), bulk_size, has_token }
+        Self {
+            waiting: Vec::new(),
+            requests: VecDeque::new(),
+            is_in_pieces: false,
+            bulk_size,
+            refusals: 0,
+            has_token,
+        }
+    }
+
+    /// From now on a request has at most so many hits, at least one.
+    pub fn limit(&mut self, bulk_size: usize) {
+        self.bulk_size = bulk_size.max(1);
     }
 
     /// Whether the lane has nothing to send.
@@ -119,6 +138,7 @@ impl<T> Lane<T> {
             let size = self.waiting.iter().take(most).take_while(alike).count();
             let rest = self.waiting.split_off(size);
             self.requests.push_back(std::mem::replace(&mut self.waiting, rest));
+            self.is_in_pieces = false;
         }
         parked
     }
@@ -145,17 +165,23 @@ impl<T> Lane<T> {
         Some(NextRequest { hits: request.len(), with_token })
     }
 
-    /// Takes the next request out to be sent: all its hits, or the first alone for a probe.
-    pub fn take(&mut self, probe: bool) -> Option<Vec<Outgoing<T>>> {
+    /// Takes the next request out to be sent: at most so many of its hits, at least one. The others
+    /// go next.
+    pub fn take(&mut self, most: usize) -> Option<Vec<Outgoing<T>>> {
         let mut request = self.requests.pop_front()?;
-        if probe && request.len() > 1 {
-            self.requests.push_front(request.split_off(1));
+        let most = most.max(1);
+        if request.len() > most {
+            self.requests.push_front(request.split_off(most));
         }
         Some(request)
     }
 
-    /// Takes back what was cut, to be cut anew: hits aged while they waited, and more came.
+    /// Takes back what was cut, to be cut anew: hits aged while they waited, and more came. Pieces
+    /// of a request stay: together they would be refused again.
     pub fn recut(&mut self) {
+        if self.is_in_pieces {
+            return;
+        }
         self.waiting.splice(..0, self.requests.drain(..).flatten());
     }
 
@@ -177,12 +203,21 @@ impl<T> Lane<T> {
         facts: RequestFacts,
     ) -> Answered<T> {
         let attempts: Vec<u32> = request.iter().map(|hit| hit.attempts).collect();
-        match settle::decide(interpretation, &attempts, facts) {
+        // A hit for whose sake Matomo refuses everything must not go again for good.
+        let facts = RequestFacts { busy: facts.busy && self.refusals < MOST_REFUSALS, ..facts };
+        let decision = settle::decide(interpretation, &attempts, facts);
+        self.refusals = if decision == Decision::Again { self.refusals + 1 } else { 0 };
+        match decision {
+            Decision::Again => {
+                self.requests.push_front(request);
+                Answered { settled: Vec::new(), signal: Signal::Busy }
+            }
             Decision::Settle(fates) => {
                 let settled = request.into_iter().zip(fates).collect();
                 Answered { settled, signal: Signal::from(interpretation) }
             }
             Decision::Halve => {
+                self.is_in_pieces = true;
                 let second = request.split_off(request.len() / 2);
                 self.requests.push_front(second);
                 self.requests.push_front(request);
@@ -190,6 +225,7 @@ impl<T> Lane<T> {
                 Answered { settled: Vec::new(), signal: Signal::Nothing }
             }
             Decision::Singly => {
+                self.is_in_pieces = true;
                 for hit in request.into_iter().rev() {
                     self.requests.push_front(vec![hit]);
                 }

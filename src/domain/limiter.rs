@@ -214,6 +214,14 @@ impl Limiter {
         Begun { at: now, hits, hits_under_way: self.hits, alone, odd }
     }
 
+    /// The request that has begun has so many hits.
+    pub fn resize(&mut self, request: &mut Begun, hits: usize) {
+        let others = self.hits.saturating_sub(request.hits);
+        request.hits_under_way = request.hits_under_way.saturating_sub(request.hits) + hits;
+        request.hits = hits;
+        self.hits = others + hits;
+    }
+
     /// The request was not sent after all.
     pub fn abandon(&mut self, request: Begun) {
         self.requests = self.requests.saturating_sub(1);

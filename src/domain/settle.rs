@@ -55,6 +55,8 @@ pub enum Settlement {
 pub enum Decision {
     /// Each hit has its fate, in the order sent.
     Settle(Vec<Settlement>),
+    /// Send the request again as it is. That spends nothing.
+    Again,
     /// Send both halves again: one hit in them may be the cause.
     Halve,
     /// Send one by one: some were refused, and only single requests tell which. The others are
@@ -69,6 +71,8 @@ pub struct RequestFacts {
     pub steps: usize,
     /// The request was a probe of a Matomo that was known to be away.
     pub probe: bool,
+    /// Matomo has too much to do and surely stored nothing: the request may go again as it is.
+    pub busy: bool,
 }
 
 /// The fate of a hit that Matomo stored before: only its ack was lost, with its connection.
@@ -123,6 +127,9 @@ pub fn decide(interpretation: &Interpretation, attempts: &[u32], facts: RequestF
             };
             attempts.iter().enumerate().map(fate).collect()
         }
+        Interpretation::Suspect(_) | Interpretation::Down(_) if facts.busy => {
+            return Decision::Again;
+        }
         Interpretation::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
         Interpretation::Suspect(failure) | Interpretation::Down(failure) if facts.probe => {
             each(&|spent| postponed(*failure, spent))
@@ -154,7 +161,7 @@ fn postponed(failure: Failure, spent: u32) -> Settlement {
 mod tests {
     use super::*;
 
-    const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false };
+    const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false, busy: false };
 
     #[test]
     fn fates_follow_the_schedule() {

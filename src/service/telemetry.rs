@@ -68,6 +68,8 @@ pub struct Metrics {
     request_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
     hit_age: Histogram,
     breaker: Family<StateLabel, Gauge>,
+    requests_limit: Gauge,
+    bulk_limit: Gauge,
     /// Seconds since Matomo went away, 0 while it is there.
     pub outage_seconds: Gauge<f64, AtomicU64>,
     /// Hits in queues, as the broker last reported, by queue without its prefix; the shards
@@ -208,6 +210,19 @@ impl Metrics {
                 "breaker_state",
                 "1 for the state the breaker is in",
                 family(STATES.map(|state| StateLabel { state })),
+            ),
+            requests_limit: register(
+                r,
+                "requests_limit",
+                "Requests that may be under way now: MATOMO_CONCURRENCY, or less while Matomo is \
+                 slow",
+                Gauge::default(),
+            ),
+            bulk_limit: register(
+                r,
+                "bulk_limit",
+                "Hits that a request may have now: MATOMO_BULK_SIZE, or less while Matomo is slow",
+                Gauge::default(),
             ),
             outage_seconds: register(
                 r,

@@ -8,6 +8,7 @@ use dnma_relay::domain::answer::{self, Interpretation};
 use dnma_relay::domain::breaker::{Breaker, Permission};
 use dnma_relay::domain::dispatch::sites::SiteMemory;
 use dnma_relay::domain::dispatch::{Lane, Outgoing};
+use dnma_relay::domain::limiter::LoadSignal;
 use dnma_relay::domain::request::Api;
 use dnma_relay::domain::settle::{RequestFacts, Settlement};
 
@@ -101,6 +102,9 @@ pub struct World {
     overlaps: u32,
 }
 
+/// For so long after an answer refusals are load.
+const LATELY: Duration = Duration::from_secs(16);
+
 /// As the service's, without its jitter.
 fn pause(failures: u32) -> Duration {
     Duration::from_millis(500 * 2_u64.pow(failures.min(4))).min(Duration::from_secs(5))
@@ -123,7 +127,7 @@ impl World {
             queue: VecDeque::new(),
             lanes: Vec::new(),
             sites: SiteMemory::default(),
-            breaker: Breaker::new(pause),
+            breaker: Breaker::new(pause, LATELY),
             events: BTreeMap::new(),
             planned: 0,
             wake: None,
@@ -219,7 +223,8 @@ impl World {
             Permission::WaitUntil(time) => return self.wake_at(time - self.epoch),
             Permission::WaitForAnswer => return,
         };
-        let request = self.lanes[index].lane.take(probe).expect("a request");
+        let request =
+            self.lanes[index].lane.take(if probe { 1 } else { usize::MAX }).expect("a request");
         let visitors = |hits: &[Outgoing<usize>]| {
             hits.iter().map(|hit| self.hits[hit.load].visitor).collect::<HashSet<_>>()
         };
@@ -277,9 +282,13 @@ impl World {
             }
         }
         self.sites.learn(&interpretation, request.iter().map(|hit| hit.idsite.as_str()));
-        let facts = RequestFacts { steps: self.history.delays.len(), probe };
-        let answered = self.lanes[index].lane.answered(request, &interpretation, facts);
         let now = self.epoch + self.now;
+        let busy = !probe
+            && answer.retry_after().is_none()
+            && LoadSignal::from(&interpretation) == LoadSignal::Refused
+            && self.breaker.is_busy(now);
+        let facts = RequestFacts { steps: self.history.delays.len(), probe, busy };
+        let answered = self.lanes[index].lane.answered(request, &interpretation, facts);
         self.breaker.record(answered.signal, probe, answer.retry_after(), now);
         self.lanes[index].held -= answered.settled.len();
         for ((hit, fate), stored) in answered.settled.into_iter().zip(stored) {
@@ -311,7 +320,7 @@ impl World {
     /// under way.
     fn crash(&mut self) {
         self.life += 1;
-        self.breaker = Breaker::new(pause);
+        self.breaker = Breaker::new(pause, LATELY);
         for WorldLane { lane, sent, .. } in std::mem::take(&mut self.lanes) {
             if let Some((request, outcome, _)) = sent {
                 for (hit, stored) in request.iter().zip(outcome.stored) {

@@ -3,7 +3,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn breaker() -> (Breaker, Instant) {
-    (Breaker::new(|failures| SECOND * 2u32.pow(failures.min(5))), Instant::now())
+    (Breaker::new(|failures| SECOND * 2u32.pow(failures.min(5)), SECOND), Instant::now())
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn the_status_page_sees_an_outage_from_its_start_to_its_end() {
     assert_eq!(seen(&breaker, 13), open(State::Open, 13, 2));
     assert_eq!(breaker.ask(t + SECOND * 15), Permission::Probe);
     assert_eq!(breaker.record(Signal::Nothing, true, wait, t + SECOND * 16), None);
-    assert_eq!(seen(&breaker, 16), open(State::Open, 16, 0), "it may probe again at once");
-    assert_eq!(breaker.ask(t + SECOND * 16), Permission::Probe);
-    let closed = breaker.record(Signal::Works, true, None, t + SECOND * 17);
-    assert_eq!(closed, Some(Change::Closed(SECOND * 17)));
-    assert_eq!(seen(&breaker, 17), (State::Closed, None, None));
+    assert_eq!(seen(&breaker, 16), open(State::Open, 16, 10), "no probe without a pause");
+    assert_eq!(breaker.ask(t + SECOND * 26), Permission::Probe);
+    let closed = breaker.record(Signal::Works, true, None, t + SECOND * 27);
+    assert_eq!(closed, Some(Change::Closed(SECOND * 27)));
+    assert_eq!(seen(&breaker, 27), (State::Closed, None, None));
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn what_an_answer_means_for_its_hits_says_whether_matomo_works() {
         (Interpretation::Refused { places: None, status: 200 }, Signal::Works),
         (Interpretation::Suspect(failure), Signal::Unclear),
         (Interpretation::Down(failure), Signal::Down),
-        (Interpretation::DownAmbiguous(failure), Signal::Down),
-        (Interpretation::Ambiguous(failure), Signal::Nothing),
+        (Interpretation::DownAmbiguous(failure), Signal::Silent),
+        (Interpretation::Ambiguous(failure), Signal::Ambiguous),
     ] {
         assert_eq!(Signal::from(&interpretation), signal, "{interpretation:?}");
     }
@@ -205,4 +205,59 @@ fn a_probe_that_is_not_sent_is_given_back() {
     assert_eq!(breaker.state(), State::HalfOpen);
     breaker.abandon(true);
     assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+}
+
+#[test]
+fn some_silence_among_answers_is_load_and_silence_alone_is_an_outage() {
+    let (mut breaker, t) = breaker();
+    assert_eq!(breaker.record(Signal::Works, false, None, t), None);
+    let soon = t + SECOND / 2;
+    assert_eq!(breaker.record(Signal::Silent, false, None, soon), None);
+    assert_eq!(breaker.record(Signal::Works, false, None, soon), None);
+    assert_eq!(breaker.record(Signal::Silent, false, None, soon), None);
+    assert_eq!(breaker.record(Signal::Silent, false, None, soon + SECOND), Some(Change::Opened));
+    let (mut breaker, t) = self::breaker();
+    assert_eq!(breaker.record(Signal::Silent, false, None, t), Some(Change::Opened));
+}
+
+#[test]
+fn a_run_of_answers_in_doubt_opens_it() {
+    let (mut breaker, t) = breaker();
+    breaker.record(Signal::Works, false, None, t);
+    for signal in [Signal::Ambiguous, Signal::Silent] {
+        assert_eq!(breaker.record(signal, false, None, t), None);
+    }
+    assert_eq!(breaker.record(Signal::Works, false, None, t), None, "which ends the run");
+    for signal in [Signal::Ambiguous, Signal::Silent] {
+        assert_eq!(breaker.record(signal, false, None, t), None);
+    }
+    assert_eq!(breaker.record(Signal::Ambiguous, false, None, t), Some(Change::Opened));
+}
+
+#[test]
+fn who_has_no_room_is_busy_until_nothing_gets_through() {
+    let (mut breaker, t) = breaker();
+    assert!(!breaker.is_busy(t), "it never worked");
+    breaker.record(Signal::Works, false, None, t);
+    assert!(breaker.is_busy(t + SECOND / 2) && !breaker.is_busy(t + SECOND));
+    for _ in 1..BUSY_RUN {
+        assert!(breaker.is_busy(t));
+        assert_eq!(breaker.record(Signal::Busy, false, None, t), None);
+    }
+    assert!(!breaker.is_busy(t), "the next refusal is an outage");
+    breaker.record(Signal::Works, false, None, t);
+    assert!(breaker.is_busy(t));
+    breaker.record(Signal::Down, false, None, t);
+    assert!(!breaker.is_busy(t), "it is away");
+}
+
+#[test]
+fn every_failed_probe_has_a_pause_after_it() {
+    for signal in [Signal::Nothing, Signal::Ambiguous, Signal::Silent, Signal::Busy] {
+        let (mut breaker, t) = breaker();
+        breaker.record(Signal::Down, false, None, t);
+        assert_eq!(breaker.ask(t + SECOND), Permission::Probe);
+        breaker.record(signal, true, None, t + SECOND);
+        assert!(matches!(breaker.ask(t + SECOND), Permission::WaitUntil(_)), "{signal:?}");
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::answer::{Failure, Reason};
 use crate::domain::cdt::NEEDS_TOKEN_AFTER;
 
-const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false };
+const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false, busy: false };
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_732_549_300).expect("in range")
@@ -40,7 +40,7 @@ fn requests(lane: &mut Lane<u32>, sites: &SiteMemory) -> Vec<Vec<u32>> {
     let mut requests = Vec::new();
     while !lane.is_empty() {
         assert!(lane.cut(now(), sites).is_empty());
-        let request = lane.take(false).expect("a lane that is not empty has a request");
+        let request = lane.take(usize::MAX).expect("a lane that is not empty has a request");
         assert!(!request.is_empty(), "a request without hits");
         requests.push(loads(&request));
     }
@@ -70,7 +70,7 @@ fn hits_that_need_the_token_go_together_and_those_about_to_go_alone() {
     while !lane.is_empty() {
         assert!(lane.cut(now(), &sites).is_empty());
         let next = lane.next_request(now()).expect("one is cut");
-        let request = lane.take(false).expect("one is cut");
+        let request = lane.take(usize::MAX).expect("one is cut");
         assert!(!request.is_empty(), "a request without hits");
         assert_eq!(next.hits, request.len());
         seen.push((loads(&request), next.with_token));
@@ -96,7 +96,7 @@ fn without_a_token_what_is_too_old_is_parked_and_the_rest_goes_on() {
     let parked = lane.cut(now(), &known_sites());
     let [(hit, fate)] = &parked[..] else { panic!("{parked:?}") };
     assert_eq!((hit.load, fate), (1, &settle::too_old(1)));
-    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![0, 2]));
+    assert_eq!(lane.take(usize::MAX).map(|request| loads(&request)), Some(vec![0, 2]));
     assert_eq!(lane.next_request(now()), None);
 }
 
@@ -110,7 +110,7 @@ fn there_is_room_until_the_bulk_is_full_and_none_beside_a_request() {
     assert_eq!(lane.room(), 0);
     assert!(lane.cut(now(), &known_sites()).is_empty());
     assert_eq!(lane.room(), 0, "one waits beside the request of three");
-    assert_eq!(lane.take(false).map(|request| request.len()), Some(3));
+    assert_eq!(lane.take(usize::MAX).map(|request| request.len()), Some(3));
     assert_eq!(lane.room(), 2);
 }
 
@@ -118,11 +118,11 @@ fn there_is_room_until_the_bulk_is_full_and_none_beside_a_request() {
 fn a_probe_takes_one_hit_and_leaves_the_others_in_front() {
     let mut lane = lane(3, (0..4).map(hit));
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![0]));
+    assert_eq!(lane.take(1).map(|request| loads(&request)), Some(vec![0]));
     assert!(lane.cut(now(), &known_sites()).is_empty(), "nothing is cut while a request waits");
-    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![1]));
-    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![2]));
-    assert_eq!(lane.take(false).map(|request| loads(&request)), None);
+    assert_eq!(lane.take(1).map(|request| loads(&request)), Some(vec![1]));
+    assert_eq!(lane.take(usize::MAX).map(|request| loads(&request)), Some(vec![2]));
+    assert_eq!(lane.take(usize::MAX).map(|request| loads(&request)), None);
     assert_eq!(requests(&mut lane, &known_sites()), [vec![3]]);
 }
 
@@ -130,7 +130,7 @@ fn a_probe_takes_one_hit_and_leaves_the_others_in_front() {
 fn a_probe_of_one_hit_leaves_nothing() {
     let mut lane = lane(3, [hit(0)]);
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    assert_eq!(lane.take(true).map(|request| loads(&request)), Some(vec![0]));
+    assert_eq!(lane.take(1).map(|request| loads(&request)), Some(vec![0]));
     assert!(lane.is_empty());
     assert_eq!(lane.next_request(now()), None);
 }
@@ -145,7 +145,7 @@ fn a_lane_is_empty_when_nothing_waits_and_nothing_is_cut() {
     assert!(!lane.is_empty(), "one is cut");
     lane.push(hit(1));
     assert!(!lane.is_empty(), "one is cut, and another waits");
-    assert_eq!(lane.take(false).map(|request| loads(&request)), Some(vec![0]));
+    assert_eq!(lane.take(usize::MAX).map(|request| loads(&request)), Some(vec![0]));
     assert!(!lane.is_empty(), "one waits");
     assert_eq!(requests(&mut lane, &known_sites()), [vec![1]]);
     assert!(lane.is_empty());
@@ -184,7 +184,7 @@ fn what_was_cut_is_cut_anew_in_the_same_order() {
 fn a_request_that_is_halved_goes_before_everything_else_and_tells_nothing() {
     let mut lane = lane(3, (0..4).map(hit));
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    let request = lane.take(false).expect("cut");
+    let request = lane.take(usize::MAX).expect("cut");
     let failure = Failure { reason: Reason::ServerError, status: Some(500) };
     let answered = lane.answered(request, &Interpretation::Suspect(failure), FACTS);
     assert!(answered.settled.is_empty());
@@ -199,7 +199,7 @@ fn a_request_is_halved_in_the_middle() {
     {
         let mut lane = lane(size, (0..5).map(hit).take(size));
         assert!(lane.cut(now(), &known_sites()).is_empty());
-        let request = lane.take(false).expect("cut");
+        let request = lane.take(usize::MAX).expect("cut");
         let failure = Failure { reason: Reason::BadGateway, status: Some(502) };
         assert!(
             lane.answered(request, &Interpretation::Suspect(failure), FACTS).settled.is_empty()
@@ -212,7 +212,7 @@ fn a_request_is_halved_in_the_middle() {
 fn a_refusal_without_names_is_sent_again_one_by_one() {
     let mut lane = lane(3, (0..4).map(hit));
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    let request = lane.take(false).expect("cut");
+    let request = lane.take(usize::MAX).expect("cut");
     let refused = Interpretation::Refused { places: None, status: 200 };
     let answered = lane.answered(request, &refused, FACTS);
     assert!(answered.settled.is_empty());
@@ -224,7 +224,7 @@ fn a_refusal_without_names_is_sent_again_one_by_one() {
 fn each_hit_of_an_answered_request_has_its_own_fate() {
     let mut lane = lane(3, [hit(0), Outgoing { attempts: 2, ..hit(1) }]);
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    let request = lane.take(false).expect("cut");
+    let request = lane.take(usize::MAX).expect("cut");
     let failure = Failure { reason: Reason::GatewayTimeout, status: Some(504) };
     let interpretation = Interpretation::DownAmbiguous(failure);
     let answered = lane.answered(request, &interpretation, FACTS);
@@ -232,7 +232,7 @@ fn each_hit_of_an_answered_request_has_its_own_fate() {
     let retry = Settlement::Retry { step: 0, attempts: 1, failure };
     let park = Settlement::Park { attempts: 3, failure };
     assert_eq!(fates, [(0, &retry), (1, &park)]);
-    assert_eq!(answered.signal, Signal::Down);
+    assert_eq!(answered.signal, Signal::Silent);
     assert!(lane.is_empty());
 }
 

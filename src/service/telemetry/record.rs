@@ -11,6 +11,7 @@ use super::labels::{
 };
 use crate::domain::answer::Interpretation;
 use crate::domain::breaker::State;
+use crate::domain::limiter::Limit;
 use crate::domain::plan::Plan;
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::{Violation, rejecting_rule};
@@ -111,6 +112,13 @@ impl Metrics {
         self.refused_hits
             .get_or_create(&QueueLabel::of(queue))
             .set(i64::try_from(hits).unwrap_or(i64::MAX));
+    }
+
+    /// So much may be under way.
+    pub fn limit(&self, limit: Limit) {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.requests_limit.set(gauge(limit.requests));
+        self.bulk_limit.set(gauge(limit.hits));
     }
 
     /// The breaker is in this state.

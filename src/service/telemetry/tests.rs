@@ -10,13 +10,14 @@ use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 /// Every metric with the names of its labels: what dashboards and alarms are built on.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 32] = [
     "broker_blocked",
     "broker_sessions_total",
     "broker_up",
     "breaker_state{state}",
     "build_info{version}",
     "bulk_hits",
+    "bulk_limit",
     "delivered_total{how}",
     "doubtful_total{reason}",
     "exploitant_checked_total{exploitant}",
@@ -34,6 +35,7 @@ const NAMES: [&str; 30] = [
     "rejected_total{rule}",
     "released_total",
     "request_seconds{outcome}",
+    "requests_limit",
     "retried_total{attempt,reason}",
     "rules_valid",
     "shards_active",

@@ -16,6 +16,7 @@ use crate::domain::answer;
 use crate::domain::cdt::WARN_AFTER;
 use crate::domain::dispatch::sites::SiteMemory;
 use crate::domain::dispatch::{Lane, Outgoing};
+use crate::domain::limiter::{LoadBounds, LoadSignal};
 use crate::domain::request::Api;
 use crate::domain::settle::{self, RequestFacts, Settlement};
 use crate::service::config;
@@ -45,7 +46,7 @@ pub struct Dispatcher {
     pub has_token: bool,
     /// The form of a request.
     api: Api,
-    /// The most hits of one request.
+    /// The most hits of one request, by the settings.
     bulk_size: usize,
     /// The sites that Matomo is known to accept.
     sites: Mutex<SiteMemory>,
@@ -61,8 +62,13 @@ impl Dispatcher {
         bulk_size: u16,
         context: Arc<WorkerContext>,
     ) -> anyhow::Result<Self> {
+        let bounds = LoadBounds {
+            requests: settings.concurrency.into(),
+            hits: bulk_size.into(),
+            timeout: settings.timeout,
+        };
         Ok(Self {
-            gate: Gate::new(settings.max_rate, bulk_size.into(), context.metrics.clone()),
+            gate: Gate::new(bounds, settings.max_rate, context.metrics.clone()),
             matomo: MatomoClient::new(settings)?,
             context,
             has_token: settings.token.is_some(),
@@ -90,13 +96,14 @@ impl Dispatcher {
                 // Matomo more than a hit in it.
                 tokio::task::yield_now().await;
             }
+            lane.limit(self.gate.bulk_size());
             top_up(&mut lane, &mut hits);
             let too_old = lane.cut(Timestamp::now(), &self.sites());
             settler.settle(with_fates(too_old)).await;
             let Some(next) = lane.next_request(Timestamp::now()) else { continue };
             let asked = Instant::now();
             let asking = self.gate.permit(next.hits, next.with_token);
-            let permit = match stop.run_until_cancelled(asking).await {
+            let mut permit = match stop.run_until_cancelled(asking).await {
                 Some(Ok(permit)) => permit,
                 Some(Err(TokenRests)) => {
                     let refused = lane.refuse_next(self.context.topology.steps());
@@ -105,12 +112,23 @@ impl Dispatcher {
                 }
                 None => break,
             };
-            if asked.elapsed() > STALE_AFTER || lane.next_request(Timestamp::now()) != Some(next) {
+            let is_stale = asked.elapsed() > STALE_AFTER;
+            let has_room = permit.most() > next.hits && !hits.is_empty();
+            if is_stale || has_room {
+                lane.recut();
+                lane.limit(permit.most());
+                top_up(&mut lane, &mut hits);
+                let too_old = lane.cut(Timestamp::now(), &self.sites());
+                settler.settle(with_fates(too_old)).await;
+            }
+            let now = lane.next_request(Timestamp::now());
+            if now.is_none_or(|now| now.with_token != permit.with_token()) {
                 drop(permit);
                 lane.recut();
                 continue;
             }
-            let Some(request) = lane.take(permit.is_probe()) else { continue };
+            let Some(request) = lane.take(permit.most()) else { continue };
+            permit.sends(request.len());
             self.deliver(permit, request, &mut lane, &settler).await;
         }
         // What was not sent goes back with its channel. A feeder may still be putting a hit in, so
@@ -143,8 +161,14 @@ impl Dispatcher {
         tracing::debug!(hits = request.len(), ?interpretation, "answered");
         self.sites().learn(&interpretation, request.iter().map(|hit| hit.idsite.as_str()));
         let (steps, probe) = (self.context.topology.steps(), permit.is_probe());
-        let answered = lane.answered(request, &interpretation, RequestFacts { steps, probe });
-        permit.report(answered.signal, answer.retry_after(), &interpretation);
+        let retry_after = answer.retry_after();
+        let busy = !probe
+            && retry_after.is_none()
+            && LoadSignal::from(&interpretation) == LoadSignal::Refused
+            && self.gate.is_busy();
+        let facts = RequestFacts { steps, probe, busy };
+        let answered = lane.answered(request, &interpretation, facts);
+        permit.report(answered.signal, retry_after, &interpretation);
         let now = Timestamp::now().as_second();
         for (hit, fate) in &answered.settled {
             if matches!(fate, Settlement::Delivered(_)) {

@@ -1,5 +1,5 @@
-//! Whether a request may go now: the rate limit, and the shell around the breaker and the token
-//! policy, which decide.
+//! Whether a request may go now: the rate limit, and the shell around the breaker, the token policy
+//! and the limiter, which decide.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,23 @@ use tokio::sync::Notify;
 use crate::domain::answer::{Failure, Interpretation};
 use crate::domain::breaker::{Breaker, Change, Permission, Signal};
 use crate::domain::dispatch::token::{TOKEN_REST, TokenPermission, TokenPolicy};
+use crate::domain::limiter::{Begun, Limit, Limiter, LoadBounds, LoadSignal, Room};
 use crate::service::backoff;
 use crate::service::telemetry::Metrics;
+
+/// For one in so many parts of the timeout after a good answer, refusals and silence are load.
+const LATELY_SHARE: u32 = 4;
 
 /// Lets requests through, one after the other, for all lanes of a worker.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<GateState>,
+    /// Who waits for room goes in the order of asking.
+    turn: tokio::sync::Mutex<()>,
     /// Wakes the lanes that wait when an answer has come.
     changed: Notify,
     /// `MATOMO_MAX_RATE`, in hits per second.
-    limiter: Option<DefaultDirectRateLimiter>,
+    max_rate: Option<DefaultDirectRateLimiter>,
     /// Why Matomo is away, as the log last said.
     logged: Mutex<Option<Failure>>,
     metrics: Arc<Metrics>,
@@ -31,6 +37,7 @@ pub struct Gate {
 struct GateState {
     breaker: Breaker,
     token: TokenPolicy,
+    limiter: Limiter,
 }
 
 /// The right to send one request. Dropped without a report, it is given back.
@@ -41,7 +48,10 @@ pub struct Permit<'g> {
     /// Whether only one hit may go.
     probe: bool,
     with_token: bool,
-    is_reported: bool,
+    /// The most hits that the request may have.
+    most: usize,
+    /// The request, as the limiter knows it, until its end is reported.
+    begun: Option<Begun>,
 }
 
 /// The request needs the token, which Matomo refused not long ago.
@@ -50,46 +60,73 @@ pub struct TokenRests;
 
 /// What a request that asks is told.
 enum Reply {
-    Go { probe: bool },
+    Go {
+        probe: bool,
+        most: usize,
+        begun: Begun,
+    },
     TokenRests,
+    /// The token is on trial: others may go.
+    WaitForToken,
     WaitForAnswer,
     WaitUntil(Instant),
 }
 
 impl GateState {
-    fn ask(&mut self, with_token: bool, now: Instant) -> Reply {
+    /// Asks for a request of so many hits.
+    fn ask(&mut self, hits: usize, with_token: bool, now: Instant) -> Reply {
         if with_token {
             match self.token.ask(now) {
                 TokenPermission::Send => {}
-                TokenPermission::WaitForAnswer => return Reply::WaitForAnswer,
+                TokenPermission::WaitForAnswer => return Reply::WaitForToken,
                 TokenPermission::Resting => return Reply::TokenRests,
             }
         }
-        let reply = match self.breaker.ask(now) {
-            Permission::Go => return Reply::Go { probe: false },
-            Permission::Probe => return Reply::Go { probe: true },
+        let wait = match self.breaker.ask(now) {
+            Permission::Probe => {
+                let begun = self.limiter.begin(1, now);
+                return Reply::Go { probe: true, most: 1, begun };
+            }
+            Permission::Go => match self.limiter.ask(now) {
+                Room::Go(most) => {
+                    let begun = self.limiter.begin(hits.min(most), now);
+                    return Reply::Go { probe: false, most, begun };
+                }
+                room => {
+                    self.breaker.abandon(false);
+                    match room {
+                        Room::WaitUntil(time) => Reply::WaitUntil(time),
+                        Room::WaitForAnswer | Room::Go(_) => Reply::WaitForAnswer,
+                    }
+                }
+            },
             Permission::WaitUntil(time) => Reply::WaitUntil(time),
             Permission::WaitForAnswer => Reply::WaitForAnswer,
         };
         if with_token {
             self.token.abandon();
         }
-        reply
+        wait
     }
 }
 
 impl Gate {
-    /// An open gate. A request never has more hits than `burst`.
-    pub fn new(max_rate: Option<u32>, burst: u32, metrics: Arc<Metrics>) -> Self {
+    /// An open gate.
+    pub fn new(bounds: LoadBounds, max_rate: Option<u32>, metrics: Arc<Metrics>) -> Self {
+        let burst = u32::try_from(bounds.hits).unwrap_or(u32::MAX);
         let quota = max_rate.and_then(NonZeroU32::new).zip(NonZeroU32::new(burst));
-        let limiter = quota
+        let max_rate = quota
             .map(|(rate, burst)| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)));
-        let state =
-            GateState { breaker: Breaker::new(backoff::probe), token: TokenPolicy::default() };
+        let state = GateState {
+            breaker: Breaker::new(backoff::probe, bounds.timeout / LATELY_SHARE),
+            token: TokenPolicy::default(),
+            limiter: Limiter::new(bounds),
+        };
         Self {
             state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
             changed: Notify::new(),
-            limiter,
+            max_rate,
             logged: Mutex::default(),
             metrics,
         }
@@ -102,6 +139,7 @@ impl Gate {
     /// [`TokenRests`] for a request that needs the token while the token is not sent.
     pub async fn permit(&self, hits: usize, with_token: bool) -> Result<Permit<'_>, TokenRests> {
         self.within_rate(hits).await;
+        let mut turn = Some(self.turn.lock().await);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -109,15 +147,22 @@ impl Gate {
             changed.as_mut().enable();
             let reply = {
                 let mut state = self.state();
-                let reply = state.ask(with_token, Instant::now());
-                self.metrics.breaker(state.breaker.state());
+                let reply = state.ask(hits, with_token, Instant::now());
+                self.tell(&state);
                 reply
             };
             match reply {
-                Reply::Go { probe } => {
-                    return Ok(Permit { gate: self, probe, with_token, is_reported: false });
+                Reply::Go { probe, most, begun } => {
+                    // What is beyond the rate was not waited for.
+                    let most = if self.max_rate.is_some() { most.min(hits) } else { most };
+                    let begun = Some(begun);
+                    return Ok(Permit { gate: self, probe, with_token, most, begun });
                 }
                 Reply::TokenRests => return Err(TokenRests),
+                Reply::WaitForToken => {
+                    turn = None;
+                    changed.await;
+                }
                 Reply::WaitForAnswer => changed.await,
                 Reply::WaitUntil(time) => {
                     tokio::select! {
@@ -126,13 +171,37 @@ impl Gate {
                     }
                 }
             }
+            if turn.is_none() {
+                turn = Some(self.turn.lock().await);
+            }
         }
+    }
+
+    /// The most hits that a request may have now.
+    pub fn bulk_size(&self) -> usize {
+        self.state().limiter.limit().hits
+    }
+
+    /// What Matomo is sent at a time at most, if that is less than the settings allow.
+    pub fn limited_to(&self) -> Option<Limit> {
+        let state = self.state();
+        state.limiter.is_limiting().then(|| state.limiter.limit())
+    }
+
+    /// Whether a request that Matomo had no room for may go again as it is.
+    pub fn is_busy(&self) -> bool {
+        self.state().breaker.is_busy(Instant::now())
+    }
+
+    fn tell(&self, state: &GateState) {
+        self.metrics.breaker(state.breaker.state());
+        self.metrics.limit(state.limiter.limit());
     }
 
     /// Waits until this many hits are within `MATOMO_MAX_RATE`.
     async fn within_rate(&self, hits: usize) {
         let hits = u32::try_from(hits).ok().and_then(NonZeroU32::new);
-        if let (Some(limiter), Some(hits)) = (&self.limiter, hits) {
+        if let (Some(limiter), Some(hits)) = (&self.max_rate, hits) {
             // Beyond the burst nothing would ever pass; a request is at most as large as the burst.
             if limiter.until_n_ready(hits).await.is_err() {
                 tracing::debug!("a request larger than the burst went unlimited");
@@ -204,6 +273,18 @@ impl Permit<'_> {
         self.with_token
     }
 
+    /// The most hits that the request may have.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// The request is sent now, with so many hits.
+    pub fn sends(&mut self, hits: usize) {
+        if let Some(begun) = &mut self.begun {
+            self.gate.state().limiter.resize(begun, hits);
+        }
+    }
+
     /// Reports what the answer said: `signal` to the breaker, and the whole of it to the token
     /// policy if the request carried the token.
     pub fn report(
@@ -212,12 +293,14 @@ impl Permit<'_> {
         retry_after: Option<Duration>,
         interpretation: &Interpretation,
     ) {
-        self.is_reported = true;
         let now = Instant::now();
         let (change, token_rests) = {
             let mut state = self.gate.state();
+            if let Some(begun) = self.begun.take() {
+                state.limiter.end(begun, LoadSignal::from(interpretation), now);
+            }
             let change = state.breaker.record(signal, self.probe, retry_after, now);
-            self.gate.metrics.breaker(state.breaker.state());
+            self.gate.tell(&state);
             (change, self.with_token && state.token.record(interpretation, now))
         };
         if token_rests {
@@ -237,15 +320,14 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.is_reported {
-            return;
-        }
+        let Some(begun) = self.begun.take() else { return };
         let mut state = self.gate.state();
+        state.limiter.abandon(begun);
         state.breaker.abandon(self.probe);
         if self.with_token {
             state.token.abandon();
         }
-        self.gate.metrics.breaker(state.breaker.state());
+        self.gate.tell(&state);
         drop(state);
         self.gate.changed.notify_waiters();
     }
@@ -259,8 +341,18 @@ mod tests {
     const STORED: Interpretation = Interpretation::Stored { queued: false };
     const UNREACHABLE: Failure = Failure { reason: Reason::Unreachable, status: None };
 
-    fn gate(max_rate: Option<u32>, burst: u32) -> Gate {
-        Gate::new(max_rate, burst, Metrics::new(2))
+    fn gate(max_rate: Option<u32>, hits: usize) -> Gate {
+        let bounds = LoadBounds { requests: 8, hits, timeout: Duration::from_secs(65) };
+        Gate::new(bounds, max_rate, Metrics::new(2))
+    }
+
+    /// Answers at once, after which more may be under way than at the start.
+    async fn works_for_a_while(gate: &Gate) {
+        for _ in 0..20 {
+            let mut permit = gate.permit(10, false).await.expect("no token is asked for");
+            permit.sends(permit.most());
+            permit.report(Signal::Works, None, &STORED);
+        }
     }
 
     /// Whether a permit is to be had without any time going by.
@@ -295,6 +387,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_go_when_an_answer_comes() {
         let gate = gate(None, 10);
+        works_for_a_while(&gate).await;
         let first = at_once(&gate, true).await.expect("the first tries the token");
         let second = gate.permit(1, true);
         tokio::pin!(second);
@@ -321,6 +414,20 @@ mod tests {
         }
         assert_eq!(gate.permit(1, true).await.err(), Some(TokenRests));
         assert!(gate.permit(1, false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_in_the_order_of_asking() {
+        let gate = gate(None, 10);
+        let first = at_once(&gate, false).await.expect("the first goes");
+        assert_eq!(first.most(), 1, "and with one hit, for nothing is known of Matomo");
+        let (second, third) = (gate.permit(10, false), gate.permit(10, false));
+        tokio::pin!(second, third);
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(third.as_mut()).is_pending());
+        first.report(Signal::Works, None, &STORED);
+        assert!(futures_util::poll!(third.as_mut()).is_pending(), "it asked later");
+        assert!(second.await.is_ok_and(|permit| permit.most() > 1), "an answer makes room");
     }
 
     #[tokio::test]
