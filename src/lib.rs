@@ -34,14 +34,14 @@
 //! 4. [`dispatch`](service::worker::dispatch) forms requests of what waits in a lane, as
 //!    [`domain::dispatch`] says: which hits travel together, which alone, and which with the token.
 //! 5. [`gate`](service::worker::gate) gives a permit to send when the breaker
-//!    ([`domain::breaker`]), the token policy ([`domain::dispatch::token`]) and the rate limit
-//!    allow it.
+//!    ([`domain::breaker`]), the token policy ([`domain::dispatch::token`]), the limiter
+//!    ([`domain::limiter`]) and the rate limit allow it, and says how many hits at most.
 //! 6. [`matomo`](service::worker::matomo) sends the request and hands back what came, be it a
 //!    timeout. [`domain::answer`] interprets it, and [`domain::settle`] decides the fate of each
 //!    hit.
-//! 7. [`settle`](service::worker::settle) carries the fates out: it publishes a hit that was not
-//!    delivered to the queue where it waits or stays, with its history in the headers, awaits the
-//!    confirm, and only then acknowledges the original. [`acks`](service::worker::acks)
+//! 7. [`settle`](service::worker::settle) carries the fates out. A hit that was not delivered goes
+//!    to `worker/moves.rs`, which publishes it to the queue where it waits or stays, with its
+//!    history in the headers, and awaits the confirm; only then is the original acknowledged. [`acks`](service::worker::acks)
 //!    acknowledges together where the order of the shard allows it, and
 //!    [`stored`](service::worker::stored) remembers hits that Matomo stored and whose ack may be
 //!    lost with the connection.
@@ -72,6 +72,7 @@
 //! | **a reason of failure**, or what an answer of Matomo means | `domain/answer.rs` |
 //! | what becomes of a hit then | `domain/settle.rs` |
 //! | when sending stops and starts again | `domain/breaker.rs`, `service/worker/gate.rs` |
+//! | how much is sent at a time | `domain/limiter.rs`, `service/worker/gate.rs` |
 //! | how requests are formed | `domain/dispatch.rs`, `service/worker/dispatch.rs` |
 //! | the relay's headers | `domain/envelope.rs` |
 //! | reference lists and tenants | `domain/plan/list.rs`, `domain/tenant.rs`, `service/rules.rs` |

@@ -28,6 +28,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::answer::{Interpretation, Reason};
 
 mod split;
@@ -95,7 +97,7 @@ impl From<&Interpretation> for LoadSignal {
 }
 
 /// What may be under way now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// The most requests, from 1 to [`LoadBounds::requests`].
     pub requests: usize,

@@ -207,6 +207,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_surely_not_stored_goes_again_while_matomo_is_busy() {
+        let failure = Failure { reason: Reason::BadGateway, status: Some(502) };
+        let busy = RequestFacts { busy: true, ..FACTS };
+        for hits in [&[0][..], &[0, 2]] {
+            for interpretation in [Interpretation::Suspect(failure), Interpretation::Down(failure)]
+            {
+                assert_eq!(decide(&interpretation, hits, busy), Decision::Again);
+            }
+            for interpretation in
+                [Interpretation::DownAmbiguous(failure), Interpretation::Ambiguous(failure)]
+            {
+                assert!(matches!(decide(&interpretation, hits, busy), Decision::Settle(_)));
+            }
+        }
+    }
+
+    #[test]
     fn a_500_is_halved_until_one_hit_stands_alone() {
         let failure = Failure { reason: Reason::ServerError, status: Some(500) };
         assert_eq!(decide(&Interpretation::Suspect(failure), &[0, 0], FACTS), Decision::Halve);

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::limiter::Limit;
 use super::rule::Language;
 
 mod forecast;
@@ -98,6 +99,9 @@ pub struct MatomoStatus {
     pub next_try_seconds: Option<u64>,
     /// Whether there is a token, which lifts the limit of 24 h.
     pub has_token: bool,
+    /// What it is sent at a time at most, if that is less than the settings allow.
+    #[serde(default)]
+    pub limit: Option<Limit>,
 }
 
 /// What became of hits in the last hour, or since the start if that was later.

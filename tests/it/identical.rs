@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 
 use crate::Scene;
-use crate::drill::{SMALL, broker_address};
+use crate::drill::{PREFETCH, SMALL, broker_address};
 use crate::support::cable::{Cable, Fault};
 use crate::support::worker::Worker;
 use crate::support::{eventually, hits};
@@ -65,10 +65,8 @@ pub(crate) async fn a_copy_that_was_held_is_sent_though_the_first_was_stored(
 }
 
 /// The line is cut again and again, while copies of few hits are stored, wait, and are on their
-/// way.
-pub(crate) async fn nothing_is_lost_or_repeated_however_often_the_line_is_cut(
-    scene: Scene,
-) -> anyhow::Result<()> {
+/// way. What the cut line swallowed looks like what was stored, so some are repeated.
+pub(crate) async fn none_is_lost_however_often_the_line_is_cut(scene: Scene) -> anyhow::Result<()> {
     const CUTS: usize = 12;
     const COPIES: usize = 40;
     let (mut cable, worker) = worker_on_a_cable(&scene).await?;
@@ -85,16 +83,18 @@ pub(crate) async fn nothing_is_lost_or_repeated_however_often_the_line_is_cut(
         worker.until("broker_up", SOON, |up| up == 1.0).await?;
     }
     let all = CUTS * COPIES;
-    eventually("everything is stored", SOON, async || scene.matomo.stored() >= all).await?;
+    eventually("everything is stored", SOON, async || scene.matomo.stored() >= all)
+        .await
+        .with_context(|| format!("{} of {all} stored: {}", scene.matomo.stored(), worker.log()))?;
     worker.until("in_flight", SOON, |n| n == 0.0).await?;
     eventually("the shards are empty", SOON, async || {
         scene.queues.ready_in_shards(8).await.is_ok_and(|ready| ready == 0)
     })
     .await?;
-    let recalled = worker.sum("delivered_total{how=\"duplicate\"}").await?;
-    println!("{recalled} redelivered hits were acked unsent");
-    let stored = scene.matomo.stored();
-    ensure!(stored == all, "{stored} stored of {all}: {}", worker.log());
+    let (stored, doubted) = (scene.matomo.stored(), worker.sum("doubtful_total").await?);
+    println!("{} of {all} repeated, {doubted} were in doubt", stored - all);
+    ensure!(stored <= all + CUTS * PREFETCH, "{stored} stored of {all}: {}", worker.log());
+    ensure!(stored == all || doubted > 0.0, "doubt that is not counted: {}", worker.log());
     worker.accounts_for_all().await?;
     worker.stop().await
 }

@@ -42,6 +42,7 @@ mod rights;
 mod rules;
 mod shards;
 mod shutdown;
+mod slow;
 mod status;
 mod support;
 mod suspect;
@@ -173,6 +174,9 @@ fn main() -> anyhow::Result<()> {
         memory::a_worker_stays_small,
         answers::every_answer_has_its_fate,
         outage::thirty_seconds_cost_only_what_was_in_flight,
+        slow::the_full_rate_of_a_slow_one_and_no_copies,
+        slow::one_whose_full_request_outlasts_the_timeout,
+        slow::one_that_refuses_what_it_has_no_room_for,
         shards::a_shard_in_use_is_not_deleted,
         books::each_hit_once_and_in_order,
         books::a_killed_worker_loses_nothing,
@@ -225,7 +229,7 @@ fn main() -> anyhow::Result<()> {
         cable_to_matomo::slow,
         cable_to_matomo::thin,
         identical::a_copy_that_was_held_is_sent_though_the_first_was_stored,
-        identical::nothing_is_lost_or_repeated_however_often_the_line_is_cut,
+        identical::none_is_lost_however_often_the_line_is_cut,
         vouched::a_senders_history_is_not_believed,
         vouched::the_broker_names_who_signed_with_another_name,
         dead::looking_takes_nothing,

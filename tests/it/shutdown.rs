@@ -95,6 +95,7 @@ pub(crate) async fn a_drain_that_takes_too_long_says_so(scene: Scene) -> anyhow:
     ensure!(took > DRAIN_LIMIT, "it gave up after {took:?}");
     // The line is gone with the worker, and the broker gives back what has no ack.
     cable.cut().await;
+    scene.matomo.ledger().per_request = Duration::ZERO;
     let next = scene.worker(&SMALL).await?;
     let matomo = &scene.matomo;
     at_rest(count, matomo, &scene.queues, &PLACES, &[&next], Duration::from_secs(60)).await?;

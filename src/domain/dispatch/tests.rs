@@ -253,3 +253,79 @@ fn what_was_not_sent_comes_out_in_order() {
     let unsent: Vec<u32> = lane.into_unsent().map(|hit| hit.load).collect();
     assert_eq!(unsent, [0, 1, 2, 3, 4]);
 }
+
+const NO_ROOM: Interpretation =
+    Interpretation::Down(Failure { reason: Reason::Unavailable, status: Some(503) });
+
+#[test]
+fn a_request_that_matomo_had_no_room_for_goes_again_as_it_is_and_not_for_good() {
+    let mut lane = lane(2, (0..3).map(hit));
+    let busy = RequestFacts { busy: true, ..FACTS };
+    for _ in 0..MOST_REFUSALS {
+        assert!(lane.cut(now(), &known_sites()).is_empty());
+        let request = lane.take(usize::MAX).expect("one is cut");
+        assert_eq!(loads(&request), [0, 1], "it goes before what waits");
+        let answered = lane.answered(request, &NO_ROOM, busy);
+        assert!(answered.settled.is_empty(), "which spends nothing");
+        assert_eq!(answered.signal, Signal::Busy);
+    }
+    let request = lane.take(usize::MAX).expect("once more");
+    let answered = lane.answered(request, &NO_ROOM, busy);
+    assert_eq!(answered.settled.len(), 2, "it may be the request's own fault");
+    assert_eq!(answered.signal, Signal::Down);
+
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let request = lane.take(usize::MAX).expect("the next one");
+    let answered = lane.answered(request, &NO_ROOM, busy);
+    assert_eq!(answered.signal, Signal::Busy, "which has refusals of its own");
+}
+
+#[test]
+fn without_anybody_at_work_a_refusal_is_an_outage() {
+    let mut lane = lane(2, [hit(0)]);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    let request = lane.take(usize::MAX).expect("one is cut");
+    let answered = lane.answered(request, &NO_ROOM, FACTS);
+    assert_eq!((answered.settled.len(), answered.signal), (1, Signal::Down));
+}
+
+#[test]
+fn a_request_has_at_most_what_is_allowed_now() {
+    let mut lane = lane(4, (0..6).map(hit));
+    lane.limit(2);
+    assert_eq!(lane.room(), 0);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert_eq!(lane.next_request(now()).map(|next| next.hits), Some(2));
+    lane.recut();
+    lane.limit(0);
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    assert_eq!(lane.next_request(now()).map(|next| next.hits), Some(1), "at least one");
+    lane.recut();
+    lane.limit(4);
+    assert_eq!(requests(&mut lane, &known_sites()), [vec![0, 1, 2, 3], vec![4, 5]]);
+}
+
+#[test]
+fn pieces_of_a_refused_request_are_not_put_together_again() {
+    let halved =
+        Interpretation::Suspect(Failure { reason: Reason::ServerError, status: Some(500) });
+    let singly = Interpretation::Refused { places: None, status: 200 };
+    for (interpretation, pieces) in [(halved, 2), (singly, 1)] {
+        let mut lane = lane(4, (0..5).map(hit));
+        assert!(lane.cut(now(), &known_sites()).is_empty());
+        let request = lane.take(usize::MAX).expect("one is cut");
+        let answered = lane.answered(request, &interpretation, FACTS);
+        assert!(answered.settled.is_empty());
+        lane.recut();
+        assert!(lane.cut(now(), &known_sites()).is_empty());
+        assert_eq!(lane.next_request(now()).map(|next| next.hits), Some(pieces));
+        // What waits behind them is cut as ever.
+        let sizes: Vec<_> =
+            requests(&mut lane, &known_sites()).into_iter().map(|hits| hits.len()).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), 5);
+        lane.push(hit(5));
+        assert!(lane.cut(now(), &known_sites()).is_empty());
+        lane.recut();
+        assert_eq!(lane.next_request(now()), None, "a whole one is taken back");
+    }
+}

@@ -124,6 +124,7 @@ fn an_outage_says_why_and_how_much_time_is_left() {
         http_status: Some(502),
         next_try_seconds: Some(30),
         has_token: false,
+        limit: None,
     };
     away.forecast.limit_seconds = Some(32_400);
     let notes = away.described(Language::English).notes.join("\n").replace('\u{a0}', " ");
@@ -221,4 +222,37 @@ fn what_is_written_is_read_back() {
     let described = status("a").described(Language::French);
     let text = serde_json::to_string(&described).expect("JSON");
     assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), described);
+}
+
+#[test]
+fn a_backlog_that_matomo_limits_says_so() {
+    let mut behind = status("a");
+    let queues = behind.queues.get_or_insert_default();
+    queues.shards.push(ShardStatus { queue: queue("dnma.hits.9", 5_000), ..Default::default() });
+    let says = |status: &Status, language, words: &str| {
+        let notes = status.clone().described(language).notes;
+        notes.iter().any(|note| note.contains(words))
+    };
+    assert!(!says(&behind, Language::English, "Matomo is the limit"));
+    behind.matomo.limit = Some(Limit { requests: 2, hits: 7 });
+    assert!(says(&behind, Language::English, "it is sent 2 requests of 7 hits"));
+    assert!(says(&behind, Language::French, "il reçoit 2 requêtes de 7 hits"));
+}
+
+#[test]
+fn what_a_full_queue_and_a_deleted_one_mean_is_said_in_both_languages() {
+    let mut full = status("a");
+    full.broker.refusing = vec![RefusingQueue { name: "dnma.hits.parked".to_owned(), hits: 1_200 }];
+    let english = full.clone().described(Language::English);
+    assert_eq!(english.state, RelayState::QueueFull);
+    assert!(english.headline.contains("dnma.hits.parked") && english.headline.contains("1,200"));
+    let french = full.clone().described(Language::French).headline;
+    assert!(french.contains("dnma.hits.parked") && french.contains("200 attendent"), "{french}");
+    let merged = Status::merge(&[full.clone(), full.clone()]).expect("two");
+    assert_eq!(
+        merged.broker.refusing,
+        [RefusingQueue { name: "dnma.hits.parked".to_owned(), hits: 2_400 }]
+    );
+    full.broker.missing = 1;
+    assert_eq!(full.described(Language::English).state, RelayState::BrokerIncomplete);
 }

@@ -169,7 +169,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_CONCURRENCY",
         default: Fallback::Text("8"),
         secret: false,
-        meaning: "requests in flight per worker; a Matomo saturates at about one per core",
+        meaning: "most requests in flight per worker; while Matomo is slow it has fewer",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.concurrency, number(text, 1..=256)),
         show: |settings| settings.matomo.concurrency.to_string(),
@@ -180,7 +180,7 @@ pub const VARIABLES: &[Variable] = &[
         // gained.
         default: Fallback::Text("50"),
         secret: false,
-        meaning: "largest number of hits per request",
+        meaning: "most hits per request; while Matomo is slow it has fewer",
         part: Part::Worker,
         parse: |text, draft| set(&mut draft.settings.matomo.bulk_size, number(text, 1..=1_000)),
         show: |settings| settings.matomo.bulk_size.to_string(),

@@ -176,6 +176,7 @@ impl StatusCollector {
             http_status: why.and_then(|failure| failure.status),
             next_try_seconds: gate.pause_left().map(|pause| pause.as_secs()),
             has_token: self.worker.has_token(),
+            limit: gate.limited_to(),
         }
     }
 

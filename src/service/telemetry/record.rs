@@ -9,7 +9,7 @@ use super::labels::{
     ExploitantLabel, HowLabel, ListLabel, OutcomeLabel, QueueLabel, ReasonLabel, RequestOutcome,
     RetryLabels, RuleLabel, STATES, StateLabel,
 };
-use crate::domain::answer::Interpretation;
+use crate::domain::answer::{Interpretation, Reason};
 use crate::domain::breaker::State;
 use crate::domain::limiter::Limit;
 use crate::domain::plan::Plan;
@@ -67,6 +67,11 @@ impl Metrics {
         if let Some(reason) = interpretation.doubt() {
             self.doubtful.get_or_create(&ReasonLabel { reason }).inc_by(hits as u64);
         }
+    }
+
+    /// A hit is sent again that Matomo may have stored.
+    pub fn doubted(&self, reason: Reason) {
+        self.doubtful.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// A hit was stored that many seconds after its `cdt`; from `warn_after` on it is near the

@@ -18,6 +18,8 @@ use super::dispatch::{LaneHit, Load};
 use super::intake::Prepared;
 use super::moves::Mover;
 use super::settle::Settler;
+use super::stored::Known;
+use crate::domain::answer::Reason;
 use crate::domain::books::Arrival;
 use crate::domain::settle;
 use crate::service::amqp::BrokerError;
@@ -40,6 +42,8 @@ pub(super) struct Feed {
     /// How many hits of the shard are in flight here.
     pub(super) in_flight: Arc<AtomicUsize>,
     pub(super) window: Arc<AckWindow>,
+    /// Whether the shard gave a hit that nobody had before.
+    pub(super) gave_new: bool,
 }
 
 /// Where feeders put hits.
@@ -82,7 +86,7 @@ impl Worker {
             };
             let is_suspect = message.returns() >= SUSPECT_AFTER;
             if is_suspect == feed.subscription.is_alone() {
-                let cdt = self.take(message, &feed, &lanes).await;
+                let cdt = self.take(message, &mut feed, &lanes).await;
                 self.activity.note(index, cdt.unwrap_or_else(Timestamp::now), &feed.in_flight);
                 continue;
             }
@@ -140,16 +144,21 @@ impl Worker {
     }
 
     /// Puts a message where it belongs. Returns the hit's own time, if it has one.
-    async fn take(&self, message: Message, feed: &Feed, lanes: &Lanes) -> Option<Timestamp> {
+    async fn take(&self, message: Message, feed: &mut Feed, lanes: &Lanes) -> Option<Timestamp> {
         let (in_flight, window) = (feed.in_flight.clone(), feed.window.clone());
         let mut delivery = Delivery::new(message, self.context.clone(), in_flight, window);
-        let is_redelivered = delivery.message().is_redelivered();
-        if is_redelivered && self.context.stored.recall(delivery.identity(), Instant::now()) {
+        let known = self.known(&delivery, feed);
+        if known == Known::Stored {
             self.intake.attribute(&mut delivery);
             lanes.settler.settle([(delivery, settle::duplicate())]).await;
             return None;
         }
-        match self.intake.prepare(&mut delivery) {
+        let prepared = self.intake.prepare(&mut delivery);
+        if known == Known::InDoubt {
+            delivery.count_doubt();
+            self.context.metrics.doubted(Reason::ConnectionLost);
+        }
+        match prepared {
             Ok(Prepared { lane, encoded, idsite, cdt }) => {
                 let attempts = delivery.history().attempts;
                 let load = Load { delivery, encoded };
@@ -161,6 +170,18 @@ impl Worker {
                 None
             }
         }
+    }
+
+    /// What is known of a hit, which may have come back. What a lost session held comes back before
+    /// anything new of its shard.
+    fn known(&self, delivery: &Delivery, feed: &mut Feed) -> Known {
+        if !delivery.message().is_redelivered() {
+            feed.gave_new = true;
+        }
+        if feed.gave_new {
+            return Known::Unstored;
+        }
+        self.context.stored.recall(delivery.identity(), Instant::now())
     }
 
     /// Starts the lanes of a round, and the task that moves hits to other queues.

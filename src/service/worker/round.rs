@@ -148,7 +148,8 @@ impl Worker {
             match session.subscribe(*index, assignment.prefetch).await {
                 Ok(subscription) => {
                     let window = acks.window(&subscription);
-                    feeds.push(Feed { subscription, in_flight: Arc::default(), window });
+                    let in_flight = Arc::default();
+                    feeds.push(Feed { subscription, in_flight, window, gave_new: false });
                 }
                 Err(error) => {
                     feeds.iter_mut().for_each(|feed| self.give_back(&mut feed.subscription));

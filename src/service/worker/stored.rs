@@ -1,19 +1,19 @@
 //! The memory that keeps an ack lost with its connection from becoming a double.
 //!
 //! A hit that comes back marked as redelivered may be one that Matomo has stored: only its ack was
-//! lost. Two hits can be byte for byte alike (a page reloaded within the second, an ENT that sends
-//! no time), so it may also be another one that was never sent. Both are counted when a session is
-//! lost: the copies that were stored and whose ack may be lost, and those that were held unstored
-//! and are owed to Matomo. Of what comes back the owed copies are sent first, whichever they are,
-//! and only then is a copy taken for one that is stored.
+//! lost. Two hits can be byte for byte alike (a page reloaded within the second), so it may also be
+//! another one that was never sent. So copies are counted when a session is lost: those that were
+//! stored and whose ack may be lost, and those that were held unstored and are owed to Matomo. Of
+//! what comes back the owed copies are sent first. After that a copy is taken for one that is
+//! stored only if the worker never saw a second one like it: the broker may have sent more than
+//! arrived before the line was cut. Whatever is in doubt is sent: repeated rather than lost.
 //!
 //! Nothing is recalled within a session: as long as its channels stand the broker gives nothing
-//! back. After a session was lost, everything that it held comes back as soon as a worker
-//! subscribes. So the memory ends [`RETURN_TIME`] after the next session began, and at once where
-//! the broker has confirmed that it took every ack. Whatever comes later is sent: repeated rather
-//! than lost.
+//! back. After a session was lost, what it held comes back as soon as a worker subscribes, before
+//! anything new of its shard. So the memory ends [`RETURN_TIME`] after the next session began, and
+//! at once where the broker has confirmed that it took every ack.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ struct Copies {
     acked: VecDeque<u64>,
     /// What a lost session had stored and not surely acked.
     recallable: HashMap<u64, usize>,
+    /// Of which hits a lost session saw more than one.
+    alike: HashSet<u64>,
     /// Copies that this worker took, and that go back unstored when the round ends.
     unstored: Vec<u64>,
     /// Copies that went back unstored and have not come again yet.
@@ -108,6 +110,13 @@ impl Stored {
         let acked = std::mem::take(&mut memory.acked);
         add_all(&mut memory.recallable, acked);
         self.end_round(&mut memory);
+        let Copies { recallable, owed, alike, .. } = &mut *memory;
+        alike.extend(
+            recallable
+                .iter()
+                .filter(|(identity, stored)| **stored > 1 || owed.contains_key(identity))
+                .map(|(identity, _)| *identity),
+        );
     }
 
     /// The broker has taken every ack of this session.
@@ -125,18 +134,26 @@ impl Stored {
         if memory.recallable.len() + memory.owed.len() > 4 * self.most {
             memory.recallable.clear();
             memory.owed.clear();
+            memory.alike.clear();
         }
     }
 
-    /// Whether a redelivered hit had been stored before. Each copy that was stored answers for one
-    /// redelivery, once all copies that were not stored have come back.
-    pub fn recall(&self, identity: u64, now: Instant) -> bool {
+    /// What a redelivered hit is. Each copy that was stored answers for one redelivery, once all
+    /// copies that were not stored have come back.
+    pub fn recall(&self, identity: u64, now: Instant) -> Known {
         let mut memory = self.memory();
-        let Copies { recallable, owed, since, .. } = &mut *memory;
+        let Copies { recallable, owed, alike, since, .. } = &mut *memory;
         if since.is_some_and(|since| now.saturating_duration_since(since) > RETURN_TIME) {
             recallable.clear();
+            alike.clear();
         }
-        !take_one(owed, identity) && take_one(recallable, identity)
+        if take_one(owed, identity) || !take_one(recallable, identity) {
+            Known::Unstored
+        } else if alike.contains(&identity) {
+            Known::InDoubt
+        } else {
+            Known::Stored
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, Copies> {
@@ -149,6 +166,17 @@ fn add_all(copies: &mut HashMap<u64, usize>, identities: impl IntoIterator<Item 
     for identity in identities {
         *copies.entry(identity).or_default() += 1;
     }
+}
+
+/// What a hit is that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Matomo has it: only its ack was lost.
+    Stored,
+    /// Matomo may have it, or another one that looks the same.
+    InDoubt,
+    /// Nothing is known of it that keeps it from being sent.
+    Unstored,
 }
 
 /// Takes one of the copies of a hit. Returns whether there was one.

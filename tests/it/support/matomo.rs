@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::free_port;
 
@@ -98,6 +100,8 @@ pub struct Ledger {
     pub superuser: bool,
     pub per_request: Duration,
     pub per_hit: Duration,
+    /// Processes that answer, if there are not as many as anybody wants.
+    pub pool: Option<Arc<Pool>>,
     /// The User-Agent header of every request.
     pub user_agents: Vec<Option<String>>,
     /// The names of all headers that ever came.
@@ -108,6 +112,34 @@ pub struct Ledger {
     /// Hits that were stored although the answer did not say so: each may come again.
     pub doubted: u64,
     in_flight: HashMap<String, usize>,
+}
+
+/// Processes that serve one request each, in the order of arrival, whether or not the client waits.
+#[derive(Debug)]
+pub struct Pool {
+    processes: Semaphore,
+    /// Requests beyond so many that wait are answered with 502.
+    most_waiting: usize,
+    waiting: AtomicUsize,
+}
+
+impl Pool {
+    pub fn new(processes: usize, most_waiting: usize) -> Arc<Self> {
+        let (processes, waiting) = (Semaphore::new(processes), AtomicUsize::new(0));
+        Arc::new(Self { processes, most_waiting, waiting })
+    }
+
+    /// A process that serves; `None` if too many requests wait.
+    async fn process(&self) -> Option<SemaphorePermit<'_>> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let process = if waiting < self.most_waiting {
+            self.processes.acquire().await.ok()
+        } else {
+            self.processes.try_acquire().ok()
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        process
+    }
 }
 
 pub struct Matomo {
@@ -133,6 +165,7 @@ impl Matomo {
             superuser: false,
             per_request: Duration::ZERO,
             per_hit: Duration::ZERO,
+            pool: None,
             user_agents: Vec::new(),
             header_names: HashSet::new(),
             under_way: 0,
@@ -247,6 +280,15 @@ async fn handle(
         .header_names
         .extend(headers.keys().map(|name| name.as_str().to_owned()));
     let (situation, pause) = arrive(&ledger, &hits, agent);
+    let pool = ledger.lock().expect("ledger").pool.clone();
+    let process = match &pool {
+        Some(pool) => Some(pool.process().await),
+        None => None,
+    };
+    if matches!(process, Some(None)) {
+        leave(&ledger, &hits);
+        return html(502, "<html>502 Bad Gateway</html>");
+    }
     // This is the time that the stand-in takes for the work.
     tokio::time::sleep(pause).await;
     let (response, late) = {
