@@ -41,10 +41,10 @@
 //!    hit.
 //! 7. [`settle`](service::worker::settle) carries the fates out. A hit that was not delivered goes
 //!    to `worker/moves.rs`, which publishes it to the queue where it waits or stays, with its
-//!    history in the headers, and awaits the confirm; only then is the original acknowledged. [`acks`](service::worker::acks)
-//!    acknowledges together where the order of the shard allows it, and
-//!    [`stored`](service::worker::stored) remembers hits that Matomo stored and whose ack may be
-//!    lost with the connection.
+//!    history in the headers, and awaits the confirm; only then is the original acknowledged.
+//!    [`acks`](service::worker::acks) acknowledges together where the order of the shard allows
+//!    it, and [`stored`](service::worker::stored) knows, of hits that come back, those that Matomo
+//!    has stored and whose ack was lost with the connection.
 //!
 //! # Who may use whom
 //!

@@ -5,6 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +18,7 @@ use super::depths::{Depth, Depths};
 use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
 use super::subscription::{ShardSource, Subscription};
-use super::topology::{Topology, TopologyError};
+use super::topology::Topology;
 use crate::service::config::BrokerSettings;
 use crate::service::telemetry::Metrics;
 
@@ -39,6 +40,8 @@ pub struct Session {
     /// The name of this worker, from which its claims to the shards follow.
     worker: String,
     metrics: Arc<Metrics>,
+    /// Whether the broker does not tell us about exchanges.
+    only_queues: AtomicBool,
     /// The tasks that watch the two connections; they end with the session.
     watchers: JoinSet<()>,
 }
@@ -74,7 +77,18 @@ impl Session {
         }
         let (topology, worker) = (topology.clone(), worker.to_owned());
         let metrics = metrics.clone();
-        Ok(Self { consume, publish, extra_shards, end, topology, worker, metrics, watchers })
+        let only_queues = AtomicBool::new(false);
+        Ok(Self {
+            consume,
+            publish,
+            extra_shards,
+            end,
+            topology,
+            worker,
+            metrics,
+            only_queues,
+            watchers,
+        })
     }
 
     /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its
@@ -131,11 +145,8 @@ impl Session {
     /// # Errors
     /// When the session is lost.
     pub async fn missing(&self) -> Result<Vec<String>, BrokerError> {
-        match self.end.or(self.topology.verify(&self.consume)).await? {
-            Ok(()) => Ok(Vec::new()),
-            Err(TopologyError::Missing(missing)) => Ok(missing),
-            Err(error) => Err(error.into()),
-        }
+        let asking = self.topology.missing(&self.consume, &self.only_queues);
+        Ok(self.end.or(asking).await??)
     }
 
     /// Declares everything once more.

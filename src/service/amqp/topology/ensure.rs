@@ -1,5 +1,7 @@
 //! The description on a broker: declared, verified, and rid of shards that are no longer asked for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -129,18 +131,33 @@ impl Topology {
         declared.map(|_| ()).map_err(|error| self.explain(&queue.name, error))
     }
 
-    /// AMQP can only be asked whether a name exists: arguments and bindings of existing things
-    /// cannot be read by it.
-    ///
     /// # Errors
     /// [`TopologyError::Missing`], or what the broker refuses.
-    pub async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
+    async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
+        let missing = self.missing(connection, &AtomicBool::new(false)).await?;
+        if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
+    }
+
+    /// The exchanges and queues that are not there. AMQP can only be asked whether a name exists:
+    /// arguments and bindings of existing things cannot be read by it. `only_queues` is set once the
+    /// broker has refused to tell about exchanges, and then keeps them from being asked for.
+    ///
+    /// # Errors
+    /// [`TopologyError`] when the broker does not answer.
+    pub async fn missing(
+        &self,
+        connection: &Connection,
+        only_queues: &AtomicBool,
+    ) -> Result<Vec<String>, TopologyError> {
         let mut inquiry = Inquiry::new(self, connection);
         let mut missing = Vec::new();
-        for exchange in self.exchanges() {
-            if !inquiry.exchange(&exchange.name).await? {
-                missing.push(format!("exchange {} ({})", exchange.name, exchange.kind));
+        if !only_queues.load(Ordering::Relaxed) {
+            for exchange in self.exchanges() {
+                if !inquiry.exchange(&exchange.name).await? {
+                    missing.push(format!("exchange {} ({})", exchange.name, exchange.kind));
+                }
             }
+            only_queues.store(inquiry.is_refused(), Ordering::Relaxed);
         }
         for queue in self.queues() {
             if inquiry.queue(&queue.name).await?.is_none() {
@@ -148,7 +165,7 @@ impl Topology {
             }
         }
         inquiry.end().await?;
-        if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
+        Ok(missing)
     }
 
     /// Whether there is an exchange to publish to, as far as the broker tells.

@@ -14,6 +14,8 @@ pub(in crate::service::amqp) struct Inquiry<'t> {
     topology: &'t Topology,
     connection: &'t Connection,
     channel: Option<Channel>,
+    /// Whether the broker does not tell about exchanges. It writes a line about each question.
+    is_refused: bool,
 }
 
 impl<'t> Inquiry<'t> {
@@ -21,7 +23,12 @@ impl<'t> Inquiry<'t> {
         topology: &'t Topology,
         connection: &'t Connection,
     ) -> Self {
-        Self { topology, connection, channel: None }
+        Self { topology, connection, channel: None, is_refused: false }
+    }
+
+    /// Whether the broker does not tell us about exchanges.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Whether there is such an exchange. RabbitMQ 4.3 tells that only to those who may configure
@@ -33,6 +40,9 @@ impl<'t> Inquiry<'t> {
         &mut self,
         name: &str,
     ) -> Result<bool, TopologyError> {
+        if self.is_refused {
+            return Ok(true);
+        }
         let asking = self.channel(name).await?;
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let kind = ExchangeKind::Custom("direct".to_owned());
@@ -46,6 +56,7 @@ impl<'t> Inquiry<'t> {
             Err(error) => match self.topology.explain(name, error) {
                 TopologyError::Forbidden { detail, .. } => {
                     tracing::debug!(name, detail, "the broker does not tell whether it is there");
+                    self.is_refused = true;
                     Ok(true)
                 }
                 error => Err(error),
