@@ -139,8 +139,8 @@ impl Topology {
     }
 
     /// The exchanges and queues that are not there. AMQP can only be asked whether a name exists:
-    /// arguments and bindings of existing things cannot be read by it. `only_queues` is set once the
-    /// broker has refused to tell about exchanges, and then keeps them from being asked for.
+    /// arguments and bindings of existing things cannot be read by it. `only_queues` is set once
+    /// the broker has refused to tell about exchanges, and then keeps them from being asked for.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
