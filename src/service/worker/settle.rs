@@ -1,5 +1,5 @@
 //! Carries out a [`Settlement`]: a hit that is delivered is marked for its ack, one that was not
-//! sent is given back, and one that goes to another queue is handed to [`Mover`](super::moves).
+//! sent is given back, and one that goes to another queue is handed to the task of `moves`.
 
 use std::sync::Arc;
 

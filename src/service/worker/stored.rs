@@ -10,8 +10,8 @@
 //!
 //! Nothing is recalled within a session: as long as its channels stand the broker gives nothing
 //! back. After a session was lost, what it held comes back as soon as a worker subscribes, before
-//! anything new of its shard. So the memory ends [`RETURN_TIME`] after the next session began, and
-//! at once where the broker has confirmed that it took every ack.
+//! anything new of its shard. So the memory ends a minute after the next session began, and at once
+//! where the broker has confirmed that it took every ack.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
