@@ -231,6 +231,7 @@ fn main() -> anyhow::Result<()> {
         identical::a_copy_that_was_held_is_sent_though_the_first_was_stored,
         identical::none_is_lost_however_often_the_line_is_cut,
         vouched::a_senders_history_is_not_believed,
+        vouched::a_senders_count_of_returns_is_not_believed,
         vouched::the_broker_names_who_signed_with_another_name,
         dead::looking_takes_nothing,
         dead::the_transcript_is_true,

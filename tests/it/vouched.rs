@@ -79,6 +79,28 @@ pub(crate) async fn a_senders_history_is_not_believed(scene: Scene) -> anyhow::R
     worker.stop().await
 }
 
+/// How often it came back: by that a worker takes it for one that ends workers.
+pub(crate) async fn a_senders_count_of_returns_is_not_believed(scene: Scene) -> anyhow::Result<()> {
+    const HITS: usize = 50;
+    let worker = scene.worker(&[]).await?;
+    let properties = claiming("x-delivery-count", AMQPValue::LongLongInt(99));
+    scene.queues.publish_with(hits::load(0..HITS, HITS), properties.clone()).await?;
+    eventually("all are stored", SOON, async || scene.matomo.stored() == HITS).await?;
+    // Once it has come back, the broker's own count stands there.
+    scene.matomo.ledger().per_request = Duration::from_secs(300);
+    scene.queues.publish_with(hits::load(HITS..HITS + 1, 1), properties).await?;
+    eventually("it is sent", SOON, async || scene.matomo.ledger().under_way == 1).await?;
+    let log = worker.log();
+    worker.kill9().await?;
+    scene.matomo.ledger().per_request = Duration::ZERO;
+    let next = scene.worker(&[]).await?;
+    eventually("it is stored", SOON, async || scene.matomo.copies().contains_key("hit 50")).await?;
+    for log in [log, next.log()] {
+        ensure!(!log.contains("came back again and again"), "{log}");
+    }
+    next.stop().await
+}
+
 /// A broker that knows the relay by another name says so in these words, by which the relay stops
 /// signing.
 pub(crate) async fn the_broker_names_who_signed_with_another_name(

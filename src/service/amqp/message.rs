@@ -66,8 +66,12 @@ impl Message {
     }
 
     /// How often the message was given to somebody and came back without an ack, as its quorum
-    /// queue counts.
+    /// queue counts. A sender can write the same header; the broker writes over it once the message
+    /// has come back.
     pub fn returns(&self) -> u64 {
+        if !self.is_redelivered() {
+            return 0;
+        }
         let count = self.number("x-delivery-count").unwrap_or_default();
         u64::try_from(count).unwrap_or_default()
     }

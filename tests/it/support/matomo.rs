@@ -69,6 +69,8 @@ pub enum HitFault {
     Exception,
     /// Counted as invalid.
     Invalid,
+    /// A request with it has no answer.
+    Silence,
 }
 
 /// A hit that was stored.
@@ -288,6 +290,13 @@ async fn handle(
     if matches!(process, Some(None)) {
         leave(&ledger, &hits);
         return html(502, "<html>502 Bad Gateway</html>");
+    }
+    let is_silent = {
+        let ledger = ledger.lock().expect("ledger");
+        visitors(&hits).iter().any(|uid| ledger.faults.get(*uid) == Some(&HitFault::Silence))
+    };
+    if is_silent {
+        return std::future::pending().await;
     }
     // This is the time that the stand-in takes for the work.
     tokio::time::sleep(pause).await;
