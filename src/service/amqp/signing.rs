@@ -37,10 +37,9 @@ impl Signing {
     }
 
     /// Stops signing if this error says that the broker knows us by another name than `AMQP_URL`
-    /// does (some OAuth and LDAP set-ups). Returns whether it does.
-    pub fn stop_if_unknown(&self, error: &BrokerError) -> bool {
-        let is_unknown = is_another_name(&error.to_string());
-        if is_unknown && self.signs.swap(false, Ordering::Relaxed) {
+    /// does (some OAuth and LDAP set-ups).
+    pub fn stop_if_unknown(&self, error: &BrokerError) {
+        if is_another_name(&error.to_string()) && self.signs.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 %error,
                 "RabbitMQ knows the relay by another name than AMQP_URL: hits are moved unsigned, \
@@ -48,7 +47,6 @@ impl Signing {
                  relay into AMQP_URL"
             );
         }
-        is_unknown
     }
 }
 

@@ -96,9 +96,7 @@ impl Dispatcher {
                 // Matomo more than a hit in it.
                 tokio::task::yield_now().await;
             }
-            lane.limit(self.gate.bulk_size());
-            top_up(&mut lane, &mut hits);
-            let too_old = lane.cut(Timestamp::now(), &self.sites());
+            let too_old = self.fill(&mut lane, &mut hits, self.gate.bulk_size());
             settler.settle(with_fates(too_old)).await;
             let Some(next) = lane.next_request(Timestamp::now()) else { continue };
             let asked = Instant::now();
@@ -116,9 +114,7 @@ impl Dispatcher {
             let has_room = permit.most() > next.hits && !hits.is_empty();
             if is_stale || has_room {
                 lane.recut();
-                lane.limit(permit.most());
-                top_up(&mut lane, &mut hits);
-                let too_old = lane.cut(Timestamp::now(), &self.sites());
+                let too_old = self.fill(&mut lane, &mut hits, permit.most());
                 settler.settle(with_fates(too_old)).await;
             }
             let now = lane.next_request(Timestamp::now());
@@ -139,6 +135,18 @@ impl Dispatcher {
             unsent.push(late);
         }
         settler.settle(unsent.into_iter().map(|hit| (hit.load.delivery, settle::unsent()))).await;
+    }
+
+    /// Cuts the next request, of at most so many hits. Returns those that cannot be sent at all.
+    fn fill(
+        &self,
+        lane: &mut Lane<Load>,
+        hits: &mut mpsc::Receiver<LaneHit>,
+        most: usize,
+    ) -> Vec<(LaneHit, Settlement)> {
+        lane.limit(most);
+        top_up(lane, hits);
+        lane.cut(Timestamp::now(), &self.sites())
     }
 
     /// Sends one request and settles its hits, but for those that are to be sent again in smaller

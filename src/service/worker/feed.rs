@@ -128,8 +128,7 @@ impl Worker {
         }
         let mut untaken = vec![message];
         let changed = feed.subscription.resubscribe(is_alone, &mut untaken).await;
-        let known = |message: &Message| (self.context.identity(message), message.is_redelivered());
-        self.context.stored.give_back(untaken.iter().map(known));
+        self.give_back(&untaken);
         changed
     }
 

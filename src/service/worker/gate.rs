@@ -92,12 +92,13 @@ impl GateState {
                     let begun = self.limiter.begin(hits.min(most), now);
                     return Reply::Go { probe: false, most, begun };
                 }
-                room => {
+                Room::WaitUntil(time) => {
                     self.breaker.abandon(false);
-                    match room {
-                        Room::WaitUntil(time) => Reply::WaitUntil(time),
-                        Room::WaitForAnswer | Room::Go(_) => Reply::WaitForAnswer,
-                    }
+                    Reply::WaitUntil(time)
+                }
+                Room::WaitForAnswer => {
+                    self.breaker.abandon(false);
+                    Reply::WaitForAnswer
                 }
             },
             Permission::WaitUntil(time) => Reply::WaitUntil(time),

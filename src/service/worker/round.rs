@@ -115,7 +115,9 @@ impl Worker {
             self.context.metrics.broker_up.set(0);
         }
         let mut subscriptions = tasks.wind_down().await;
-        subscriptions.iter_mut().for_each(|subscription| self.give_back(subscription));
+        for subscription in &mut subscriptions {
+            self.give_back(&subscription.untaken());
+        }
         let closing = subscriptions.into_iter().map(Subscription::close);
         let closed = join_all(closing).await.into_iter().all(|closed| closed);
         if end != RoundEnd::SessionLost && closed {
@@ -128,8 +130,7 @@ impl Worker {
     }
 
     /// Notes what the broker gave and nobody took: it comes back.
-    fn give_back(&self, subscription: &mut Subscription) {
-        let untaken = subscription.untaken();
+    pub(super) fn give_back(&self, untaken: &[Message]) {
         let known = |message: &Message| (self.context.identity(message), message.is_redelivered());
         self.context.stored.give_back(untaken.iter().map(known));
     }
@@ -152,7 +153,9 @@ impl Worker {
                     feeds.push(Feed { subscription, in_flight, window, gave_new: false });
                 }
                 Err(error) => {
-                    feeds.iter_mut().for_each(|feed| self.give_back(&mut feed.subscription));
+                    for feed in &mut feeds {
+                        self.give_back(&feed.subscription.untaken());
+                    }
                     return Err(error);
                 }
             }

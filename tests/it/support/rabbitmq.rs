@@ -251,20 +251,19 @@ impl Broker {
 
     /// A policy by which a queue refuses what goes beyond so many messages.
     pub async fn limit(&self, queue: &str, most: usize) -> anyhow::Result<()> {
-        let pattern = format!("^{}$", queue.replace('.', "\\."));
         let policy = format!("{{\"max-length\":{most},\"overflow\":\"reject-publish\"}}");
-        self.ctl(&["set_policy", "--apply-to", "queues", "limit", &pattern, &policy])
-            .await
-            .map(drop)
+        self.set_policy("limit", queue, &policy).await
     }
 
     /// A policy by which a queue parks what came back so often.
     pub async fn limit_deliveries(&self, queue: &str, most: usize) -> anyhow::Result<()> {
+        self.set_policy("deliveries", queue, &format!("{{\"delivery-limit\":{most}}}")).await
+    }
+
+    async fn set_policy(&self, name: &str, queue: &str, policy: &str) -> anyhow::Result<()> {
         let pattern = format!("^{}$", queue.replace('.', "\\."));
-        let policy = format!("{{\"delivery-limit\":{most}}}");
-        self.ctl(&["set_policy", "--apply-to", "queues", "deliveries", &pattern, &policy])
-            .await
-            .map(drop)
+        let arguments = ["set_policy", "--apply-to", "queues", name, &pattern, policy];
+        self.ctl(&arguments).await.map(drop)
     }
 
     pub async fn lift_limit(&self) -> anyhow::Result<()> {
