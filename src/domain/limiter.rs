@@ -97,7 +97,7 @@ impl From<&Interpretation> for LoadSignal {
 }
 
 /// What may be under way now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// The most requests, from 1 to [`LoadBounds::requests`].
     pub requests: usize,
@@ -179,10 +179,9 @@ impl Limiter {
         self.split.limit(self.window.hits())
     }
 
-    /// Whether Matomo holds the worker back: it may not have everything under way that the
-    /// settings allow.
-    pub fn is_limiting(&self) -> bool {
-        self.limit() != Limit { requests: self.bounds.requests, hits: self.bounds.hits }
+    /// What the settings allow at most.
+    pub fn most(&self) -> Limit {
+        Limit { requests: self.bounds.requests, hits: self.bounds.hits }
     }
 
     /// May a request begin now? Changes nothing: who goes calls [`Limiter::begin`].

@@ -12,12 +12,17 @@ use super::rule::Language;
 
 mod forecast;
 mod merge;
+mod pace;
 mod state;
 mod words;
 
 pub use forecast::{Earlier, Forecast};
+pub use pace::{Bottleneck, Lanes, Pace};
 pub use state::RelayState;
 pub use words::{hint_of_reason, hint_of_rule};
+
+/// From how many waiting hits on there is a backlog. Fewer are the hits of the moment.
+const BACKLOG: u64 = 1_000;
 
 /// Everything that the page shows. Ages, pauses and durations are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,12 @@ pub struct Status {
     pub matomo: MatomoStatus,
     /// How many hits were taken from the broker and are not settled.
     pub in_flight: u64,
+    /// What happened in the last half minute.
+    #[serde(default)]
+    pub pace: Pace,
+    /// What limits the rate while a backlog waits.
+    #[serde(default)]
+    pub bottleneck: Option<Bottleneck>,
     /// What happened in the last hour.
     pub hour: Hour,
     /// The queues as the broker last reported them; `None` before it was asked.
@@ -99,9 +110,12 @@ pub struct MatomoStatus {
     pub next_try_seconds: Option<u64>,
     /// Whether there is a token, which lifts the limit of 24 h.
     pub has_token: bool,
-    /// What it is sent at a time at most, if that is less than the settings allow.
+    /// What it is sent at a time at most, by how long its answers take.
     #[serde(default)]
-    pub limit: Option<Limit>,
+    pub limit: Limit,
+    /// What the settings allow at most.
+    #[serde(default)]
+    pub most: Limit,
 }
 
 /// What became of hits in the last hour, or since the start if that was later.
@@ -239,10 +253,23 @@ impl Status {
         self.in_flight + self.queues.as_ref().map_or(0, |queues| queues.ready() + queues.retrying())
     }
 
+    /// Returns whether more hits wait, in the shards and in flight, than those of the moment.
+    fn has_backlog(&self) -> bool {
+        let ready = self.queues.as_ref().map(QueuesStatus::ready);
+        ready.is_some_and(|ready| ready + self.in_flight >= BACKLOG)
+    }
+
+    /// Returns whether hits are ready in a shard that a worker of this status reads.
+    fn has_hits_for_us(&self) -> bool {
+        let mut shards = self.queues.iter().flat_map(|queues| &queues.shards);
+        shards.any(|shard| shard.holder.is_some() && shard.queue.hits > Some(0))
+    }
+
     /// Fills in state, headline and notes, which follow from the facts.
     #[must_use]
     pub fn described(mut self, language: Language) -> Self {
         self.state = RelayState::of(&self);
+        self.bottleneck = Bottleneck::of(&self);
         self.headline = words::headline(&self, language);
         self.notes = words::notes(&self, language);
         self

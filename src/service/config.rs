@@ -114,7 +114,7 @@ mod tests {
     fn only_the_address_of_matomo_is_required() {
         let settings = read(&[("MATOMO_URL", "https://matomo.example.fr")]).expect("complete");
         assert_eq!(settings.matomo.url.as_str(), "https://matomo.example.fr/matomo.php");
-        assert_eq!(settings.broker.prefetch, 800);
+        assert_eq!(settings.broker.prefetch, 1_600);
         assert_eq!(
             settings.broker.retry_delays,
             [Duration::from_secs(600), Duration::from_secs(1_200)]

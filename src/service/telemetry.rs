@@ -30,12 +30,14 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use labels::WaitsFor;
+pub use record::LaneWait;
 pub use snapshot::CounterSnapshot;
 
 use buckets::{BULK_HITS, HIT_AGES, request_times};
 use labels::{
     DELIVERED, DOUBTS, ExploitantLabel, HowLabel, ListLabel, OUTCOMES, OutcomeLabel, QueueLabel,
-    ReasonLabel, RetryLabels, RuleLabel, STATES, StateLabel,
+    ReasonLabel, RetryLabels, RuleLabel, STATES, StateLabel, WAITS, WaitLabel,
 };
 use register::{family, family_of, register};
 
@@ -70,6 +72,7 @@ pub struct Metrics {
     breaker: Family<StateLabel, Gauge>,
     requests_limit: Gauge,
     bulk_limit: Gauge,
+    lanes: Family<WaitLabel, Gauge>,
     /// Seconds since Matomo went away, 0 while it is there.
     pub outage_seconds: Gauge<f64, AtomicU64>,
     /// Hits in queues, as the broker last reported, by queue without its prefix; the shards
@@ -223,6 +226,13 @@ impl Metrics {
                 "bulk_limit",
                 "Hits that a request may have now: MATOMO_BULK_SIZE, or less while Matomo is slow",
                 Gauge::default(),
+            ),
+            lanes: register(
+                r,
+                "lanes",
+                "Lanes that wait now, by what for: hits from the broker, MATOMO_MAX_RATE, room at \
+                 Matomo, or its answer. A lane has one request at a time",
+                family(WAITS.map(|waits_for| WaitLabel { waits_for })),
             ),
             outage_seconds: register(
                 r,

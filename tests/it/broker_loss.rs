@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use dnma_relay::domain::books::{self as account, BalanceRecord};
 
 use crate::Scene;
-use crate::books::PREFETCH;
+use crate::books::{PREFETCH, REPEATED};
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
 use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, report};
@@ -59,7 +59,7 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
     // An ack that died with the broker, of a hit that goes to the other worker then: that one
     // cannot know.
     let allowed =
-        Allowed { repeated: 2 * PREFETCH, out_of_order: 2 * PREFETCH, overlaps: 2 * PREFETCH };
+        Allowed { repeated: 2 * REPEATED, out_of_order: 2 * PREFETCH, overlaps: 2 * REPEATED };
     report::record("RabbitMQ is killed and started again, two workers", 1, &balance, allowed)?;
     balance.all_delivered()
 }

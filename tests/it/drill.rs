@@ -11,7 +11,8 @@ use crate::support::worker::Worker;
 use crate::support::{eventually, report};
 
 /// Small, so that the limits on what a fault may repeat mean something.
-pub(crate) const SMALL: [(&str, &str); 4] = [
+pub(crate) const SMALL: [(&str, &str); 5] = [
+    ("QUEUE_PREFETCH", "80"),
     ("MATOMO_CONCURRENCY", "4"),
     ("MATOMO_BULK_SIZE", "10"),
     ("MATOMO_TIMEOUT", "2s"),

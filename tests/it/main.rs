@@ -26,6 +26,7 @@ mod cable_to_matomo;
 mod cluster;
 mod configuration;
 mod dead;
+mod doubt;
 mod drill;
 mod encryption;
 mod examine;
@@ -174,9 +175,16 @@ fn main() -> anyhow::Result<()> {
         memory::a_worker_stays_small,
         answers::every_answer_has_its_fate,
         outage::thirty_seconds_cost_only_what_was_in_flight,
-        slow::the_full_rate_of_a_slow_one_and_no_copies,
+        slow::the_full_rate_at_20_ms_a_hit,
+        slow::the_full_rate_at_100_ms_a_hit,
         slow::one_whose_full_request_outlasts_the_timeout,
         slow::one_that_refuses_what_it_has_no_room_for,
+        slow::one_hit_a_request,
+        slow::full_requests_while_a_backlog_waits,
+        slow::one_that_joins_three_gets_its_share,
+        slow::what_limits_the_rate_is_said,
+        doubt::a_stall_repeats_only_what_was_under_way,
+        doubt::counts_that_never_add_up_are_an_outage,
         shards::a_shard_in_use_is_not_deleted,
         books::each_hit_once_and_in_order,
         books::a_killed_worker_loses_nothing,

@@ -3,7 +3,7 @@
 use crossterm::style::Color;
 
 use super::WorkerStatus;
-use crate::domain::prose::{duration, number, share};
+use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::Language;
 use crate::domain::status::{Fate, Hour, QueuesStatus, RelayState, ShardStatus, Status};
 
@@ -32,6 +32,7 @@ pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) 
         lines.extend(status.notes.iter().map(|note| plain(note.clone())));
         lines.push(plain(String::new()));
         lines.push(plain(numbers(&status, language)));
+        lines.push(plain(requests(&status, language)));
         lines.push(plain(bars(&status.hour.minutes)));
         if let Some(queues) = &status.queues {
             lines.push(plain(String::new()));
@@ -100,6 +101,25 @@ fn numbers(status: &Status, language: Language) -> String {
         t("rejected:", "rejetés :"),
         count(rejected),
     )
+}
+
+/// Writes what is under way at Matomo in one line.
+fn requests(status: &Status, language: Language) -> String {
+    let (limit, most) = (status.matomo.limit, status.matomo.most);
+    let (rate, answer) = (status.pace.hits_per_second, status.pace.lanes.answer);
+    let now = match language {
+        Language::English => format!(
+            "now: {rate:.1} hits/s   requests under way: {answer:.1} of {} ({} at most), with {} \
+             hits ({} at most)",
+            limit.requests, most.requests, limit.hits, most.hits
+        ),
+        Language::French => format!(
+            "maintenant : {rate:.1} hits/s   requêtes en cours : {answer:.1} sur {} (au plus {}), \
+             de {} hits (au plus {})",
+            limit.requests, most.requests, limit.hits, most.hits
+        ),
+    };
+    spaced(&now, language)
 }
 
 /// Draws a bar for each minute of the last hour.

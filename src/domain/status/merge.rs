@@ -1,6 +1,7 @@
 //! Merges the statuses of several workers into one, as if one worker did the work of all.
 
 use super::{FailureCount, Hour, QueuesStatus, RefusingQueue, Status};
+use crate::domain::limiter::Limit;
 
 impl Status {
     /// Merges statuses; returns `None` if there is none. Broker and Matomo are available if they
@@ -13,6 +14,8 @@ impl Status {
             (!status.broker.connected, status.matomo.away_seconds.unwrap_or_default())
         });
         whole.matomo = best.unwrap_or(first).matomo.clone();
+        whole.matomo.limit = together(statuses.iter().map(|status| status.matomo.limit));
+        whole.matomo.most = together(statuses.iter().map(|status| status.matomo.most));
         for status in statuses.iter().skip(1) {
             whole.at = whole.at.max(status.at);
             whole.worker = format!("{}, {}", whole.worker, status.worker);
@@ -28,6 +31,7 @@ impl Status {
             whole.broker.missing = whole.broker.missing.max(status.broker.missing);
             add_refusing(&mut whole.broker.refusing, &status.broker.refusing);
             whole.in_flight += status.in_flight;
+            whole.pace.add(&status.pace);
             add_hour(&mut whole.hour, &status.hour);
             whole.queues = match (whole.queues.take(), &status.queues) {
                 (Some(one), Some(other)) => Some(merge_queues(one, other)),
@@ -47,6 +51,15 @@ impl Status {
         whole.causes.sort_by_key(|cause| std::cmp::Reverse(cause.hits));
         Some(whole)
     }
+}
+
+/// Returns what several workers may have under way: all their requests, of as many hits as any may
+/// have.
+fn together(limits: impl Iterator<Item = Limit>) -> Limit {
+    limits.fold(Limit::default(), |all, one| Limit {
+        requests: all.requests + one.requests,
+        hits: all.hits.max(one.hits),
+    })
 }
 
 /// Adds the hits that wait for queues.

@@ -16,9 +16,6 @@ const UNREAD_AFTER: u64 = 60;
 /// rejected for that. The alarm `DnmaRelayManyRejects` has the same share.
 const MANY_REJECTS: (u64, u64) = (5, 20);
 
-/// From how many waiting hits on there is a backlog. Fewer are the hits of the moment.
-const BACKLOG: u64 = 1_000;
-
 /// What the facts of a status amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,7 +68,7 @@ impl RelayState {
             Self::Stuck
         } else if hour.rejected >= MANY_REJECTS.1 && hour.rejected_percent() > MANY_REJECTS.0 {
             Self::Rejecting
-        } else if status.queues.as_ref().is_some_and(|queues| queues.ready() >= BACKLOG) {
+        } else if status.has_backlog() {
             Self::CatchingUp
         } else if hour.received == 0 && status.waiting() == 0 {
             Self::Idle

@@ -3,12 +3,12 @@ use crate::domain::answer::Reason;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
 
-fn queue(name: &str, hits: u64) -> QueueStatus {
+pub(super) fn queue(name: &str, hits: u64) -> QueueStatus {
     QueueStatus { name: name.to_owned(), hits: Some(hits) }
 }
 
 /// A worker that delivers.
-fn status(worker: &str) -> Status {
+pub(super) fn status(worker: &str) -> Status {
     let shard = |index: u64, hits| ShardStatus {
         queue: queue(&format!("q.{index}"), hits),
         consumers: 1,
@@ -26,6 +26,8 @@ fn status(worker: &str) -> Status {
         broker: BrokerStatus { connected: true, sessions: 1, ..BrokerStatus::default() },
         matomo: MatomoStatus::default(),
         in_flight: 10,
+        pace: Pace::default(),
+        bottleneck: None,
         hour: Hour {
             seconds: 3_600,
             received: 7_210,
@@ -124,7 +126,7 @@ fn an_outage_says_why_and_how_much_time_is_left() {
         http_status: Some(502),
         next_try_seconds: Some(30),
         has_token: false,
-        limit: None,
+        ..MatomoStatus::default()
     };
     away.forecast.limit_seconds = Some(32_400);
     let notes = away.described(Language::English).notes.join("\n").replace('\u{a0}', " ");
@@ -222,21 +224,6 @@ fn what_is_written_is_read_back() {
     let described = status("a").described(Language::French);
     let text = serde_json::to_string(&described).expect("JSON");
     assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), described);
-}
-
-#[test]
-fn a_backlog_that_matomo_limits_says_so() {
-    let mut behind = status("a");
-    let queues = behind.queues.get_or_insert_default();
-    queues.shards.push(ShardStatus { queue: queue("dnma.hits.9", 5_000), ..Default::default() });
-    let says = |status: &Status, language, words: &str| {
-        let notes = status.clone().described(language).notes;
-        notes.iter().any(|note| note.contains(words))
-    };
-    assert!(!says(&behind, Language::English, "Matomo is the limit"));
-    behind.matomo.limit = Some(Limit { requests: 2, hits: 7 });
-    assert!(says(&behind, Language::English, "it is sent 2 requests of 7 hits"));
-    assert!(says(&behind, Language::French, "il reçoit 2 requêtes de 7 hits"));
 }
 
 #[test]

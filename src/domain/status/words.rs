@@ -1,8 +1,7 @@
 //! Puts the facts of a status into sentences, in two languages.
 
-use super::{Forecast, RelayState, Status};
+use super::{Forecast, RelayState, Status, pace};
 use crate::domain::answer::Reason;
-use crate::domain::limiter::Limit;
 use crate::domain::plan::Plan;
 use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::{Language, Rule};
@@ -139,19 +138,7 @@ pub(super) fn notes(status: &Status, language: Language) -> Vec<String> {
             format!("Un seul hit réessaie dans {pause}."),
         ));
     }
-    if let (RelayState::CatchingUp, Some(limit)) = (status.state, matomo.limit) {
-        let Limit { requests, hits } = limit;
-        notes.push(t(
-            format!(
-                "Matomo is the limit: it is sent {requests} requests of {hits} hits at a time, so \
-                 that it answers well within MATOMO_TIMEOUT. More replicas would not help."
-            ),
-            format!(
-                "Matomo est la limite : il reçoit {requests} requêtes de {hits} hits à la fois, \
-                 pour répondre bien avant MATOMO_TIMEOUT. Plus de réplicas n'y changeraient rien."
-            ),
-        ));
-    }
+    notes.extend(pace::limit_note(status, language));
     notes.extend(expected(status, language));
     let unread = status
         .queues

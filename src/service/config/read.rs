@@ -196,14 +196,14 @@ mod tests {
 
     #[test]
     fn the_prefetch_follows_what_it_is_for() {
-        assert_eq!(prefetch(&[]), Some(800));
-        assert_eq!(prefetch(&[("MATOMO_CONCURRENCY", "4"), ("MATOMO_BULK_SIZE", "10")]), Some(80));
+        assert_eq!(prefetch(&[]), Some(1_600));
+        assert_eq!(prefetch(&[("MATOMO_CONCURRENCY", "4"), ("MATOMO_BULK_SIZE", "10")]), Some(160));
         assert_eq!(prefetch(&[("MATOMO_CONCURRENCY", "1"), ("MATOMO_BULK_SIZE", "1")]), Some(8));
         let most = [("MATOMO_CONCURRENCY", "256"), ("MATOMO_BULK_SIZE", "1000")];
         assert_eq!(prefetch(&most), Some(65_535));
         assert_eq!(prefetch(&[("QUEUE_PREFETCH", "9")]), Some(9));
         // The mistake of a variable that the broker's side does not need.
-        assert_eq!(prefetch(&[("MATOMO_BULK_SIZE", "many")]), Some(800));
+        assert_eq!(prefetch(&[("MATOMO_BULK_SIZE", "many")]), Some(1_600));
         let few = [("QUEUE_PREFETCH", "7"), ("MATOMO_URL", "https://m/")];
         let error = Settings::from_vars(pairs(&few)).expect_err("too few").to_string();
         assert!(error.contains("QUEUE_PREFETCH: 7 is less than QUEUE_SHARDS (8)"), "{error}");

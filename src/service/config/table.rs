@@ -96,7 +96,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "QUEUE_PREFETCH",
-        default: Fallback::Unset("concurrency × bulk size × 2"),
+        default: Fallback::Unset("concurrency × bulk size × 4"),
         secret: false,
         meaning: "largest number of unacked hits per worker, shared evenly by the shards",
         part: Part::Broker,

@@ -26,9 +26,11 @@ use crate::service::worker::context::WorkerContext;
 mod depth_sample;
 mod history;
 pub mod page;
+mod recent;
 
 use depth_sample::DepthSample;
 use history::History;
+use recent::Recent;
 
 /// Between two readings of the depths. A reading is a dozen small questions.
 const READ_EVERY: Duration = Duration::from_secs(5);
@@ -49,6 +51,7 @@ pub struct StatusCollector {
 #[derive(Debug)]
 struct Memory {
     history: History,
+    recent: Recent,
     sample: Option<DepthSample>,
     /// Since when there is no session with the broker.
     left: Option<Instant>,
@@ -67,7 +70,12 @@ impl StatusCollector {
             .rows()
             .into_iter()
             .map(|(name, value)| Setting { name: name.to_owned(), value });
-        let memory = Memory { history: History::new(started), sample: None, left: Some(started) };
+        let memory = Memory {
+            history: History::new(started),
+            recent: Recent::default(),
+            sample: None,
+            left: Some(started),
+        };
         Self { settings: settings.collect(), context, worker, started, memory: Mutex::new(memory) }
     }
 
@@ -80,6 +88,7 @@ impl StatusCollector {
         let connected = self.context.metrics.broker_up.get() == 1;
         let mut memory = self.memory();
         memory.left = if connected { None } else { memory.left.or(Some(now)) };
+        memory.recent.sample(now, counts.delivered, &self.context.metrics);
         memory.history.sample(now, counts);
         let oldest = memory.sample.as_ref().and_then(|sample| self.queues(sample).oldest_seconds());
         drop(memory);
@@ -146,6 +155,8 @@ impl StatusCollector {
             },
             matomo,
             in_flight: counts.in_flight,
+            pace: memory.recent.pace(),
+            bottleneck: None,
             hour: memory.history.hour(now, &counts),
             queues,
             forecast,
@@ -168,6 +179,7 @@ impl StatusCollector {
     fn matomo(&self, language: Language) -> MatomoStatus {
         let gate = self.worker.gate();
         let away = gate.open_for();
+        let (limit, most) = gate.limit_of_most();
         let why = gate.why().filter(|_| away.is_some());
         MatomoStatus {
             away_seconds: away.map(|away| away.as_secs()),
@@ -176,7 +188,8 @@ impl StatusCollector {
             http_status: why.and_then(|failure| failure.status),
             next_try_seconds: gate.pause_left().map(|pause| pause.as_secs()),
             has_token: self.worker.has_token(),
-            limit: gate.limited_to(),
+            limit,
+            most,
         }
     }
 

@@ -87,6 +87,26 @@ impl ExploitantLabel {
     }
 }
 
+/// `{waits_for}`: what a lane waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WaitLabel {
+    /// The one thing.
+    pub(super) waits_for: WaitsFor,
+}
+
+/// What a lane waits for. It always waits for one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitsFor {
+    /// Hits from the broker.
+    Hits,
+    /// `MATOMO_MAX_RATE`.
+    MaxRate,
+    /// Room at Matomo: the limiter, the breaker or the token lets no request through.
+    Room,
+    /// Matomo's answer.
+    Answer,
+}
+
 /// What an answer meant for its request, coarser than [`Interpretation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RequestOutcome {
@@ -101,6 +121,10 @@ pub(super) enum RequestOutcome {
     /// The count does not add up.
     Ambiguous,
 }
+
+/// All that a lane may wait for.
+pub(super) const WAITS: [WaitsFor; 4] =
+    [WaitsFor::Hits, WaitsFor::MaxRate, WaitsFor::Room, WaitsFor::Answer];
 
 /// All ways of delivery.
 pub(super) const DELIVERED: [Delivered; 3] =
@@ -169,4 +193,10 @@ encode_by!(State, |state| match state {
     State::Closed => "closed",
     State::Open => "open",
     State::HalfOpen => "half_open",
+});
+encode_by!(WaitsFor, |waits_for| match waits_for {
+    WaitsFor::Hits => "hits",
+    WaitsFor::MaxRate => "max_rate",
+    WaitsFor::Room => "room",
+    WaitsFor::Answer => "answer",
 });

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::Metrics;
 use super::labels::{
     ExploitantLabel, HowLabel, ListLabel, OutcomeLabel, QueueLabel, ReasonLabel, RequestOutcome,
-    RetryLabels, RuleLabel, STATES, StateLabel,
+    RetryLabels, RuleLabel, STATES, StateLabel, WaitLabel, WaitsFor,
 };
 use crate::domain::answer::{Interpretation, Reason};
 use crate::domain::breaker::State;
@@ -15,6 +16,17 @@ use crate::domain::limiter::Limit;
 use crate::domain::plan::Plan;
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::{Violation, rejecting_rule};
+
+/// A lane waits; dropped when it no longer does.
+#[derive(Debug)]
+#[must_use]
+pub struct LaneWait(Gauge);
+
+impl Drop for LaneWait {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 impl Metrics {
     /// A hit came in.
@@ -124,6 +136,18 @@ impl Metrics {
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.requests_limit.set(gauge(limit.requests));
         self.bulk_limit.set(gauge(limit.hits));
+    }
+
+    /// A lane waits for this, until the result is dropped.
+    pub fn lane_waits(&self, waits_for: WaitsFor) -> LaneWait {
+        let gauge = self.lanes.get_or_create_owned(&WaitLabel { waits_for });
+        gauge.inc();
+        LaneWait(gauge)
+    }
+
+    /// How many lanes wait for this now.
+    pub fn lanes(&self, waits_for: WaitsFor) -> i64 {
+        self.lanes.get_or_create(&WaitLabel { waits_for }).get()
     }
 
     /// The breaker is in this state.

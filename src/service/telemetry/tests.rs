@@ -10,7 +10,7 @@ use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 /// Every metric with the names of its labels: what dashboards and alarms are built on.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 33] = [
     "broker_blocked",
     "broker_sessions_total",
     "broker_up",
@@ -24,6 +24,7 @@ const NAMES: [&str; 32] = [
     "exploitant_rejected_total{exploitant}",
     "hit_age_seconds",
     "in_flight",
+    "lanes{waits_for}",
     "list_values{list}",
     "near_limit_total",
     "oldest_hit_seconds",

@@ -20,6 +20,7 @@ use crate::domain::limiter::{LoadBounds, LoadSignal};
 use crate::domain::request::Api;
 use crate::domain::settle::{self, RequestFacts, Settlement};
 use crate::service::config;
+use crate::service::telemetry::WaitsFor;
 
 /// A request that waited for so long is cut anew: its hits aged, and more of them may wait.
 const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -89,7 +90,10 @@ impl Dispatcher {
         let mut lane = Lane::new(self.bulk_size, self.has_token);
         while !stop.is_cancelled() {
             if lane.is_empty() {
-                let received = stop.run_until_cancelled(hits.recv()).await.flatten();
+                let received = {
+                    let _waits = self.context.metrics.lane_waits(WaitsFor::Hits);
+                    stop.run_until_cancelled(hits.recv()).await.flatten()
+                };
                 let Some(first) = received else { break };
                 lane.push(first);
                 // What has been read from the broker already gets in too: each request costs
@@ -160,7 +164,9 @@ impl Dispatcher {
     ) {
         let bodies: Vec<&[u8]> = request.iter().map(|hit| hit.load.encoded.as_slice()).collect();
         let started = Instant::now();
+        let waits = self.context.metrics.lane_waits(WaitsFor::Answer);
         let answer = self.matomo.send(&bodies, permit.with_token()).await;
+        drop(waits);
         let interpretation = answer::interpret(self.api, &answer, request.len());
         self.context.metrics.answered(&interpretation, request.len(), started.elapsed());
         if interpretation.doubt().is_some() {

@@ -13,7 +13,7 @@ use crate::domain::breaker::{Breaker, Change, Permission, Signal};
 use crate::domain::dispatch::token::{TOKEN_REST, TokenPermission, TokenPolicy};
 use crate::domain::limiter::{Begun, Limit, Limiter, LoadBounds, LoadSignal, Room};
 use crate::service::backoff;
-use crate::service::telemetry::Metrics;
+use crate::service::telemetry::{Metrics, WaitsFor};
 
 /// For one in so many parts of the timeout after a good answer, refusals and silence are load.
 const LATELY_SHARE: u32 = 4;
@@ -140,6 +140,7 @@ impl Gate {
     /// [`TokenRests`] for a request that needs the token while the token is not sent.
     pub async fn permit(&self, hits: usize, with_token: bool) -> Result<Permit<'_>, TokenRests> {
         self.within_rate(hits).await;
+        let _waits = self.metrics.lane_waits(WaitsFor::Room);
         let mut turn = Some(self.turn.lock().await);
         loop {
             let changed = self.changed.notified();
@@ -183,10 +184,10 @@ impl Gate {
         self.state().limiter.limit().hits
     }
 
-    /// What Matomo is sent at a time at most, if that is less than the settings allow.
-    pub fn limited_to(&self) -> Option<Limit> {
+    /// What Matomo is sent at a time at most, now and by the settings.
+    pub fn limit_of_most(&self) -> (Limit, Limit) {
         let state = self.state();
-        state.limiter.is_limiting().then(|| state.limiter.limit())
+        (state.limiter.limit(), state.limiter.most())
     }
 
     /// Whether a request that Matomo had no room for may go again as it is.
@@ -203,6 +204,7 @@ impl Gate {
     async fn within_rate(&self, hits: usize) {
         let hits = u32::try_from(hits).ok().and_then(NonZeroU32::new);
         if let (Some(limiter), Some(hits)) = (&self.max_rate, hits) {
+            let _waits = self.metrics.lane_waits(WaitsFor::MaxRate);
             // Beyond the burst nothing would ever pass; a request is at most as large as the burst.
             if limiter.until_n_ready(hits).await.is_err() {
                 tracing::debug!("a request larger than the burst went unlimited");

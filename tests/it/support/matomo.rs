@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,13 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::free_port;
 
+mod pool;
 mod replies;
+
+pub use pool::Pool;
 
 use replies::{GIF, HTML, counts, gif, html};
 
@@ -48,6 +50,8 @@ pub enum Situation {
     Slow(Duration),
     /// Stores, and the connection breaks in the middle of the answer.
     Broken,
+    /// Stores everything, and counts one hit more.
+    CountsWrong,
     /// Something in its place that takes whatever comes.
     TakesAll,
     /// A body without end.
@@ -82,6 +86,16 @@ pub struct Stored {
     pub parameters: HashMap<String, String>,
 }
 
+/// A request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    pub at: Instant,
+    pub took: Duration,
+    pub hits: usize,
+    /// The client had left, so the hits are in doubt.
+    pub too_late: bool,
+}
+
 #[derive(Debug)]
 pub struct Ledger {
     pub situation: Situation,
@@ -111,37 +125,11 @@ pub struct Ledger {
     /// Requests that are being answered, and the most that ever were at once.
     pub under_way: u32,
     pub most_under_way: u32,
+    /// When each request was answered, how many hits it had, and how long it took.
+    pub answers: Vec<Answer>,
     /// Hits that were stored although the answer did not say so: each may come again.
     pub doubted: u64,
     in_flight: HashMap<String, usize>,
-}
-
-/// Processes that serve one request each, in the order of arrival, whether or not the client waits.
-#[derive(Debug)]
-pub struct Pool {
-    processes: Semaphore,
-    /// Requests beyond so many that wait are answered with 502.
-    most_waiting: usize,
-    waiting: AtomicUsize,
-}
-
-impl Pool {
-    pub fn new(processes: usize, most_waiting: usize) -> Arc<Self> {
-        let (processes, waiting) = (Semaphore::new(processes), AtomicUsize::new(0));
-        Arc::new(Self { processes, most_waiting, waiting })
-    }
-
-    /// A process that serves; `None` if too many requests wait.
-    async fn process(&self) -> Option<SemaphorePermit<'_>> {
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let process = if waiting < self.most_waiting {
-            self.processes.acquire().await.ok()
-        } else {
-            self.processes.try_acquire().ok()
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        process
-    }
 }
 
 pub struct Matomo {
@@ -172,6 +160,7 @@ impl Matomo {
             header_names: HashSet::new(),
             under_way: 0,
             most_under_way: 0,
+            answers: Vec::new(),
             doubted: 0,
             in_flight: HashMap::new(),
         };
@@ -250,11 +239,36 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    tokio::spawn(handle(ledger, method, uri, headers, body)).await.unwrap_or_else(|_| html(500, ""))
+    let client = Arc::new(Client::default());
+    let _waiting = client.clone().waits();
+    let handled = tokio::spawn(handle(ledger, client, method, uri, headers, body));
+    handled.await.unwrap_or_else(|_| html(500, ""))
+}
+
+/// Whoever sent a request.
+#[derive(Default)]
+struct Client {
+    left: AtomicBool,
+}
+
+/// Dropped when the answer is sent, or when nobody waits for it.
+struct Waiting(Arc<Client>);
+
+impl Client {
+    fn waits(self: Arc<Self>) -> Waiting {
+        Waiting(self)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.left.store(true, Ordering::Relaxed);
+    }
 }
 
 async fn handle(
     ledger: Arc<Mutex<Ledger>>,
+    client: Arc<Client>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -281,6 +295,7 @@ async fn handle(
         .expect("ledger")
         .header_names
         .extend(headers.keys().map(|name| name.as_str().to_owned()));
+    let arrived = Instant::now();
     let (situation, pause) = arrive(&ledger, &hits, agent);
     let pool = ledger.lock().expect("ledger").pool.clone();
     let process = match &pool {
@@ -300,6 +315,9 @@ async fn handle(
     }
     // This is the time that the stand-in takes for the work.
     tokio::time::sleep(pause).await;
+    if let Some(pool) = &pool {
+        pool.until_it_moves().await;
+    }
     let (response, late) = {
         let mut ledger = ledger.lock().expect("ledger");
         let response = ledger.respond(situation, bulk, &hits, token.as_deref());
@@ -309,6 +327,13 @@ async fn handle(
     // This is how late its answer comes.
     tokio::time::sleep(late).await;
     leave(&ledger, &hits);
+    let answer = Answer {
+        at: Instant::now(),
+        took: arrived.elapsed(),
+        hits: hits.len(),
+        too_late: client.left.load(Ordering::Relaxed),
+    };
+    ledger.lock().expect("ledger").answers.push(answer);
     response
 }
 
@@ -432,11 +457,18 @@ impl Ledger {
             | Situation::QueuedTracking
             | Situation::NoContent
             | Situation::TakesAll
+            | Situation::CountsWrong
             | Situation::Slow(_)
             | Situation::Broken => {}
         }
         self.store(hits);
-        if matches!(situation, Situation::GatewayTimeout | Situation::Slow(_) | Situation::Broken) {
+        if matches!(
+            situation,
+            Situation::GatewayTimeout
+                | Situation::Slow(_)
+                | Situation::Broken
+                | Situation::CountsWrong
+        ) {
             self.doubted += hits.len() as u64;
         }
         match situation {
@@ -448,6 +480,7 @@ impl Ledger {
                 .into_response(),
             Situation::NoContent => StatusCode::NO_CONTENT.into_response(),
             Situation::Broken => replies::broken(),
+            Situation::CountsWrong => counts(200, "success", hits.len() + 1, &[], false),
             _ if bulk => counts(200, "success", hits.len(), &[], false),
             _ => gif(200, ""),
         }
