@@ -22,6 +22,7 @@ pub mod request;
 pub mod rule;
 mod scan;
 pub mod settle;
+pub mod sharing;
 pub mod status;
 pub mod tenant;
 pub mod validate;

@@ -20,6 +20,8 @@ mod matomo;
 mod queueing;
 #[path = "simulation/replicas.rs"]
 mod replicas;
+#[path = "simulation/sharing.rs"]
+mod sharing;
 #[path = "simulation/slow.rs"]
 mod slow;
 #[path = "simulation/world.rs"]

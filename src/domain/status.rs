@@ -17,7 +17,7 @@ mod state;
 mod words;
 
 pub use forecast::{Earlier, Forecast};
-pub use pace::{Bottleneck, Lanes, Pace};
+pub use pace::{Bottleneck, DeliveryRate, LaneUse};
 pub use state::RelayState;
 pub use words::{hint_of_reason, hint_of_rule};
 
@@ -51,7 +51,7 @@ pub struct Status {
     pub in_flight: u64,
     /// What happened in the last half minute.
     #[serde(default)]
-    pub pace: Pace,
+    pub pace: DeliveryRate,
     /// What limits the rate while a backlog waits.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,

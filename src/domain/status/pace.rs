@@ -12,17 +12,17 @@ const SHARE: f64 = 1.0 / 8.0;
 
 /// The last half minute of a worker, or of several together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct DeliveryRate {
     /// Hits that were delivered per second.
     pub hits_per_second: f64,
     /// What the lanes did.
-    pub lanes: Lanes,
+    pub lanes: LaneUse,
 }
 
 /// How many lanes waited for what, in the mean. A lane has one request at a time, so their sum is
 /// `MATOMO_CONCURRENCY` for each worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lanes {
+pub struct LaneUse {
     /// For hits from the broker: nothing was left to send.
     pub hits: f64,
     /// For `MATOMO_MAX_RATE`.
@@ -50,7 +50,7 @@ pub enum Bottleneck {
     Settings,
 }
 
-impl Pace {
+impl DeliveryRate {
     /// Adds what another worker does.
     pub(super) fn add(&mut self, other: &Self) {
         self.hits_per_second += other.hits_per_second;
@@ -62,7 +62,7 @@ impl Pace {
     }
 }
 
-impl Lanes {
+impl LaneUse {
     /// All lanes.
     fn all(&self) -> f64 {
         self.hits + self.max_rate + self.room + self.answer
@@ -73,7 +73,7 @@ impl Bottleneck {
     /// What limits the rate; `None` unless a backlog waits while hits flow.
     pub(super) fn of(status: &Status) -> Option<Self> {
         let flows = !status.state.is_wrong() && status.state != RelayState::Starting;
-        let Pace { lanes, .. } = status.pace;
+        let DeliveryRate { lanes, .. } = status.pace;
         let all = lanes.all();
         if !status.has_backlog() || !flows || all <= 0.0 {
             return None;

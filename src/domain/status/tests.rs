@@ -26,7 +26,7 @@ pub(super) fn status(worker: &str) -> Status {
         broker: BrokerStatus { connected: true, sessions: 1, ..BrokerStatus::default() },
         matomo: MatomoStatus::default(),
         in_flight: 10,
-        pace: Pace::default(),
+        pace: DeliveryRate::default(),
         bottleneck: None,
         hour: Hour {
             seconds: 3_600,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::domain::status::{Lanes, Pace};
+use crate::domain::status::{DeliveryRate, LaneUse};
 use crate::service::telemetry::{Metrics, WaitsFor};
 
 /// How long is remembered.
@@ -21,14 +21,14 @@ struct Sample {
     at: Instant,
     /// Hits that were delivered until then.
     delivered: u64,
-    lanes: Lanes,
+    lanes: LaneUse,
 }
 
 impl Recent {
     /// To be called about every half second.
     pub(super) fn sample(&mut self, now: Instant, delivered: u64, metrics: &Metrics) {
         let waiting = |waits_for| f64::from(u16::try_from(metrics.lanes(waits_for)).unwrap_or(0));
-        let lanes = Lanes {
+        let lanes = LaneUse {
             hits: waiting(WaitsFor::Hits),
             max_rate: waiting(WaitsFor::MaxRate),
             room: waiting(WaitsFor::Room),
@@ -43,20 +43,20 @@ impl Recent {
     }
 
     /// The rate and the mean of the lanes.
-    pub(super) fn pace(&self) -> Pace {
+    pub(super) fn pace(&self) -> DeliveryRate {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
-            return Pace::default();
+            return DeliveryRate::default();
         };
         let seconds = last.at.saturating_duration_since(first.at).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "the hits of half a minute")]
         let hits = last.delivered.saturating_sub(first.delivered) as f64;
-        let mean = |lanes: fn(&Lanes) -> f64| {
+        let mean = |lanes: fn(&LaneUse) -> f64| {
             let sum: f64 = self.samples.iter().map(|sample| lanes(&sample.lanes)).sum();
             sum / f64::from(u32::try_from(self.samples.len()).unwrap_or(u32::MAX))
         };
-        Pace {
+        DeliveryRate {
             hits_per_second: if seconds > 0.0 { hits / seconds } else { 0.0 },
-            lanes: Lanes {
+            lanes: LaneUse {
                 hits: mean(|lanes| lanes.hits),
                 max_rate: mean(|lanes| lanes.max_rate),
                 room: mean(|lanes| lanes.room),
@@ -74,14 +74,14 @@ mod tests {
     fn the_last_half_minute_counts() {
         let start = Instant::now();
         let mut recent = Recent::default();
-        assert_eq!(recent.pace(), Pace::default(), "nothing is known");
+        assert_eq!(recent.pace(), DeliveryRate::default(), "nothing is known");
         for second in 0..100_u32 {
             let room = if second < 80 { 0.0 } else { 8.0 };
-            let lanes = Lanes { room, answer: 2.0, ..Lanes::default() };
+            let lanes = LaneUse { room, answer: 2.0, ..LaneUse::default() };
             let at = start + Duration::from_secs(second.into());
             recent.add(Sample { at, delivered: u64::from(second) * 40, lanes });
         }
-        let Pace { hits_per_second, lanes } = recent.pace();
+        let DeliveryRate { hits_per_second, lanes } = recent.pace();
         assert!((hits_per_second - 40.0).abs() < 1e-9, "{hits_per_second}");
         assert!((lanes.room - 8.0 * 20.0 / 31.0).abs() < 1e-9, "{lanes:?}");
         assert!((lanes.answer - 2.0).abs() < 1e-9, "{lanes:?}");
@@ -93,7 +93,7 @@ mod tests {
         let mut recent = Recent::default();
         let waits = metrics.lane_waits(WaitsFor::Room);
         recent.sample(Instant::now(), 0, &metrics);
-        assert_eq!(recent.pace().lanes, Lanes { room: 1.0, ..Lanes::default() });
+        assert_eq!(recent.pace().lanes, LaneUse { room: 1.0, ..LaneUse::default() });
         drop(waits);
         assert_eq!(metrics.lanes(WaitsFor::Room), 0);
     }
