@@ -265,16 +265,16 @@ async fn serve(
     }
 }
 
+/// The most characters of the host's name in the name of a worker: what AMQP has room for in the tag
+/// of a consumer is 255 bytes.
+const HOST_LENGTH: usize = 60;
+
 /// A name that is unique among replicas, and the same for the life of the process.
 fn worker_name() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let host = host
-        .as_deref()
-        .map(str::trim)
-        .filter(|host| !host.is_empty())
-        .unwrap_or("relay")
-        .to_owned();
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("relay");
+    let host: String = host.chars().take(HOST_LENGTH).collect();
     format!("{host}-{}", std::process::id())
 }

@@ -18,6 +18,7 @@
 //! | [`dead_letter`], [`browser`] | messages in *parked* and *rejected*, read without being taken |
 //! | [`rights`] | what the AMQP user may do |
 //! | [`version`] | which RabbitMQ answers |
+//! | [`workers`] | how many workers there are, where they share out the shards themselves |
 //! | [`error`] | what can go wrong, in words that name the remedy |
 
 pub mod browser;
@@ -41,6 +42,7 @@ pub mod signing;
 pub mod subscription;
 pub mod topology;
 pub mod version;
+pub mod workers;
 
 pub use error::BrokerError;
 pub use lapin::Connection;

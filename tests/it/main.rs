@@ -185,6 +185,8 @@ fn main() -> anyhow::Result<()> {
         slow::what_limits_the_rate_is_said,
         doubt::a_stall_repeats_only_what_was_under_way,
         doubt::counts_that_never_add_up_are_an_outage,
+        shards::replicas_come_and_go,
+        shards::a_frozen_replica_is_replaced,
         shards::a_shard_in_use_is_not_deleted,
         books::each_hit_once_and_in_order,
         books::a_killed_worker_loses_nothing,

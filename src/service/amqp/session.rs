@@ -3,7 +3,6 @@
 //! Consuming and publishing have a connection each: on a memory or disk alarm the broker stops
 //! reading from connections that publish, and acks must not wait behind that.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,7 +18,10 @@ use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
 use super::subscription::{ShardSource, Subscription};
 use super::topology::Topology;
-use crate::service::config::BrokerSettings;
+use super::version::{ServerVersion, server_version};
+use super::workers::WorkerCount;
+use crate::domain::sharing::{Workers, claim};
+use crate::service::config::{BrokerSettings, TopologyMode};
 use crate::service::telemetry::Metrics;
 
 /// How often a connection is looked at: some ends of a connection come without an event.
@@ -34,8 +36,12 @@ pub struct Session {
     publish: Connection,
     /// The shards beyond `QUEUE_SHARDS`, which are drained and then deleted.
     pub extra_shards: Vec<u16>,
+    /// Whether the broker shares out the shards among their subscribers, by their claims.
+    pub moves_shards: bool,
     /// Set when the session is over.
     pub end: SessionEnd,
+    /// Whether we may declare.
+    mode: TopologyMode,
     topology: Topology,
     /// The name of this worker, from which its claims to the shards follow.
     worker: String,
@@ -66,15 +72,12 @@ impl Session {
             watch(&mut watchers, connection, role, metrics.clone(), end.clone());
         }
         let extra_shards = set_up(settings, topology, worker).await?;
+        let version = server_version(settings, &shown).await;
+        // Of a broker that does not name itself nothing is known, and nothing is done.
+        let moves_shards = version.as_ref().is_none_or(ServerVersion::moves_shards);
+        let version = version.map_or_else(|| "unknown".to_owned(), |version| version.version);
         let (shards, prefetch) = (settings.shards, settings.prefetch);
-        tracing::info!(broker = shown, shards, prefetch, "connected to RabbitMQ");
-        if shards > 1 {
-            // The client library does not tell the broker's version, so the line holds for both.
-            tracing::info!(
-                "replicas share out the shards: on RabbitMQ 4 at once when one joins or leaves; \
-                 on 3.x one that joins later is a hot standby until another leaves"
-            );
-        }
+        tracing::info!(broker = shown, version, shards, prefetch, "connected to RabbitMQ");
         let (topology, worker) = (topology.clone(), worker.to_owned());
         let metrics = metrics.clone();
         let only_queues = AtomicBool::new(false);
@@ -82,7 +85,9 @@ impl Session {
             consume,
             publish,
             extra_shards,
+            moves_shards,
             end,
+            mode: settings.topology,
             topology,
             worker,
             metrics,
@@ -101,7 +106,8 @@ impl Session {
             let channel = self.consume.create_channel().await?;
             let source = ShardSource {
                 queue: self.topology.shard(index),
-                priority: priority(&self.worker, index),
+                worker: self.worker.clone(),
+                priority: claim(&self.worker, index),
             };
             Ok(Subscription::open(channel, index, prefetch, source).await?)
         };
@@ -119,8 +125,36 @@ impl Session {
     /// The shards in the order of this worker's claim to them, strongest first.
     pub fn claims(&self) -> Vec<u16> {
         let mut shards: Vec<u16> = self.topology.shards().collect();
-        shards.sort_by_key(|index| std::cmp::Reverse(priority(&self.worker, *index)));
+        shards.sort_by_key(|index| std::cmp::Reverse(claim(&self.worker, *index)));
         shards
+    }
+
+    /// Puts this worker among those that share out the shards.
+    ///
+    /// # Errors
+    /// When the queues for that cannot be declared or read, or the session is lost.
+    pub async fn worker_count(&self) -> Result<WorkerCount, BrokerError> {
+        self.end.or(WorkerCount::open(&self.consume, &self.topology, self.mode)).await?
+    }
+
+    /// How many workers share out the shards.
+    ///
+    /// # Errors
+    /// When the broker does not tell, or the session is lost.
+    pub async fn count_workers(&self, count: &WorkerCount) -> Result<Workers, BrokerError> {
+        self.end.or(count.ask(&self.consume, &self.topology)).await?
+    }
+
+    /// Tells the others whether this worker is short of its share.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub async fn tell_short(
+        &self,
+        count: &mut WorkerCount,
+        is_short: bool,
+    ) -> Result<(), BrokerError> {
+        self.end.or(count.tell(&self.topology, is_short)).await?
     }
 
     /// The depth of a shard; `None` if there is no such queue.
@@ -238,35 +272,4 @@ fn watch(
             }
         }
     });
-}
-
-/// A worker's priority for a shard (rendezvous hashing): each replica ranks every shard by itself,
-/// and the broker gives a shard to the highest.
-fn priority(worker: &str, shard: u16) -> i32 {
-    let mut hasher = DefaultHasher::new();
-    (worker, shard).hash(&mut hasher);
-    i32::try_from(hasher.finish() % 1_000_000_000).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_replicas_share_out_the_shards_and_one_leaving_moves_only_its_own() {
-        let owner = |workers: &[&str], shard| {
-            workers.iter().max_by_key(|w| priority(w, shard)).map(|w| (*w).to_owned())
-        };
-        let all = ["relay-0", "relay-1", "relay-2"];
-        let before: Vec<_> = (0..64).map(|s| owner(&all, s)).collect();
-        for worker in all {
-            let held = before.iter().filter(|o| o.as_deref() == Some(worker)).count();
-            assert!((8..=36).contains(&held), "{worker} holds {held} of 64");
-        }
-        for (shard, owned) in (0..64).zip(&before) {
-            if owned.as_deref() != Some("relay-2") {
-                assert_eq!(&owner(&all[..2], shard), owned, "shard {shard} stays");
-            }
-        }
-    }
 }

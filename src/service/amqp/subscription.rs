@@ -31,6 +31,8 @@ pub struct Subscription {
 #[derive(Debug)]
 pub(super) struct ShardSource {
     pub(super) queue: String,
+    /// This worker's name: the tag of its consumers, so that an operator sees whose they are.
+    pub(super) worker: String,
     /// This worker's priority for the shard.
     pub(super) priority: i32,
 }
@@ -149,7 +151,8 @@ impl ShardSource {
         let mut arguments = FieldTable::default();
         arguments.insert("x-priority".into(), AMQPValue::LongInt(self.priority));
         let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
-        channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await
+        let (queue, tag) = (self.queue.as_str().into(), self.worker.as_str().into());
+        channel.basic_consume(queue, tag, options, arguments).await
     }
 }
 

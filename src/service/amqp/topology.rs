@@ -103,6 +103,24 @@ impl Topology {
         format!("{}.rejected", self.prefix)
     }
 
+    /// The queue whose consumers are the workers, where workers share out the shards.
+    pub fn workers(&self) -> String {
+        format!("{}.workers", self.prefix)
+    }
+
+    /// The queue whose consumers are the workers that are short of their share.
+    pub fn short_workers(&self) -> String {
+        format!("{}.workers.short", self.prefix)
+    }
+
+    /// The two queues by which workers count each other. Nothing is ever published to them.
+    fn counts(&self) -> [QueueDeclaration; 2] {
+        [self.workers(), self.short_workers()].map(|name| QueueDeclaration {
+            name,
+            arguments: vec![("x-queue-type", json!("quorum"))],
+        })
+    }
+
     fn exchanges(&self) -> Vec<ExchangeDeclaration> {
         let kind = if self.shards > 1 { CONSISTENT_HASH } else { "topic" };
         let main = ExchangeDeclaration { name: self.main().to_owned(), kind };
@@ -193,7 +211,7 @@ impl Topology {
                 "auto_delete": false, "internal": false, "arguments": {},
             })
         });
-        let queues = self.queues().into_iter().map(|q| {
+        let queues = self.queues().into_iter().chain(self.counts()).map(|q| {
             let arguments = q.arguments.into_iter().map(|(name, value)| (name.to_owned(), value));
             let arguments: serde_json::Map<_, _> = arguments.collect();
             json!({
@@ -237,7 +255,7 @@ mod tests {
         };
         assert_eq!(ttl("dnma.hits.retry.600s"), Some(600_000));
         assert_eq!(ttl("dnma.hits.retry.1200s"), Some(1_200_000));
-        assert_eq!(definitions["queues"].as_array().map(Vec::len), Some(8 + 2 + 2));
+        assert_eq!(definitions["queues"].as_array().map(Vec::len), Some(8 + 2 + 2 + 2));
         assert_eq!(definitions["exchanges"][0]["type"], CONSISTENT_HASH);
     }
 
@@ -260,7 +278,9 @@ mod tests {
                 "dnma.hits.retry.1500ms",
                 "dnma.hits.retry.2s",
                 "dnma.hits.parked",
-                "dnma.hits.rejected"
+                "dnma.hits.rejected",
+                "dnma.hits.workers",
+                "dnma.hits.workers.short"
             ]
         );
     }
@@ -273,7 +293,7 @@ mod tests {
             if arguments.get("x-dead-letter-exchange").is_some() {
                 assert_eq!(arguments["x-dead-letter-strategy"], "at-least-once", "{queue}");
                 assert_eq!(arguments["x-overflow"], "reject-publish", "{queue}");
-            } else {
+            } else if !queue["name"].as_str().is_some_and(|name| name.contains("workers")) {
                 assert_eq!(arguments["x-delivery-limit"], NO_DELIVERY_LIMIT, "{queue}");
             }
         }

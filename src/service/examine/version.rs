@@ -19,11 +19,6 @@ pub(super) fn finding(product: &str, version: &str) -> Finding {
             "the relay needs RabbitMQ 3.10 or later: retry queues hand on at least once only from \
              there on",
         ),
-        (3, ..) => Finding::note(
-            SUBJECT,
-            format!("{text}: a worker that joins later is a hot standby until another leaves"),
-            "with RabbitMQ 4 workers share out the shards at once",
-        ),
         (4, 3, ..=5) => Finding::note(
             SUBJECT,
             format!(
@@ -45,8 +40,8 @@ mod tests {
     fn each_version_is_judged_by_what_is_known_of_it() {
         for (version, expected) in [
             ("3.9.29", Outcome::Wrong),
-            ("3.10.8", Outcome::Note),
-            ("3.13.7", Outcome::Note),
+            ("3.10.8", Outcome::Fine),
+            ("3.13.7", Outcome::Fine),
             ("4.0.5", Outcome::Fine),
             ("4.3.0-rc.1", Outcome::Note),
             ("4.3.5", Outcome::Note),

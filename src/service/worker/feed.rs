@@ -18,6 +18,7 @@ use super::dispatch::{LaneHit, Load};
 use super::intake::Prepared;
 use super::moves::Mover;
 use super::settle::Settler;
+use super::share::Hold;
 use super::stored::Known;
 use crate::domain::answer::Reason;
 use crate::domain::books::Arrival;
@@ -42,6 +43,8 @@ pub(super) struct Feed {
     /// How many hits of the shard are in flight here.
     pub(super) in_flight: Arc<AtomicUsize>,
     pub(super) window: Arc<AckWindow>,
+    /// Whether the shard is this worker's, and for how long.
+    pub(super) hold: Arc<Hold>,
     /// Whether the shard gave a hit that nobody had before.
     pub(super) gave_new: bool,
 }
@@ -65,32 +68,41 @@ impl Worker {
         session: Arc<Session>,
     ) -> Subscription {
         let index = feed.subscription.index;
+        let hold = feed.hold.clone();
         loop {
-            let message = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                message = feed.subscription.next() => message,
+                () = hold.asked_anew() => None,
+                message = feed.subscription.next() => Some(message),
             };
-            let Some(received) = message else {
-                let text = format!("the broker ended the subscription to shard {index}");
-                session.end.because(text);
-                break;
-            };
-            let message = match received {
-                Received::Message(message) => message,
-                Received::Refused(message) => {
+            let (is_alone, untaken) = match next {
+                None => (feed.subscription.is_alone(), Vec::new()),
+                Some(None) => {
+                    let text = format!("the broker ended the subscription to shard {index}");
+                    session.end.because(text);
+                    break;
+                }
+                Some(Some(Received::Refused(message))) => {
+                    hold.gave();
                     self.count_refused(&message, &feed);
                     self.activity.note(index, Timestamp::now(), &feed.in_flight);
                     continue;
                 }
+                Some(Some(Received::Message(message))) => {
+                    hold.gave();
+                    let is_suspect = message.returns() >= SUSPECT_AFTER;
+                    if is_suspect == feed.subscription.is_alone() {
+                        let cdt = self.take(message, &mut feed, &lanes).await;
+                        let cdt = cdt.unwrap_or_else(Timestamp::now);
+                        self.activity.note(index, cdt, &feed.in_flight);
+                        continue;
+                    }
+                    log_pace(index, &message, is_suspect);
+                    (is_suspect, vec![message])
+                }
             };
-            let is_suspect = message.returns() >= SUSPECT_AFTER;
-            if is_suspect == feed.subscription.is_alone() {
-                let cdt = self.take(message, &mut feed, &lanes).await;
-                self.activity.note(index, cdt.unwrap_or_else(Timestamp::now), &feed.in_flight);
-                continue;
-            }
-            let changing = self.change_pace(&mut feed, message, is_suspect);
+            let changing = self.subscribe_anew(&mut feed, is_alone, untaken);
             match stop.run_until_cancelled(session.end.or(changing)).await {
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(error))) => {
@@ -104,30 +116,19 @@ impl Worker {
         feed.subscription
     }
 
-    /// Takes the shard's hits one by one from now on, or as many as the prefetch allows again. This
-    /// message, and what else was not taken, goes back first.
-    async fn change_pace(
+    /// Takes the shard's hits one by one from now on, or as many as the prefetch allows, behind the
+    /// other subscribers where the broker knows no priority. What was not taken goes back first.
+    async fn subscribe_anew(
         &self,
         feed: &mut Feed,
-        message: Message,
         is_alone: bool,
+        mut untaken: Vec<Message>,
     ) -> Result<(), BrokerError> {
-        let (shard, returns) = (feed.subscription.index, message.returns());
-        if is_alone {
-            tracing::warn!(
-                shard,
-                returns,
-                "a hit came back again and again, as one that ends workers would: the hits of its \
-                 shard go one by one until it has its fate"
-            );
-        } else {
-            tracing::info!(shard, "the hits of the shard go together again");
-        }
         while feed.in_flight.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(SETTLING_INTERVAL).await;
         }
-        let mut untaken = vec![message];
         let changed = feed.subscription.resubscribe(is_alone, &mut untaken).await;
+        feed.hold.forget();
         self.give_back(&untaken);
         changed
     }
@@ -206,6 +207,20 @@ impl Worker {
             tasks.spawn(dispatcher.run_lane(receiver, stop.clone(), settler.clone()));
         }
         Ok(Lanes { deliver, settler })
+    }
+}
+
+/// Says that the hits of a shard go one by one from now on, or together again.
+fn log_pace(shard: u16, message: &Message, is_alone: bool) {
+    if is_alone {
+        tracing::warn!(
+            shard,
+            returns = message.returns(),
+            "a hit came back again and again, as one that ends workers would: the hits of its \
+             shard go one by one until it has its fate"
+        );
+    } else {
+        tracing::info!(shard, "the hits of the shard go together again");
     }
 }
 

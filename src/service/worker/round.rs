@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use super::acks::AckWriter;
 use super::feed::Feed;
+use super::share::Holds;
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::message::Message;
 use crate::service::amqp::session::Session;
@@ -81,6 +82,7 @@ struct RoundTasks {
     /// Ends the writer of acks, once nothing more will be settled.
     settled: CancellationToken,
     in_flight: InFlight,
+    holds: Holds,
 }
 
 impl Worker {
@@ -105,6 +107,7 @@ impl Worker {
         }
         let end = tokio::select! {
             end = self.until_end(session, shutdown, assignment, extra, &tasks.in_flight) => end,
+            never = self.share(session, &tasks.holds) => match never {},
             // None of them ends before being told to: hits would wait here for good.
             _ = tasks.lanes.join_next() => RoundEnd::SessionLost,
             _ = tasks.feeders.join_next() => RoundEnd::SessionLost,
@@ -150,7 +153,8 @@ impl Worker {
                 Ok(subscription) => {
                     let window = acks.window(&subscription);
                     let in_flight = Arc::default();
-                    feeds.push(Feed { subscription, in_flight, window, gave_new: false });
+                    let hold = Arc::default();
+                    feeds.push(Feed { subscription, in_flight, window, hold, gave_new: false });
                 }
                 Err(error) => {
                     for feed in &mut feeds {
@@ -165,7 +169,11 @@ impl Worker {
         let subscribed = i64::try_from(feeds.len()).unwrap_or_default();
         self.context.metrics.shards_subscribed.set(subscribed);
         for feed in feeds {
-            tasks.in_flight.0.insert(feed.subscription.index, feed.in_flight.clone());
+            let index = feed.subscription.index;
+            tasks.in_flight.0.insert(index, feed.in_flight.clone());
+            if assignment.shards.contains(&index) {
+                tasks.holds.insert(index, feed.hold.clone());
+            }
             let worker = self.clone();
             tasks.feeders.spawn(worker.feed(feed, lanes.clone(), stop.clone(), session.clone()));
         }

@@ -1,6 +1,7 @@
 //! A real RabbitMQ: the one of `AMQP_URL`, else a container, else a private local node. No broker
 //! that already runs is touched but that of `AMQP_URL`.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -268,6 +269,24 @@ impl Broker {
 
     pub async fn lift_limit(&self) -> anyhow::Result<()> {
         self.ctl(&["clear_policy", "limit"]).await.map(drop)
+    }
+
+    /// How many shards each worker is served, by the name of the worker.
+    pub async fn served(&self, prefix: &str) -> anyhow::Result<HashMap<String, Vec<u16>>> {
+        let list = ["list_consumers", "--quiet", "queue_name", "consumer_tag", "active"];
+        let consumers = self.ctl(&list).await?;
+        let mut served: HashMap<String, Vec<u16>> = HashMap::new();
+        for line in consumers.lines() {
+            let mut columns = line.split('\t');
+            let mut column = || columns.next().unwrap_or_default();
+            let (queue, worker, is_active) = (column(), column(), column() == "true");
+            let shard = queue.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+            if let Some(shard) = shard.and_then(|shard| shard.parse::<u16>().ok()) {
+                let shards = served.entry(worker.to_owned()).or_default();
+                shards.extend(is_active.then_some(shard));
+            }
+        }
+        Ok(served)
     }
 
     async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {

@@ -106,6 +106,21 @@ impl Topology {
         self.close(&channel).await
     }
 
+    /// Declares the queues by which workers count each other.
+    ///
+    /// # Errors
+    /// [`TopologyError`], whose text names the remedy.
+    pub(in crate::service::amqp) async fn declare_counts(
+        &self,
+        connection: &Connection,
+    ) -> Result<(), TopologyError> {
+        let channel = channel(connection, &self.workers()).await?;
+        for queue in self.counts() {
+            self.declare_queue(&channel, &queue).await?;
+        }
+        self.close(&channel).await
+    }
+
     pub(super) async fn declare_exchange(
         &self,
         channel: &Channel,

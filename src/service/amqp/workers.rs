@@ -1,0 +1,93 @@
+//! How many workers there are, on a RabbitMQ that does not share out the shards by itself.
+//!
+//! Of the consumers of a shard such a broker tells only about the one that it serves. So every
+//! worker consumes from a queue of its own kind, through which no message ever goes, and those that
+//! are short of their share from another one, and the broker tells how many consumers each has. A
+//! worker that is gone is gone from there at the same moment as from its shards.
+
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
+
+use super::BrokerError;
+use super::topology::{Inquiry, Topology};
+use crate::domain::sharing::Workers;
+use crate::service::config::TopologyMode;
+
+/// This worker among the others. Dropping it takes it out.
+#[derive(Debug)]
+pub struct WorkerCount {
+    channel: Channel,
+    /// Makes this worker one of all.
+    _all: Consumer,
+    /// Makes it one of those that are short.
+    short: Option<Consumer>,
+}
+
+impl WorkerCount {
+    /// Puts this worker among the others.
+    ///
+    /// # Errors
+    /// When the queues cannot be declared or read; the text names the remedy.
+    pub(super) async fn open(
+        connection: &Connection,
+        topology: &Topology,
+        mode: TopologyMode,
+    ) -> Result<Self, BrokerError> {
+        if mode == TopologyMode::Declare {
+            topology.declare_counts(connection).await?;
+        }
+        let channel = connection.create_channel().await?;
+        // Whatever somebody puts there: one message at most is held, and none is read.
+        channel.basic_qos(1, BasicQosOptions { global: false }).await?;
+        let all = consume(&channel, &topology.workers()).await?;
+        Ok(Self { channel, _all: all, short: None })
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// When the broker does not tell.
+    pub(super) async fn ask(
+        &self,
+        connection: &Connection,
+        topology: &Topology,
+    ) -> Result<Workers, BrokerError> {
+        let mut inquiry = Inquiry::new(topology, connection);
+        let [mut all, mut short] = [0; 2];
+        for (name, count) in
+            [(topology.workers(), &mut all), (topology.short_workers(), &mut short)]
+        {
+            *count = inquiry.queue(&name).await?.map_or(0, |depth| depth.consumers);
+        }
+        inquiry.end().await?;
+        Ok(Workers { all, short })
+    }
+
+    /// Tells the others whether this worker is short of its share.
+    ///
+    /// # Errors
+    /// When the session is lost.
+    pub(super) async fn tell(
+        &mut self,
+        topology: &Topology,
+        is_short: bool,
+    ) -> Result<(), BrokerError> {
+        match (&self.short, is_short) {
+            (None, true) => {
+                self.short = Some(consume(&self.channel, &topology.short_workers()).await?);
+            }
+            (Some(consumer), false) => {
+                self.channel.basic_cancel(consumer.tag(), Default::default()).await?;
+                self.short = None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+async fn consume(channel: &Channel, queue: &str) -> Result<Consumer, lapin::Error> {
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
+}
