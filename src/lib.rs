@@ -72,6 +72,7 @@
 //! | **a reason of failure**, or what an answer of Matomo means | `domain/answer.rs` |
 //! | what becomes of a hit then | `domain/settle.rs` |
 //! | when sending stops and starts again | `domain/breaker.rs`, `service/worker/gate.rs` |
+//! | which shards a worker gives up to others | `domain/sharing.rs`, `service/worker/share.rs` |
 //! | how much is sent at a time | `domain/limiter.rs`, `service/worker/gate.rs` |
 //! | how requests are formed | `domain/dispatch.rs`, `service/worker/dispatch.rs` |
 //! | the relay's headers | `domain/envelope.rs` |

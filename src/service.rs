@@ -265,8 +265,8 @@ async fn serve(
     }
 }
 
-/// The most characters of the host's name in the name of a worker: what AMQP has room for in the tag
-/// of a consumer is 255 bytes.
+/// The most characters of the host's name in the name of a worker: the tag of a consumer has room
+/// for 255 bytes.
 const HOST_LENGTH: usize = 60;
 
 /// A name that is unique among replicas, and the same for the life of the process.

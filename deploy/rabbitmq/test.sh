@@ -40,6 +40,6 @@ try() {
 }
 try declare
 # As docs/operate.md says, for a relay that declares nothing.
-ctl rabbitmqctl --quiet set_permissions -p dnma relay '^$' '^dnma\.hits\.(retry\..+|parked|rejected)$' '^dnma\.hits\.[0-9]+$'
+ctl rabbitmqctl --quiet set_permissions -p dnma relay '^$' '^dnma\.hits\.(retry\..+|parked|rejected)$' '^dnma\.hits\.([0-9]+|workers(\.short)?)$'
 try verify
 echo "every user may what it must, and no more"

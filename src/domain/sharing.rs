@@ -7,7 +7,7 @@
 //!
 //! Nobody tells a worker which shards it holds, but a shard that gave it a hit is its own. Of the
 //! others the broker tells how many workers there are, and how many of them are [`short`] of their
-//! share ([`Workers`]). Each worker decides by itself, with no clock:
+//! share ([`Replicas`]). Each worker decides by itself, with no clock:
 //!
 //! 1. When the number of workers changes, or its own standing rises, a worker that is not short
 //!    subscribes anew to all shards that it does not hold, so that those that are short wait before
@@ -57,7 +57,7 @@ pub fn claim(worker: &str, shard: u16) -> i32 {
 
 /// What the broker tells of all workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Workers {
+pub struct Replicas {
     /// How many there are; the one that asks among them.
     pub all: u32,
     /// How many of them say that they are short.
@@ -78,7 +78,7 @@ pub enum Standing {
 
 /// What a worker does after a look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct Handover {
     /// Shards that it holds and gives up.
     pub give_up: Vec<u16>,
     /// Shards that it does not hold and subscribes to anew, to wait behind the others.
@@ -93,8 +93,8 @@ pub struct Sharing {
     workers: u32,
     /// How many looks there were since the last change.
     looks: usize,
-    /// How many looks there were since the last change while nobody was short. All workers count the
-    /// same.
+    /// The number of looks since the last change while nobody was short: about the same for all
+    /// workers.
     calm: usize,
     /// How many looks it waits before it gives up a shard.
     pause: usize,
@@ -113,13 +113,13 @@ impl Sharing {
         &mut self,
         shards: &[u16],
         held: &BTreeSet<u16>,
-        workers: Workers,
+        workers: Replicas,
         chance: f64,
-    ) -> Step {
+    ) -> Handover {
         let share = Share::of(shards.len(), workers);
         self.count(share.standing(held.len()), workers);
         let (standing, is_equal) = (self.standing, share.larger == share.smaller);
-        let mut step = Step::default();
+        let mut step = Handover::default();
         if standing > Standing::Short && self.pause == 0 {
             let weakest = shards.iter().rev().filter(|shard| held.contains(shard));
             step.give_up = weakest.take(share.surplus(held.len(), chance)).copied().collect();
@@ -143,7 +143,7 @@ impl Sharing {
     }
 
     /// Counts the looks since the latest changes.
-    fn count(&mut self, standing: Standing, workers: Workers) {
+    fn count(&mut self, standing: Standing, workers: Replicas) {
         let is_other = workers.all != self.workers;
         let is_new = is_other || standing > self.standing;
         self.looks = if is_new { 0 } else { self.looks + 1 };
@@ -170,7 +170,7 @@ struct Share {
 }
 
 impl Share {
-    fn of(shards: usize, workers: Workers) -> Self {
+    fn of(shards: usize, workers: Replicas) -> Self {
         let count = |workers: u32| usize::try_from(workers).unwrap_or(usize::MAX);
         let (all, short) = (count(workers.all).max(1), count(workers.short));
         Self {

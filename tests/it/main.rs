@@ -216,6 +216,7 @@ fn main() -> anyhow::Result<()> {
         encryption::flipped_bits_are_noticed,
         shards::a_worker_joins_and_leaves,
         shards::fewer_shards_lose_nothing,
+        shards::workers_that_cannot_be_counted_work_on,
         shutdown::sigterm_under_load,
         shutdown::a_silent_matomo_holds_nobody_up,
         shutdown::a_drain_that_takes_too_long_says_so,

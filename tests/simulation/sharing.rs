@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dnma_relay::domain::sharing::{Sharing, Standing, Workers, claim};
+use dnma_relay::domain::sharing::{Replicas, Sharing, Standing, claim};
 use proptest::prelude::*;
 
 use super::chance::Chance;
@@ -47,7 +47,7 @@ struct World {
     shards: Vec<VecDeque<usize>>,
     replicas: BTreeMap<usize, Replica>,
     /// How many workers there were, and how many of them were short, and since when.
-    told: Vec<(f64, Workers)>,
+    told: Vec<(f64, Replicas)>,
     moves: usize,
     moved_at: f64,
     joined: usize,
@@ -60,7 +60,7 @@ impl World {
             chance: Chance::new(seed),
             shards: vec![VecDeque::new(); shards],
             replicas: BTreeMap::new(),
-            told: vec![(0.0, Workers { all: 0, short: 0 })],
+            told: vec![(0.0, Replicas { all: 0, short: 0 })],
             moves: 0,
             moved_at: 0.0,
             joined: 0,
@@ -87,7 +87,7 @@ impl World {
 
     fn tell(&mut self) {
         let short = |replica: &&Replica| replica.sharing.standing() == Standing::Short;
-        let workers = Workers {
+        let workers = Replicas {
             all: u32::try_from(self.replicas.len()).expect("few"),
             short: u32::try_from(self.replicas.values().filter(short).count()).expect("few"),
         };
@@ -152,7 +152,7 @@ impl World {
         let (now, late) = (self.now, LATE * self.chance.share());
         let chance = self.chance.share();
         let told = self.told.iter().rev().find(|(since, _)| *since <= now - late);
-        let workers = told.map_or(Workers { all: 1, short: 0 }, |(_, workers)| *workers);
+        let workers = told.map_or(Replicas { all: 1, short: 0 }, |(_, workers)| *workers);
         let next_look = now + LOOK * (0.8 + 0.4 * self.chance.share());
         let replica = self.replicas.get_mut(&id).expect("it lives");
         let known = replica.knows.iter().filter(|(_, at)| **at <= now);

@@ -20,7 +20,7 @@ use super::subscription::{ShardSource, Subscription};
 use super::topology::Topology;
 use super::version::{ServerVersion, server_version};
 use super::workers::WorkerCount;
-use crate::domain::sharing::{Workers, claim};
+use crate::domain::sharing::{Replicas, claim};
 use crate::service::config::{BrokerSettings, TopologyMode};
 use crate::service::telemetry::Metrics;
 
@@ -141,7 +141,7 @@ impl Session {
     ///
     /// # Errors
     /// When the broker does not tell, or the session is lost.
-    pub async fn count_workers(&self, count: &WorkerCount) -> Result<Workers, BrokerError> {
+    pub async fn count_workers(&self, count: &WorkerCount) -> Result<Replicas, BrokerError> {
         self.end.or(count.ask(&self.consume, &self.topology)).await?
     }
 

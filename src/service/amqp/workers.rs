@@ -11,7 +11,7 @@ use lapin::{Channel, Connection, Consumer};
 
 use super::BrokerError;
 use super::topology::{Inquiry, Topology};
-use crate::domain::sharing::Workers;
+use crate::domain::sharing::Replicas;
 use crate::service::config::TopologyMode;
 
 /// This worker among the others. Dropping it takes it out.
@@ -24,6 +24,15 @@ pub struct WorkerCount {
     short: Option<Consumer>,
 }
 
+/// Whether the user may do what sharing needs.
+///
+/// # Errors
+/// What is missing, or what the broker refuses.
+pub async fn may_count(connection: &Connection, topology: &Topology) -> Result<(), BrokerError> {
+    let mut count = WorkerCount::open(connection, topology, TopologyMode::Verify).await?;
+    count.tell(topology, true).await
+}
+
 impl WorkerCount {
     /// Puts this worker among the others.
     ///
@@ -34,8 +43,9 @@ impl WorkerCount {
         topology: &Topology,
         mode: TopologyMode,
     ) -> Result<Self, BrokerError> {
-        if mode == TopologyMode::Declare {
-            topology.declare_counts(connection).await?;
+        match mode {
+            TopologyMode::Declare => topology.declare_counts(connection).await?,
+            TopologyMode::Verify => topology.verify_counts(connection).await?,
         }
         let channel = connection.create_channel().await?;
         // Whatever somebody puts there: one message at most is held, and none is read.
@@ -52,7 +62,7 @@ impl WorkerCount {
         &self,
         connection: &Connection,
         topology: &Topology,
-    ) -> Result<Workers, BrokerError> {
+    ) -> Result<Replicas, BrokerError> {
         let mut inquiry = Inquiry::new(topology, connection);
         let [mut all, mut short] = [0; 2];
         for (name, count) in
@@ -61,7 +71,7 @@ impl WorkerCount {
             *count = inquiry.queue(&name).await?.map_or(0, |depth| depth.consumers);
         }
         inquiry.end().await?;
-        Ok(Workers { all, short })
+        Ok(Replicas { all, short })
     }
 
     /// Tells the others whether this worker is short of its share.

@@ -2,9 +2,9 @@
 
 use super::{Finding, message_size, version};
 use crate::service::amqp::connect::{close, connect};
-use crate::service::amqp::topology::Topology;
+use crate::service::amqp::topology::{Topology, TopologyError};
 use crate::service::amqp::version::server_version;
-use crate::service::amqp::{BrokerError, Connection, rights};
+use crate::service::amqp::{BrokerError, Connection, rights, workers};
 use crate::service::config::{self, TopologyMode};
 
 pub(super) async fn examine(settings: &config::BrokerSettings) -> Vec<Finding> {
@@ -27,6 +27,12 @@ pub(super) async fn examine(settings: &config::BrokerSettings) -> Vec<Finding> {
     }
     findings.push(message_size::finding(server.as_ref().map(|server| server.version.as_str())));
     let topology = Topology::new(settings);
+    if let Some(server) = &server
+        && !server.moves_shards()
+        && settings.shards > 1
+    {
+        findings.push(may_count(&topology, &connection, settings.topology).await);
+    }
     let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
     if is_complete {
         findings.push(may_write(&topology, &connection).await);
@@ -86,6 +92,29 @@ async fn compare(
         findings.push(Finding::fine("topology", what));
     }
     differences.wrong.is_empty() && differences.missing.is_empty()
+}
+
+/// Whether workers can count each other, where they share out the shards themselves.
+async fn may_count(topology: &Topology, connection: &Connection, mode: TopologyMode) -> Finding {
+    const SUBJECT: &str = "sharing";
+    match workers::may_count(connection, topology).await {
+        Ok(()) => Finding::fine(SUBJECT, "workers can count each other and share out the shards"),
+        Err(BrokerError::Topology(TopologyError::Missing(missing)))
+            if mode == TopologyMode::Declare =>
+        {
+            Finding::note(
+                SUBJECT,
+                format!("not there yet: {}", missing.join(", ")),
+                "a relay declares them when it starts",
+            )
+        }
+        Err(error) => Finding::note(
+            SUBJECT,
+            error.to_string(),
+            "without these queues and the right to read them a worker that joins later gets no \
+             shard until another one leaves",
+        ),
+    }
 }
 
 /// Publishes to each exchange in a transaction that is never committed.

@@ -52,6 +52,11 @@ impl ShardActivity {
         }
     }
 
+    /// The shard goes to another worker, or may.
+    pub fn forget(&self, shard: u16) {
+        self.shards().remove(&shard);
+    }
+
     /// The last hit of a shard.
     pub fn last(&self, shard: u16) -> Option<LastHit> {
         self.shards().get(&shard).cloned()

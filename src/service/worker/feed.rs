@@ -129,6 +129,7 @@ impl Worker {
         }
         let changed = feed.subscription.resubscribe(is_alone, &mut untaken).await;
         feed.hold.forget();
+        self.activity.forget(feed.subscription.index);
         self.give_back(&untaken);
         changed
     }

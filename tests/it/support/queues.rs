@@ -186,12 +186,23 @@ impl Queues {
         Ok(messages)
     }
 
+    pub async fn delete(&self, suffix: &str) -> anyhow::Result<()> {
+        let name = format!("{}.{suffix}", self.prefix);
+        let channel = self.connection.create_channel().await?;
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
+        Ok(())
+    }
+
     /// A broker that others use keeps nothing of us.
     pub async fn delete_all(&self) -> anyhow::Result<()> {
         let delays = ["1s", "2s", "4s", "600s", "1200s"].map(|delay| format!(".retry.{delay}"));
         let dead = delays.iter().cloned().chain([".parked".to_owned(), ".rejected".to_owned()]);
         let channel = self.connection.create_channel().await?;
-        for suffix in dead.clone().chain((0..16).map(|shard| format!(".{shard}"))) {
+        for suffix in dead
+            .clone()
+            .chain((0..16).map(|shard| format!(".{shard}")))
+            .chain([".workers", ".workers.short"].map(str::to_owned))
+        {
             channel
                 .queue_delete(
                     format!("{}{suffix}", self.prefix).into(),

@@ -121,6 +121,20 @@ impl Topology {
         self.close(&channel).await
     }
 
+    /// Checks that there are the queues by which workers count each other.
+    ///
+    /// # Errors
+    /// [`TopologyError::Missing`], or what the broker refuses.
+    pub(in crate::service::amqp) async fn verify_counts(
+        &self,
+        connection: &Connection,
+    ) -> Result<(), TopologyError> {
+        let mut inquiry = Inquiry::new(self, connection);
+        let missing = inquiry.missing(&self.counts()).await?;
+        inquiry.end().await?;
+        if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
+    }
+
     pub(super) async fn declare_exchange(
         &self,
         channel: &Channel,
@@ -174,11 +188,7 @@ impl Topology {
             }
             only_queues.store(inquiry.is_refused(), Ordering::Relaxed);
         }
-        for queue in self.queues() {
-            if inquiry.queue(&queue.name).await?.is_none() {
-                missing.push(format!("queue {}", queue.name));
-            }
-        }
+        missing.extend(inquiry.missing(&self.queues()).await?);
         inquiry.end().await?;
         Ok(missing)
     }

@@ -5,7 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
 
 use super::ensure::{channel, is_not_found};
-use super::{Topology, TopologyError};
+use super::{QueueDeclaration, Topology, TopologyError};
 use crate::service::amqp::depths::Depth;
 
 /// Asks one question after the other, over one channel as long as it lasts: a question after
@@ -83,6 +83,23 @@ impl<'t> Inquiry<'t> {
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(self.topology.explain(name, error)),
         }
+    }
+
+    /// Those of these queues that are not there.
+    ///
+    /// # Errors
+    /// [`TopologyError`] when the broker does not answer.
+    pub(super) async fn missing(
+        &mut self,
+        queues: &[QueueDeclaration],
+    ) -> Result<Vec<String>, TopologyError> {
+        let mut missing = Vec::new();
+        for queue in queues {
+            if self.queue(&queue.name).await?.is_none() {
+                missing.push(format!("queue {}", queue.name));
+            }
+        }
+        Ok(missing)
     }
 
     /// Ends the questions.
