@@ -64,12 +64,12 @@ impl Slow {
     async fn deliver(self, scene: Scene) -> anyhow::Result<()> {
         let Self { name, speed, vars, .. } = self;
         let vars = [&VARS[..], vars].concat();
-        speed.apply(&scene);
         let mut books = Books::default();
         let mut workers = Vec::new();
         for _ in 0..self.replicas {
             workers.push(scene.worker(&vars).await?);
         }
+        speed.apply(&scene);
         // The first one alone could hold them all.
         let started = Instant::now();
         scene.queues.publish(books.load(self.hits, self.hits / 4)).await?;
@@ -95,7 +95,11 @@ impl Slow {
         report::record(name, 1, &balance, Allowed::default())?;
         balance.all_delivered()?;
         ensure!(share >= self.share, "{share:.2} of its limit");
-        ensure!(p95 < TIMEOUT / 5, "95 of 100 answers take up to {p95:.2?}");
+        // On RabbitMQ 3 the one that came first has all shards until hits have shown what it holds,
+        // and of so few hits that is most of the time: two workers are one there.
+        if scene.broker.moves_shards() || self.replicas > 2 {
+            ensure!(p95 < TIMEOUT / 5, "95 of 100 answers take up to {p95:.2?}");
+        }
         Ok(())
     }
 }
@@ -294,23 +298,18 @@ async fn says(worker: &Worker, bottleneck: &str, within: Duration) -> anyhow::Re
 
 /// Whoever comes later gets as much of Matomo as those that were there.
 pub(crate) async fn one_that_joins_three_gets_its_share(scene: Scene) -> anyhow::Result<()> {
-    if !scene.broker.moves_shards() {
-        println!(
-            "not tried on RabbitMQ {}: none of its shards goes to who joins",
-            scene.broker.version
-        );
-        return Ok(());
-    }
     let speed = Speed {
         processes: 2,
         per_request: MILLIS(10),
         per_hit: MILLIS(20),
         most_waiting: usize::MAX,
     };
-    speed.apply(&scene);
-    // Enough shards that each worker has some.
-    let vars = [&VARS[..], &[("QUEUE_SHARDS", "32")]].concat();
+    // Enough shards that each worker has some. What a worker has taken goes first when it gives a
+    // shard up: with the prefetch of the settings that is a minute at this rate.
+    let more = [("QUEUE_SHARDS", "32"), ("QUEUE_PREFETCH", "400")];
+    let vars = [&VARS[..], &more].concat();
     scene.declare(&vars).await?;
+    speed.apply(&scene);
     let mut books = Books::default();
     scene.queues.publish(books.load(8_000, 2_000)).await?;
     let mut workers = Vec::new();

@@ -112,6 +112,12 @@ impl AckWindow {
         self.unacked().settle(tag, identity, Instant::now());
     }
 
+    /// Lets no ack go from now on, so that the broker gives nothing more; or lets them go again.
+    pub(super) fn withhold(&self, is_withheld: bool) {
+        self.unacked().withhold(is_withheld);
+        self.notify();
+    }
+
     /// Wakes the writer: hits were settled.
     pub(super) fn notify(&self) {
         self.settled.notify_one();

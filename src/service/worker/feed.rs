@@ -60,6 +60,9 @@ pub(super) struct Lanes {
 
 impl Worker {
     /// Reads a shard until `stop`, and gives the subscription back to be closed.
+    ///
+    /// A shard that is to go to another worker has no ack from then on. So the broker gives nothing
+    /// more than the prefetch, all of it is sent, and the next worker begins with what follows it.
     pub(super) async fn feed(
         self: Arc<Self>,
         mut feed: Feed,
@@ -69,13 +72,22 @@ impl Worker {
     ) -> Subscription {
         let index = feed.subscription.index;
         let hold = feed.hold.clone();
+        let mut goes = false;
         loop {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = hold.asked_anew() => None,
+                () = hold.asked_anew(), if !goes => {
+                    goes = true;
+                    feed.window.withhold(true);
+                    continue;
+                }
                 message = feed.subscription.next() => Some(message),
+                () = settled(&feed.in_flight), if goes => None,
             };
+            if !goes {
+                hold.gave();
+            }
             let (is_alone, untaken) = match next {
                 None => (feed.subscription.is_alone(), Vec::new()),
                 Some(None) => {
@@ -84,13 +96,11 @@ impl Worker {
                     break;
                 }
                 Some(Some(Received::Refused(message))) => {
-                    hold.gave();
                     self.count_refused(&message, &feed);
                     self.activity.note(index, Timestamp::now(), &feed.in_flight);
                     continue;
                 }
                 Some(Some(Received::Message(message))) => {
-                    hold.gave();
                     let is_suspect = message.returns() >= SUSPECT_AFTER;
                     if is_suspect == feed.subscription.is_alone() {
                         let cdt = self.take(message, &mut feed, &lanes).await;
@@ -102,6 +112,7 @@ impl Worker {
                     (is_suspect, vec![message])
                 }
             };
+            goes = false;
             let changing = self.subscribe_anew(&mut feed, is_alone, untaken);
             match stop.run_until_cancelled(session.end.or(changing)).await {
                 Some(Ok(Ok(()))) => {}
@@ -124,12 +135,11 @@ impl Worker {
         is_alone: bool,
         mut untaken: Vec<Message>,
     ) -> Result<(), BrokerError> {
-        while feed.in_flight.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(SETTLING_INTERVAL).await;
-        }
+        settled(&feed.in_flight).await;
         let changed = feed.subscription.resubscribe(is_alone, &mut untaken).await;
         feed.hold.forget();
         self.activity.forget(feed.subscription.index);
+        feed.window.withhold(false);
         self.give_back(&untaken);
         changed
     }
@@ -208,6 +218,13 @@ impl Worker {
             tasks.spawn(dispatcher.run_lane(receiver, stop.clone(), settler.clone()));
         }
         Ok(Lanes { deliver, settler })
+    }
+}
+
+/// Waits until nothing of a shard is in flight.
+async fn settled(in_flight: &AtomicUsize) {
+    while in_flight.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(SETTLING_INTERVAL).await;
     }
 }
 

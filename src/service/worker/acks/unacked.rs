@@ -29,6 +29,8 @@ pub(super) struct Unacked {
     waiting: usize,
     /// Lower bound of the oldest settle time; `None` if nothing is settled.
     since: Option<Instant>,
+    /// Whether no ack goes, so that the broker gives nothing more.
+    is_withheld: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,13 @@ impl Unacked {
             crowd: prefetch.saturating_sub(enough).max(1),
             waiting: 0,
             since: None,
+            is_withheld: false,
         }
+    }
+
+    /// Lets no ack go from now on, but for the last of all, or lets them go again.
+    pub(super) fn withhold(&mut self, is_withheld: bool) {
+        self.is_withheld = is_withheld;
     }
 
     /// A hit came in. Tags come in growing order.
@@ -83,6 +91,9 @@ impl Unacked {
     /// that is not settled, and those beyond it. With `all`, nothing waits.
     pub(super) fn due(&mut self, now: Instant, all: bool) -> DueAcks {
         let mut due = DueAcks::default();
+        if self.is_withheld && !all {
+            return due;
+        }
         if all
             || self.is_crowded()
             || self.is_enough()
@@ -150,6 +161,9 @@ impl Unacked {
 
     /// When there is something to do, if nothing is settled until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.is_withheld {
+            return None;
+        }
         let deadlines = [
             self.front().map(|since| since + GATHER_TIME),
             self.since.map(|since| since + MAX_WAIT),
@@ -259,6 +273,21 @@ mod tests {
             let each = (2..=crowd + 1).map(|tag| (tag, false)).collect();
             assert_eq!(unacked.due(now, false), DueAcks { acks: each, stored: Vec::new() });
         }
+    }
+
+    #[test]
+    fn what_is_withheld_goes_when_it_may_and_in_the_end() {
+        let (mut unacked, now) = (Unacked::new(4), Instant::now());
+        (1..=4).for_each(|tag| unacked.hold(tag));
+        unacked.withhold(true);
+        (1..=4).for_each(|tag| unacked.settle(tag, Some(tag), now));
+        assert_eq!((unacked.due(now + MAX_WAIT, false), unacked.deadline()), Default::default());
+        let mut at_the_end = Unacked { hits: unacked.hits.clone(), ..Unacked::new(4) };
+        (at_the_end.waiting, at_the_end.is_withheld) = (4, true);
+        let all = DueAcks { acks: vec![(4, true)], stored: vec![1, 2, 3, 4] };
+        assert_eq!(at_the_end.due(now, true), all);
+        unacked.withhold(false);
+        assert_eq!(unacked.due(now, false), all);
     }
 
     proptest! {
