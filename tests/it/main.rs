@@ -210,6 +210,7 @@ fn main() -> anyhow::Result<()> {
         hostile::a_value_stays_a_value,
         hostile::answers_are_read_within_bounds,
         rights::read_and_write_are_enough,
+        rights::what_the_broker_does_not_tell_is_said,
         encryption::bad_certificates_are_refused,
         encryption::flipped_bits_are_noticed,
         shards::a_worker_joins_and_leaves,
