@@ -17,6 +17,10 @@ const INNOCENT: usize = 300;
 /// In place of 100, so that the test ends sooner.
 const DELIVERY_LIMIT: usize = 30;
 
+/// The broker parks it at the return behind the limit, and one life more may begin meanwhile. Before
+/// RabbitMQ 4.3 it takes fewer, since what a worker itself gives back counts there too.
+const MOST_LIVES: usize = DELIVERY_LIMIT + 2;
+
 pub(crate) async fn it_does_not_take_its_neighbours_along(_shared: Scene) -> anyhow::Result<()> {
     let scene = Scene::on_a_broker_of_its_own("suspect").await?;
     let vars = [("QUEUE_SHARDS", "1"), ("MATOMO_CONCURRENCY", "2"), ("MATOMO_BULK_SIZE", "5")];
@@ -33,7 +37,9 @@ pub(crate) async fn it_does_not_take_its_neighbours_along(_shared: Scene) -> any
     let mut lives = 0;
     while scene.queues.ready("parked").await? == 0 {
         lives += 1;
-        ensure!(lives <= DELIVERY_LIMIT, "the broker does not park it");
+        // What came back more often than that is parked. Each life gives it back once, and before
+        // RabbitMQ 4.3 a hit that a worker releases counts too.
+        ensure!(lives <= DELIVERY_LIMIT + 1, "the broker does not park it");
         let before = sendings(&scene);
         let worker = scene.worker(&vars).await?;
         let comes = eventually("it is sent, or gone", SOON, async || {

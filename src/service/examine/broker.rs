@@ -80,8 +80,8 @@ async fn compare(
         findings.push(Finding::note(
             "topology",
             format!("the broker does not tell this user of {}", differences.untold.join(", ")),
-            "a relay works without it, but does not notice when they are deleted: see \"Rights\" in \
-             docs/operate.md",
+            "a relay works without it, but does not notice when they are deleted: see \"Rights\" \
+             in docs/operate.md",
         ));
     }
     let is_complete = differences.wrong.is_empty() && differences.missing.is_empty();

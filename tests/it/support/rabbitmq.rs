@@ -251,6 +251,13 @@ impl Broker {
         super::eventually("the broker raises an alarm", START, alarmed).await
     }
 
+    /// Looks every second for consumers that time out, and not every minute, on connections that
+    /// come from here on.
+    pub async fn look_for_timeouts(&self) -> anyhow::Result<()> {
+        let setting = "application:set_env(rabbit, channel_tick_interval, 1000).";
+        self.ctl(&["eval", setting]).await.map(drop)
+    }
+
     pub async fn lift_alarm(&self) -> anyhow::Result<()> {
         self.ctl(&["set_vm_memory_high_watermark", "0.8"]).await.map(drop)
     }
