@@ -17,10 +17,6 @@ const INNOCENT: usize = 300;
 /// In place of 100, so that the test ends sooner.
 const DELIVERY_LIMIT: usize = 30;
 
-/// The broker parks it at the return behind the limit, and one life more may begin meanwhile. Before
-/// RabbitMQ 4.3 it takes fewer, since what a worker itself gives back counts there too.
-const MOST_LIVES: usize = DELIVERY_LIMIT + 2;
-
 pub(crate) async fn it_does_not_take_its_neighbours_along(_shared: Scene) -> anyhow::Result<()> {
     let scene = Scene::on_a_broker_of_its_own("suspect").await?;
     let vars = [("QUEUE_SHARDS", "1"), ("MATOMO_CONCURRENCY", "2"), ("MATOMO_BULK_SIZE", "5")];
