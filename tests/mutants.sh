@@ -3,6 +3,8 @@
 # .cargo/mutants.toml says in which files, and with which tests. Without arguments it tries every place, which takes an hour;
 #   tests/mutants.sh --changed SECONDS
 # tries those that differ from MUTANTS_BASE (else: from where this branch left origin/main, or from 20 commits ago), for so long.
+#   tests/mutants.sh --ready
+# only installs and compiles what it takes, so that none of that counts as time for mutants.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +19,9 @@ results=$CARGO_TARGET_DIR/mutants.out
 
 command -v cargo-mutants >/dev/null || cargo install cargo-mutants --version 27.1.0 --locked --quiet --root "$tools"
 mkdir -p "$CARGO_TARGET_DIR"
+if [ "${1:-}" = --ready ]; then
+    exec cargo test --locked --no-run --quiet --no-default-features --lib --test plan --test simulation
+fi
 lines() { cat "$@" 2>/dev/null | wc -l; }
 
 if [ "${1:-}" != --changed ]; then

@@ -110,11 +110,25 @@ for queue in ["dnma.hits.parked", "dnma.hits.rejected"]:
 expect(operator, "operator", False, "read a shard", lambda c: c.basic_consume("dnma.hits.0", lambda *_: None))
 expect(operator, "operator", False, "declare another queue", lambda c: c.queue_declare("dnma.hits.9", durable=True))
 expect(operator, "operator", False, "write to parked", publish("dnma.hits.parked"))
+expect(operator, "operator", False, "write past the exchange", publish("", "dnma.hits.0"))
+for queue in ["dnma.hits.0", "dnma.hits.retry.600s"]:
+    expect(operator, "operator", True, f"count {queue}", lambda c, queue=queue: c.queue_declare(queue, passive=True))
+    expect(operator, "operator", False, f"take from {queue}", lambda c, queue=queue: c.basic_get(queue))
+    expect(operator, "operator", False, f"purge {queue}", lambda c, queue=queue: c.queue_purge(queue))
+    expect(operator, "operator", False, f"delete {queue}", lambda c, queue=queue: c.queue_delete(queue))
+expect(operator, "operator", False, "take a shard from the exchange", lambda c: c.queue_unbind("dnma.hits.0", "dnma.hits", "100"))
+expect(operator, "operator", False, "listen to hits", lambda c: c.queue_bind("dnma.hits.0", "dnma.hits", "100"))
 operator.close()
 for command in [["list"], ["replay", "--unchecked", "--receipt", "-"]]:
     done = subprocess.run([RELAY, "dead", *command], env=environment("operator"), text=True, capture_output=True)
     if done.returncode != 0:
         FAULTS.append(f"dnma-relay dead {command[0]} as an operator: {done.stdout} {done.stderr}")
+checked = subprocess.run(
+    [RELAY, "check", "--connect", "--json"], env=environment("relay", TOPOLOGY=MODE), text=True, capture_output=True
+)
+said = [(found["outcome"], found["text"]) for found in json.loads(checked.stdout)["findings"] if found["subject"] == "topology"]
+if [outcome for outcome, _ in said] != ["fine"]:
+    FAULTS.append(f"check --connect as the relay: {said}")
 
 print("KEDA's user")
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Loads definitions.json into a RabbitMQ of its own, and tries what each user may and may not.
-# Wants a container engine and the image rabbitmq:4-management; says so and ends well where there is none.
+# Wants a container engine and the image $1, or rabbitmq:4-management; says so and ends well where there is none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+image=${1:-rabbitmq:4-management}
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/dnma-relay-tools"
-if ! docker image inspect rabbitmq:4-management >/dev/null 2>&1; then
-    echo "not checked: the rights, for want of a container engine or of the image rabbitmq:4-management"
+if ! docker image inspect "$image" >/dev/null 2>&1; then
+    echo "not checked: the rights, for want of a container engine or of the image $image"
     exit 0
 fi
 if ! [ -d "$tools/pika" ] && ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$tools/pika" pika==1.3.2; then
@@ -14,7 +15,7 @@ if ! [ -d "$tools/pika" ] && ! python3 -m pip install --quiet --disable-pip-vers
     exit 0
 fi
 
-broker=$(docker run --detach --publish 127.0.0.1::5672 --publish 127.0.0.1::15672 --publish 127.0.0.1::15692 rabbitmq:4-management)
+broker=$(docker run --detach --publish 127.0.0.1::5672 --publish 127.0.0.1::15672 --publish 127.0.0.1::15692 "$image")
 trap 'docker rm --force "$broker" >/dev/null' EXIT
 # Debian's image has wrappers in /usr/sbin that set what the programs need; the official one has them in PATH.
 ctl() { docker exec --user root "$broker" sh -c 'PATH=/usr/sbin:$PATH exec "$@"' ctl "$@"; }
@@ -40,6 +41,6 @@ try() {
 }
 try declare
 # As docs/operate.md says, for a relay that declares nothing.
-ctl rabbitmqctl --quiet set_permissions -p dnma relay '^$' '^dnma\.hits\.(retry\..+|parked|rejected)$' '^dnma\.hits\.([0-9]+|workers(\.short)?)$'
+ctl rabbitmqctl --quiet set_permissions -p dnma relay '^$' '^dnma\.hits(\.(retry\..+|parked|rejected))?$' '^dnma\.hits\.([0-9]+|workers(\.short)?)$'
 try verify
-echo "every user may what it must, and no more"
+echo "every user may what it must, and no more, on $(ctl rabbitmqctl --quiet version)"

@@ -121,9 +121,19 @@ pub fn keeps(name: &str) -> bool {
     let death = name == "x-death"
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-");
-    let count = name == "x-delivery-count" || name == "x-acquired-count";
     let mark = name == UNREADABLE;
-    !death && !count && !mark && name != "CC" && name != "BCC" && !OURS.contains(&name)
+    !death
+        && !is_brokers_count(name)
+        && !mark
+        && name != "CC"
+        && name != "BCC"
+        && !OURS.contains(&name)
+}
+
+/// Whether this is a header in which a quorum queue counts how often it gave a message to somebody.
+/// A mere look raises it, so it says nothing of the message itself.
+pub fn is_brokers_count(name: &str) -> bool {
+    name == "x-delivery-count" || name == "x-acquired-count"
 }
 
 /// Whether this is a header that relays write.
@@ -291,6 +301,16 @@ mod tests {
         }
         for name in ["", "x-dnma", "x-dnma-attempts", "X-DNMA-ATTEMPT", "x-death", "CC"] {
             assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_broker_counts_is_not_the_messages_own() {
+        for name in ["x-delivery-count", "x-acquired-count"] {
+            assert!(is_brokers_count(name), "{name}");
+        }
+        for name in ["", "x-death", "x-delivery", "X-Delivery-Count", ATTEMPT] {
+            assert!(!is_brokers_count(name), "{name}");
         }
     }
 

@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
-# Makes the image `rabbitmq:4-management` (or $1) from Debian 13's own package, where no image registry can be reached.
+# Makes an image of RabbitMQ from a Debian package, where no image registry can be reached. $1 names it, and so the release:
+#   rabbitmq:3-management          Debian 12's   3.10
+#   rabbitmq:4-management          Debian 13's   4.0   (without $1)
+#   rabbitmq:unstable-management   unstable's    4.3 in November 2026
 # Needs Docker and mmdebstrap. What is fetched is kept outside the tree, so that a second run takes a second.
 set -euo pipefail
 
 image=${1:-rabbitmq:4-management}
+case $image in
+    rabbitmq:3-management) release=bookworm ;;
+    rabbitmq:4-management) release=trixie ;;
+    # A new one nearly every day: what was fetched on an earlier day is fetched again.
+    rabbitmq:unstable-management) release=sid ;;
+    *) echo "no Debian release has $image" >&2; exit 2 ;;
+esac
 if docker image inspect "$image" >/dev/null 2>&1; then exit 0; fi
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/dnma-relay-tools"
-root="$cache/rabbitmq-trixie.tar"
+root="$cache/rabbitmq-$release.tar"
+if [ "$release" = sid ] && [ -n "$(find "$root" -mtime +0 2>/dev/null)" ]; then rm "$root"; fi
 if ! [ -s "$root" ]; then
     # The mirror that this machine's own apt uses.
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
@@ -27,9 +38,9 @@ printf '[rabbitmq_management,rabbitmq_prometheus].\n' >"$1/etc/rabbitmq/enabled_
 chroot "$1" install -d -o rabbitmq -g rabbitmq /var/lib/rabbitmq /var/log/rabbitmq
 CONFIGURE
     chmod +x "$part/configure"
-    mmdebstrap --quiet --variant=minbase --include=rabbitmq-server --aptopt='APT::Install-Recommends "false"' \
+    mmdebstrap --quiet --variant=minbase --include=rabbitmq-server --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --customize-hook="$part/configure" trixie "$part/root.tar" "${mirror:?apt names no mirror of $codename}"
+        --customize-hook="$part/configure" "$release" "$part/root.tar" "${mirror:?apt names no mirror of $codename}"
     mv "$part/root.tar" "$root"
 fi
 

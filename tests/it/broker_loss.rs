@@ -9,6 +9,7 @@ use dnma_relay::domain::books::{self as account, BalanceRecord};
 
 use crate::Scene;
 use crate::books::{PREFETCH, REPEATED};
+use crate::drill::{self, Drill};
 use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
 use crate::support::rabbitmq::Broker;
 use crate::support::{eventually, report};
@@ -62,4 +63,23 @@ pub(crate) async fn a_restart_under_load(_shared: Scene) -> anyhow::Result<()> {
         Allowed { repeated: 2 * REPEATED, out_of_order: 2 * PREFETCH, overlaps: 2 * REPEATED };
     report::record("RabbitMQ is killed and started again, two workers", 1, &balance, allowed)?;
     balance.all_delivered()
+}
+
+/// Matomo takes longer for a request than the broker lets anybody hold a hit: it takes all hits of
+/// the shard back. The versions differ in how they tell.
+pub(crate) async fn a_consumer_timeout_loses_nothing(_shared: Scene) -> anyhow::Result<()> {
+    let broker = Broker::start_with_configuration("consumer_timeout = 5000\n").await?;
+    broker.look_for_timeouts().await?;
+    let mut drill = Drill::new(Scene::new(Arc::new(broker), "consumer-timeout").await?);
+    let worker = drill.worker(&[("MATOMO_TIMEOUT", "60s")]).await?;
+    drill.publish(200).await?;
+    drill.flow(200).await?;
+    drill.scene.matomo.ledger().per_request = Duration::from_secs(15);
+    drill.publish(400).await?;
+    worker.until("broker_sessions_total", Duration::from_secs(60), |n| n >= 2.0).await?;
+    drill.scene.matomo.ledger().per_request = Duration::from_millis(40);
+    // What was under way is sent again where its shard came back before Matomo answered.
+    let most = 4 * drill::PREFETCH;
+    let allowed = Allowed { repeated: most, out_of_order: most, overlaps: most };
+    drill.close(vec![worker], "Matomo outlasts RabbitMQ's consumer timeout", 1, allowed).await
 }

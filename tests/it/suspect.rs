@@ -33,7 +33,9 @@ pub(crate) async fn it_does_not_take_its_neighbours_along(_shared: Scene) -> any
     let mut lives = 0;
     while scene.queues.ready("parked").await? == 0 {
         lives += 1;
-        ensure!(lives <= DELIVERY_LIMIT, "the broker does not park it");
+        // What came back more often than that is parked. Each life gives it back once, and before
+        // RabbitMQ 4.3 a hit that a worker releases counts too.
+        ensure!(lives <= DELIVERY_LIMIT + 1, "the broker does not park it");
         let before = sendings(&scene);
         let worker = scene.worker(&vars).await?;
         let comes = eventually("it is sent, or gone", SOON, async || {

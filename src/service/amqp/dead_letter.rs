@@ -13,7 +13,7 @@ use super::message::Message;
 use super::publisher::{Changes, Confirm, ConfirmChannel};
 use super::session_end::SessionClosed;
 use super::signing::Signing;
-use super::topology::{NO_DELIVERY_LIMIT, Topology, TopologyError};
+use super::topology::{NO_DELIVERY_LIMIT, Topology, TopologyError, Untold};
 use crate::domain::dead::{self, Dead, DeadQueue};
 use crate::domain::envelope::{self, Header};
 use crate::service::config::BrokerSettings;
@@ -163,7 +163,8 @@ impl DeadLetterClient {
 
     pub(super) async fn depth(&self, queue: &str) -> Result<Depth, BrokerError> {
         let asking = async {
-            let depth = self.topology.depth(&self.connection, queue);
+            let untold = Untold::default();
+            let depth = self.topology.depth(&self.connection, queue, &untold);
             let silent = |_| {
                 let seconds = SET_UP_TIMEOUT.as_secs();
                 SessionClosed(format!("the broker did not answer within {seconds} s"))

@@ -5,7 +5,7 @@ use lapin::Connection;
 use super::BrokerError;
 use super::connect::{CLOSE_TIMEOUT, SET_UP_TIMEOUT, close, connect};
 use super::session_end::SessionClosed;
-use super::topology::{Inquiry, Topology, TopologyError};
+use super::topology::{Inquiry, Told, Topology, TopologyError, Untold};
 use crate::domain::books::Queues;
 use crate::service::config::BrokerSettings;
 
@@ -36,20 +36,22 @@ pub struct QueueDepths {
     topology: Topology,
     /// The shards that there are, whatever `QUEUE_SHARDS` says here; `None` before the first look.
     shards: Option<Vec<String>>,
+    untold: Untold,
 }
 
 impl Topology {
     /// The depth of one queue; `None` if there is no such queue.
     ///
     /// # Errors
-    /// [`TopologyError`] when the broker does not answer.
+    /// [`TopologyError`] when the broker does not answer, or does not tell this user.
     pub async fn depth(
         &self,
         connection: &Connection,
         name: &str,
+        untold: &Untold,
     ) -> Result<Option<Depth>, TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
-        let depth = inquiry.queue(name).await?;
+        let mut inquiry = Inquiry::new(self, connection, untold);
+        let depth = known(inquiry.queue(name).await?, name)?;
         inquiry.end().await?;
         Ok(depth)
     }
@@ -57,23 +59,34 @@ impl Topology {
     /// The depth of every queue, asked over one channel. `extra` are shards beyond `QUEUE_SHARDS`.
     ///
     /// # Errors
-    /// [`TopologyError`] when the broker does not answer.
+    /// [`TopologyError`] when the broker does not answer, or does not tell this user.
     pub async fn depths(
         &self,
         connection: &Connection,
         extra: &[u16],
+        untold: &Untold,
     ) -> Result<Depths, TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
+        let mut inquiry = Inquiry::new(self, connection, untold);
         let mut depths = Depths::default();
         for index in self.shards().chain(extra.iter().copied()) {
-            depths.shards.push((index, inquiry.queue(&self.shard(index)).await?));
+            let name = self.shard(index);
+            depths.shards.push((index, known(inquiry.queue(&name).await?, &name)?));
         }
         for name in self.dead_letter_exchanges() {
-            let depth = inquiry.queue(&name).await?;
+            let depth = known(inquiry.queue(&name).await?, &name)?;
             depths.others.push((self.suffix(&name).to_owned(), depth));
         }
         inquiry.end().await?;
         Ok(depths)
+    }
+}
+
+/// What is not told must not be taken for an empty queue.
+fn known(told: Told<Depth>, name: &str) -> Result<Option<Depth>, TopologyError> {
+    match told {
+        Told::There(depth) => Ok(Some(depth)),
+        Told::Missing => Ok(None),
+        Told::Untold => Err(TopologyError::Untold(name.to_owned())),
     }
 }
 
@@ -84,7 +97,12 @@ impl QueueDepths {
     /// [`BrokerError`].
     pub async fn open(settings: &BrokerSettings, command: &str) -> Result<Self, BrokerError> {
         let (connection, _) = connect(settings, command, None).await?;
-        Ok(Self { connection, topology: Topology::new(settings), shards: None })
+        Ok(Self {
+            connection,
+            topology: Topology::new(settings),
+            shards: None,
+            untold: Untold::default(),
+        })
     }
 
     /// How many messages are ready in each kind of queue: those of these settings, and shards
@@ -103,7 +121,7 @@ impl QueueDepths {
 
     async fn sums(&self) -> Result<Queues, TopologyError> {
         let extra = self.topology.extra_shards(&self.connection).await?;
-        let depths = self.topology.depths(&self.connection, &extra).await?;
+        let depths = self.topology.depths(&self.connection, &extra, &self.untold).await?;
         let ready = |depth: Option<Depth>| depth.map_or(0, |depth| u64::from(depth.ready));
         let waiting = depths.shards.iter().map(|(_, depth)| ready(*depth)).sum();
         let mut queues = Queues { waiting, ..Queues::default() };
@@ -129,7 +147,7 @@ impl QueueDepths {
         };
         let (mut hits, mut is_read) = (0, false);
         for name in &shards {
-            let asking = self.topology.depth(&self.connection, name);
+            let asking = self.topology.depth(&self.connection, name, &self.untold);
             let asked = tokio::time::timeout(CLOSE_TIMEOUT, asking).await;
             let silent = |_| SessionClosed("the broker did not tell how many hits wait".to_owned());
             let depth = asked.map_err(silent)??;
@@ -143,7 +161,7 @@ impl QueueDepths {
     async fn existing_shards(&self) -> Result<Vec<String>, TopologyError> {
         let mut shards = Vec::new();
         for name in (0..u16::MAX).map(|index| self.topology.shard(index)) {
-            if self.topology.depth(&self.connection, &name).await?.is_none() {
+            if self.topology.depth(&self.connection, &name, &self.untold).await?.is_none() {
                 break;
             }
             shards.push(name);

@@ -8,7 +8,7 @@ use lapin::{Acker, BasicProperties};
 use super::filter::MessageParts;
 use super::mark::unreadable;
 use crate::domain::dead::DeathEntry;
-use crate::domain::envelope::Header;
+use crate::domain::envelope::{self, Header};
 
 /// The header in which the broker writes down how it moved a message by itself.
 const DEATHS: &str = "x-death";
@@ -111,10 +111,12 @@ impl Message {
         }
     }
 
-    /// Every header that is a text or a number.
+    /// Every header that is a text or a number, but for what the broker counts: a second look would
+    /// find another number.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Header)> {
         let headers = self.properties().headers().iter().flat_map(|table| table.inner());
-        headers.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+        let own = headers.filter(|(name, _)| !envelope::is_brokers_count(name.as_str()));
+        own.filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
 
     /// What the broker wrote of its own moves of the message, the latest first. A sender can have

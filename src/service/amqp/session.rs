@@ -4,7 +4,6 @@
 //! reading from connections that publish, and acks must not wait behind that.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +16,7 @@ use super::depths::{Depth, Depths};
 use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
 use super::subscription::{ShardSource, Subscription};
-use super::topology::Topology;
+use super::topology::{Topology, Untold};
 use super::version::{ServerVersion, server_version};
 use super::workers::WorkerCount;
 use crate::domain::sharing::{Replicas, claim};
@@ -46,8 +45,8 @@ pub struct Session {
     /// The name of this worker, from which its claims to the shards follow.
     worker: String,
     metrics: Arc<Metrics>,
-    /// Whether the broker does not tell us about exchanges.
-    only_queues: AtomicBool,
+    /// What the broker does not tell us of.
+    untold: Untold,
     /// The tasks that watch the two connections; they end with the session.
     watchers: JoinSet<()>,
 }
@@ -71,16 +70,24 @@ impl Session {
         for (connection, role) in [(&consume, "consuming"), (&publish, "publishing")] {
             watch(&mut watchers, connection, role, metrics.clone(), end.clone());
         }
-        let extra_shards = set_up(settings, topology, worker).await?;
+        let untold = Untold::default();
+        let extra_shards = set_up(settings, topology, worker, &untold).await?;
         let version = server_version(settings, &shown).await;
         // Of a broker that does not name itself nothing is known, and nothing is done.
         let moves_shards = version.as_ref().is_none_or(ServerVersion::moves_shards);
         let version = version.map_or_else(|| "unknown".to_owned(), |version| version.version);
         let (shards, prefetch) = (settings.shards, settings.prefetch);
         tracing::info!(broker = shown, version, shards, prefetch, "connected to RabbitMQ");
+        let names = untold.names();
+        if !names.is_empty() {
+            tracing::warn!(
+                untold = names.join(", "),
+                "the broker does not tell this user whether these are there, so nobody notices \
+                 when they are deleted: see \"Rights\" in docs/operate.md"
+            );
+        }
         let (topology, worker) = (topology.clone(), worker.to_owned());
         let metrics = metrics.clone();
-        let only_queues = AtomicBool::new(false);
         Ok(Self {
             consume,
             publish,
@@ -91,7 +98,7 @@ impl Session {
             topology,
             worker,
             metrics,
-            only_queues,
+            untold,
             watchers,
         })
     }
@@ -163,7 +170,7 @@ impl Session {
     /// When the session is lost.
     pub async fn depth(&self, index: u16) -> Result<Option<Depth>, BrokerError> {
         let queue = self.topology.shard(index);
-        Ok(self.end.or(self.topology.depth(&self.consume, &queue)).await??)
+        Ok(self.end.or(self.topology.depth(&self.consume, &queue, &self.untold)).await??)
     }
 
     /// The depth of every queue; `extra` are the shards beyond `QUEUE_SHARDS`.
@@ -171,7 +178,7 @@ impl Session {
     /// # Errors
     /// When the session is lost.
     pub async fn depths(&self, extra: &[u16]) -> Result<Depths, BrokerError> {
-        Ok(self.end.or(self.topology.depths(&self.consume, extra)).await??)
+        Ok(self.end.or(self.topology.depths(&self.consume, extra, &self.untold)).await??)
     }
 
     /// The exchanges and queues that are not there (any more), as far as the broker tells.
@@ -179,7 +186,7 @@ impl Session {
     /// # Errors
     /// When the session is lost.
     pub async fn missing(&self) -> Result<Vec<String>, BrokerError> {
-        let asking = self.topology.missing(&self.consume, &self.only_queues);
+        let asking = self.topology.missing(&self.consume, &self.untold);
         Ok(self.end.or(asking).await??)
     }
 
@@ -188,7 +195,7 @@ impl Session {
     /// # Errors
     /// [`BrokerError`], whose text names the remedy.
     pub async fn restore(&self, settings: &BrokerSettings) -> Result<(), BrokerError> {
-        self.end.or(set_up(settings, &self.topology, &self.worker)).await?.map(|_| ())
+        self.end.or(set_up(settings, &self.topology, &self.worker, &self.untold)).await?.map(|_| ())
     }
 
     /// Deletes an extra shard if it is empty and nobody reads it.
@@ -214,11 +221,12 @@ async fn set_up(
     settings: &BrokerSettings,
     topology: &Topology,
     worker: &str,
+    untold: &Untold,
 ) -> Result<Vec<u16>, BrokerError> {
     // A question after something that does not exist closes its channel, and the client library is
     // slow to forget such channels: they get a connection of their own.
     let (asking, _) = connect(settings, &format!("{worker} setup"), Some(PUBLISH_FRAME)).await?;
-    let ensuring = topology.ensure(&asking, settings.topology);
+    let ensuring = topology.ensure(&asking, settings.topology, untold);
     let ensured = tokio::time::timeout(SET_UP_TIMEOUT, ensuring).await;
     close(&asking).await;
     let too_slow = |_| {

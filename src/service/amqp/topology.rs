@@ -13,7 +13,8 @@ mod ensure;
 mod inquiry;
 
 pub use ensure::TopologyError;
-pub(super) use inquiry::Inquiry;
+pub use inquiry::Untold;
+pub(super) use inquiry::{Inquiry, Told};
 
 /// Returns to the queue that a shard counts before it parks a hit. Each closed channel counts as
 /// one before RabbitMQ 4.3, so the default of 20 would park hits that only saw restarts.

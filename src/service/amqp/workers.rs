@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
 use super::BrokerError;
-use super::topology::{Inquiry, Topology};
+use super::topology::{Inquiry, Told, Topology, Untold};
 use crate::domain::sharing::Replicas;
 use crate::service::config::TopologyMode;
 
@@ -63,12 +63,15 @@ impl WorkerCount {
         connection: &Connection,
         topology: &Topology,
     ) -> Result<Replicas, BrokerError> {
-        let mut inquiry = Inquiry::new(topology, connection);
+        let untold = Untold::default();
+        let mut inquiry = Inquiry::new(topology, connection, &untold);
         let [mut all, mut short] = [0; 2];
         for (name, count) in
             [(topology.workers(), &mut all), (topology.short_workers(), &mut short)]
         {
-            *count = inquiry.queue(&name).await?.map_or(0, |depth| depth.consumers);
+            if let Told::There(depth) = inquiry.queue(&name).await? {
+                *count = depth.consumers;
+            }
         }
         inquiry.end().await?;
         Ok(Replicas { all, short })

@@ -2,7 +2,7 @@
 
 use super::{Finding, message_size, version};
 use crate::service::amqp::connect::{close, connect};
-use crate::service::amqp::topology::{Topology, TopologyError};
+use crate::service::amqp::topology::{Topology, TopologyError, Untold};
 use crate::service::amqp::version::server_version;
 use crate::service::amqp::{BrokerError, Connection, rights, workers};
 use crate::service::config::{self, TopologyMode};
@@ -82,7 +82,16 @@ async fn compare(
             ),
         });
     }
-    if differences.wrong.is_empty() && differences.missing.is_empty() {
+    if !differences.untold.is_empty() {
+        findings.push(Finding::note(
+            "topology",
+            format!("the broker does not tell this user of {}", differences.untold.join(", ")),
+            "a relay works without it, but does not notice when they are deleted: see \"Rights\" \
+             in docs/operate.md",
+        ));
+    }
+    let is_complete = differences.wrong.is_empty() && differences.missing.is_empty();
+    if is_complete && differences.untold.is_empty() {
         let what = match mode {
             TopologyMode::Declare => "exchanges and queues are there with the right arguments",
             TopologyMode::Verify => {
@@ -91,7 +100,7 @@ async fn compare(
         };
         findings.push(Finding::fine("topology", what));
     }
-    differences.wrong.is_empty() && differences.missing.is_empty()
+    is_complete
 }
 
 /// Whether workers can count each other, where they share out the shards themselves.
@@ -146,7 +155,7 @@ async fn may_read(topology: &Topology, connection: &Connection, mode: TopologyMo
     for queue in [topology.parked(), topology.rejected()] {
         // To take and give back counts as a delivery, and nobody here knows the limit of a queue of
         // others' making.
-        let depth = topology.depth(connection, &queue).await;
+        let depth = topology.depth(connection, &queue, &Untold::default()).await;
         let is_empty = matches!(depth, Ok(Some(depth)) if depth.ready == 0);
         if mode == TopologyMode::Verify && !is_empty {
             return Finding::note(

@@ -139,11 +139,17 @@ impl Broker {
 
     /// RabbitMQ 4 moves a shard to the consumer with the highest priority; 3.x does not.
     pub fn moves_shards(&self) -> bool {
-        self.version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .is_some_and(|major: u32| major >= 4)
+        self.is_at_least(&[4])
+    }
+
+    /// Whether it tells a user without any right on an exchange or queue whether that is there.
+    pub fn tells_everybody(&self) -> bool {
+        !self.is_at_least(&[4, 2, 6])
+    }
+
+    fn is_at_least(&self, version: &[u32]) -> bool {
+        let own: Vec<u32> = self.version.split('.').map_while(|part| part.parse().ok()).collect();
+        own.as_slice() >= version
     }
 
     async fn container(setup: &Setup<'_>) -> anyhow::Result<Self> {
@@ -244,6 +250,13 @@ impl Broker {
             alarms.is_ok_and(|alarms| alarms.contains("memory"))
         };
         super::eventually("the broker raises an alarm", START, alarmed).await
+    }
+
+    /// Looks every second for consumers that time out, and not every minute, on connections that
+    /// come from here on.
+    pub async fn look_for_timeouts(&self) -> anyhow::Result<()> {
+        let setting = "application:set_env(rabbit, channel_tick_interval, 1000).";
+        self.ctl(&["eval", setting]).await.map(drop)
     }
 
     pub async fn lift_alarm(&self) -> anyhow::Result<()> {

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::SENDING;
+use crate::service::amqp::BrokerError;
 use crate::service::amqp::depths::QueueDepths;
+use crate::service::amqp::topology::TopologyError;
 
 /// The time between two batches. With a rate below ten a second it is longer.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -103,6 +105,10 @@ impl Pace {
         let mut limit = 2 * rate;
         loop {
             let waiting = self.depths.waiting().await;
+            if matches!(waiting, Err(BrokerError::Topology(TopologyError::Untold(_)))) {
+                // The answer would be the same for ever.
+                return waiting.map(|_| false).map_err(Into::into);
+            }
             match &waiting {
                 Ok((hits, _)) if *hits <= limit => break,
                 Ok((hits, is_read)) => self.notify_waiting(*hits, *is_read),

@@ -5,7 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ExchangeKind};
 
 use super::ensure::channel;
-use super::{CONSISTENT_HASH, Inquiry, Topology, TopologyError};
+use super::{CONSISTENT_HASH, Inquiry, Told, Topology, TopologyError, Untold};
 use crate::service::config::TopologyMode;
 
 /// What a relay would stumble over.
@@ -13,6 +13,8 @@ use crate::service::config::TopologyMode;
 pub struct Differences {
     /// Not there.
     pub missing: Vec<String>,
+    /// Those of which the broker does not tell us whether they are there.
+    pub untold: Vec<String>,
     /// There, but not as it should be, or not for us.
     pub wrong: Vec<TopologyError>,
 }
@@ -31,9 +33,10 @@ impl Topology {
         let mut differences = Differences::default();
         let mut told = |outcome: Result<(), TopologyError>| differences.wrong.extend(outcome.err());
         let mut missing = Vec::new();
-        let mut inquiry = Inquiry::new(self, connection);
+        let untold = Untold::default();
+        let mut inquiry = Inquiry::new(self, connection, &untold);
         for exchange in self.exchanges() {
-            if !inquiry.exchange(&exchange.name).await? {
+            if inquiry.exchange(&exchange.name).await? == Told::Missing {
                 missing.push(format!("exchange {}", exchange.name));
             } else if mode == TopologyMode::Declare {
                 // A refusal closes the channel, so each has its own.
@@ -42,7 +45,7 @@ impl Topology {
             }
         }
         for queue in self.queues() {
-            if inquiry.queue(&queue.name).await?.is_none() {
+            if inquiry.queue(&queue.name).await? == Told::Missing {
                 missing.push(format!("queue {}", queue.name));
             } else if mode == TopologyMode::Declare {
                 let channel = channel(connection, &queue.name).await?;
@@ -55,7 +58,7 @@ impl Topology {
         {
             told(self.try_type(connection).await);
         }
-        differences.missing = missing;
+        (differences.missing, differences.untold) = (missing, untold.names());
         Ok(differences)
     }
 

@@ -1,7 +1,5 @@
 //! The description on a broker: declared, verified, and rid of shards that are no longer asked for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -11,7 +9,8 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Binding, CONSISTENT_HASH, ExchangeDeclaration, Inquiry, QueueDeclaration, Topology};
+use super::inquiry::{Inquiry, Told, Untold};
+use super::{Binding, CONSISTENT_HASH, ExchangeDeclaration, QueueDeclaration, Topology};
 use crate::service::config::TopologyMode;
 
 /// Why a broker does not have what the relay needs.
@@ -45,6 +44,12 @@ pub enum TopologyError {
         /// The broker's own words.
         detail: String,
     },
+    /// The broker tells nothing of it to this user.
+    #[error(
+        "the broker tells this user nothing of queue {0}: from RabbitMQ 4.3 on, only a user with \
+         some right on a queue may ask how many messages it has; see \"Rights\" in docs/operate.md"
+    )]
+    Untold(String),
     /// `TOPOLOGY=verify` found things missing.
     #[error(
         "missing on the broker: {}; `dnma-relay topology` prints their definitions",
@@ -62,8 +67,8 @@ pub enum TopologyError {
 }
 
 impl Topology {
-    /// Makes the broker have it, or checks that it does. Returns shards beyond `QUEUE_SHARDS` that
-    /// still exist.
+    /// Makes the broker have it, or checks that it does, but for what it adds to `untold`. Returns
+    /// shards beyond `QUEUE_SHARDS` that still exist.
     ///
     /// # Errors
     /// [`TopologyError`], whose text names the remedy.
@@ -71,10 +76,11 @@ impl Topology {
         &self,
         connection: &Connection,
         mode: TopologyMode,
+        untold: &Untold,
     ) -> Result<Vec<u16>, TopologyError> {
         match mode {
             TopologyMode::Declare => self.declare(connection).await?,
-            TopologyMode::Verify => self.verify(connection).await?,
+            TopologyMode::Verify => self.verify(connection, untold).await?,
         }
         let extra = self.extra_shards(connection).await?;
         if mode == TopologyMode::Declare {
@@ -129,7 +135,8 @@ impl Topology {
         &self,
         connection: &Connection,
     ) -> Result<(), TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
+        let untold = Untold::default();
+        let mut inquiry = Inquiry::new(self, connection, &untold);
         let missing = inquiry.missing(&self.counts()).await?;
         inquiry.end().await?;
         if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
@@ -162,59 +169,58 @@ impl Topology {
 
     /// # Errors
     /// [`TopologyError::Missing`], or what the broker refuses.
-    async fn verify(&self, connection: &Connection) -> Result<(), TopologyError> {
-        let missing = self.missing(connection, &AtomicBool::new(false)).await?;
+    async fn verify(&self, connection: &Connection, untold: &Untold) -> Result<(), TopologyError> {
+        let missing = self.missing(connection, untold).await?;
         if missing.is_empty() { Ok(()) } else { Err(TopologyError::Missing(missing)) }
     }
 
     /// The exchanges and queues that are not there. AMQP can only be asked whether a name exists:
-    /// arguments and bindings of existing things cannot be read by it. `only_queues` is set once
-    /// the broker has refused to tell about exchanges, and then keeps them from being asked for.
+    /// arguments and bindings of existing things cannot be read by it. What the broker does not
+    /// tell of is added to `untold`, and counts as being there: whoever reads or publishes is told.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn missing(
         &self,
         connection: &Connection,
-        only_queues: &AtomicBool,
+        untold: &Untold,
     ) -> Result<Vec<String>, TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
+        let mut inquiry = Inquiry::new(self, connection, untold);
         let mut missing = Vec::new();
-        if !only_queues.load(Ordering::Relaxed) {
-            for exchange in self.exchanges() {
-                if !inquiry.exchange(&exchange.name).await? {
-                    missing.push(format!("exchange {} ({})", exchange.name, exchange.kind));
-                }
+        for exchange in self.exchanges() {
+            if inquiry.exchange(&exchange.name).await? == Told::Missing {
+                missing.push(format!("exchange {} ({})", exchange.name, exchange.kind));
             }
-            only_queues.store(inquiry.is_refused(), Ordering::Relaxed);
         }
         missing.extend(inquiry.missing(&self.queues()).await?);
         inquiry.end().await?;
         Ok(missing)
     }
 
-    /// Whether there is an exchange to publish to, as far as the broker tells.
+    /// Whether there is an exchange to publish to, as far as the broker tells: where it does not,
+    /// whoever publishes is told.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn is_there(&self, connection: &Connection) -> Result<bool, TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
-        let is_there = inquiry.exchange(self.main()).await?;
+        let untold = Untold::default();
+        let mut inquiry = Inquiry::new(self, connection, &untold);
+        let is_there = inquiry.exchange(self.main()).await? != Told::Missing;
         inquiry.end().await?;
         Ok(is_there)
     }
 
-    /// Shards beyond `QUEUE_SHARDS`.
+    /// Shards beyond `QUEUE_SHARDS`, as far as the broker tells.
     ///
     /// # Errors
     /// [`TopologyError`] when the broker does not answer.
     pub async fn extra_shards(&self, connection: &Connection) -> Result<Vec<u16>, TopologyError> {
-        let mut inquiry = Inquiry::new(self, connection);
+        // Of its own: nobody has to hear that a shard which nobody asked for may be there.
+        let untold = Untold::default();
+        let mut inquiry = Inquiry::new(self, connection, &untold);
         let mut extra = Vec::new();
         for index in self.shards..u16::MAX {
-            if inquiry.queue(&self.shard(index)).await?.is_none() {
-                break;
-            }
+            let Told::There(_) = inquiry.queue(&self.shard(index)).await? else { break };
             extra.push(index);
         }
         inquiry.end().await?;
@@ -248,7 +254,7 @@ impl Topology {
         self.unbind(connection, index).await?;
         let name = self.shard(index);
         if self
-            .depth(connection, &name)
+            .depth(connection, &name, &Untold::default())
             .await?
             .is_some_and(|depth| depth.ready > 0 || depth.consumers > 0)
         {
