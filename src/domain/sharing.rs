@@ -17,7 +17,7 @@
 //! 3. While somebody is short and nobody holds more than the larger share, one of those that hold
 //!    the larger share must go down to the smaller. Which of them is left to chance.
 //! 4. A new worker, and all of them when nobody is short any more, subscribe once more to what they
-//!    do not hold, in [`STAGES`] looks: those with their strongest claim first. So what others give
+//!    do not hold, within a few looks: those with their strongest claim first. So what others give
 //!    up, or leave behind, is shared out in about the order of claims.
 //!
 //! A worker that sees nobody short and holds no more than the larger share does nothing.
