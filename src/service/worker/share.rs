@@ -16,6 +16,9 @@ use crate::service::amqp::session::Session;
 /// Between two looks, in the mean.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long after an error a session that broke has said so.
+const END_TIME: Duration = Duration::from_secs(2);
+
 /// Between two attempts to be counted among the workers.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,10 @@ impl Worker {
         let mut is_logged = false;
         loop {
             let Err(error) = self.share_until_error(session, holds).await;
+            // A session that is over is no news of the counting.
+            if tokio::time::timeout(END_TIME, session.end.wait()).await.is_ok() {
+                return std::future::pending().await;
+            }
             if is_logged {
                 tracing::debug!(%error, "workers cannot be counted");
             } else {
