@@ -306,12 +306,13 @@ pub(crate) async fn one_that_joins_three_gets_its_share(scene: Scene) -> anyhow:
     };
     // Enough shards that each worker has some. What a worker has taken goes first when it gives a
     // shard up: with the prefetch of the settings that is a minute at this rate.
-    let more = [("QUEUE_SHARDS", "32"), ("QUEUE_PREFETCH", "400")];
+    let more = [("QUEUE_SHARDS", "32"), ("QUEUE_PREFETCH", "800")];
     let vars = [&VARS[..], &more].concat();
     scene.declare(&vars).await?;
     speed.apply(&scene);
     let mut books = Books::default();
-    scene.queues.publish(books.load(8_000, 2_000)).await?;
+    // So much that nobody runs out of it, of however few shards: RabbitMQ 4 leaves that to chance.
+    scene.queues.publish(books.load(16_000, 4_000)).await?;
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(scene.worker(&vars).await?);
@@ -325,8 +326,8 @@ pub(crate) async fn one_that_joins_three_gets_its_share(scene: Scene) -> anyhow:
     let settled = joined + 3 * SETTLED;
     eventually("it has settled", 2 * 3 * SETTLED, async || Instant::now() >= settled).await?;
     let before = delivered(&workers).await?;
-    let enough = scene.matomo.stored() + 1_500;
-    eventually("some more are stored", 3 * SETTLED, async || scene.matomo.stored() >= enough)
+    let enough = scene.matomo.stored() + 2_500;
+    eventually("some more are stored", 6 * SETTLED, async || scene.matomo.stored() >= enough)
         .await?;
     let after = delivered(&workers).await?;
     let counts: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
