@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use crate::Scene;
-use crate::support::books::{Allowed, Books, EIGHT_SHARDS, at_rest};
+use crate::support::books::{Allowed, Balance, Books, EIGHT_SHARDS, at_rest};
 use crate::support::matomo::Situation;
 use crate::support::report;
 use crate::support::worker::Worker;
@@ -83,6 +83,25 @@ async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Re
     Ok(start.elapsed())
 }
 
+/// Waits until everything is delivered, and stops the workers. If they were connected all the time,
+/// none of them may have lost its session.
+async fn all_delivered(
+    scene: &Scene,
+    books: &Books,
+    workers: Vec<Worker>,
+    is_connected: bool,
+) -> anyhow::Result<Balance> {
+    let (published, within) = (books.published(), Duration::from_secs(60));
+    at_rest(published, &scene.matomo, &scene.queues, &EIGHT_SHARDS, &workers, within).await?;
+    for worker in workers {
+        ensure!(!is_connected || !worker.log().contains("lost the session"), "{}", worker.log());
+        worker.stop().await?;
+    }
+    let balance = books.balance(&scene.matomo, &scene.queues, &EIGHT_SHARDS).await?;
+    balance.all_delivered()?;
+    Ok(balance)
+}
+
 /// From one replica to three, two and four, and then another one for each: all are served their
 /// share, and nothing is lost, repeated, or in two hands.
 pub(crate) async fn replicas_come_and_go(scene: Scene) -> anyhow::Result<()> {
@@ -106,21 +125,7 @@ pub(crate) async fn replicas_come_and_go(scene: Scene) -> anyhow::Result<()> {
         workers.remove(0).stop().await?;
     }
     shared(&scene, &mut books, 4).await?;
-    at_rest(
-        books.published(),
-        &scene.matomo,
-        &scene.queues,
-        &EIGHT_SHARDS,
-        &workers,
-        Duration::from_secs(60),
-    )
-    .await?;
-    for worker in workers {
-        ensure!(!worker.log().contains("lost the session"), "{}", worker.log());
-        worker.stop().await?;
-    }
-    let balance = books.balance(&scene.matomo, &scene.queues, &EIGHT_SHARDS).await?;
-    balance.all_delivered()?;
+    let balance = all_delivered(&scene, &books, workers, true).await?;
     // What a shard that moves had given and nobody had taken comes back behind what follows it.
     let moved = Allowed { out_of_order: 200, ..Allowed::default() };
     report::record("replicas join and leave, and all are replaced", 1, &balance, moved)
@@ -146,20 +151,7 @@ pub(crate) async fn a_frozen_replica_is_replaced(scene: Scene) -> anyhow::Result
     shared(&scene, &mut books, 2).await?;
     workers[1].signal("CONT")?;
     shared(&scene, &mut books, 3).await?;
-    at_rest(
-        books.published(),
-        &scene.matomo,
-        &scene.queues,
-        &EIGHT_SHARDS,
-        &workers,
-        Duration::from_secs(60),
-    )
-    .await?;
-    for worker in workers {
-        worker.stop().await?;
-    }
-    let balance = books.balance(&scene.matomo, &scene.queues, &EIGHT_SHARDS).await?;
-    balance.all_delivered()?;
+    let balance = all_delivered(&scene, &books, workers, false).await?;
     // What it held when it froze, and the broker gave to another.
     let held = Allowed { repeated: 200, out_of_order: 400, overlaps: 8 };
     report::record("a replica of three stands still until the heartbeat fails", 1, &balance, held)

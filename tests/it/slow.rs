@@ -64,12 +64,12 @@ impl Slow {
     async fn deliver(self, scene: Scene) -> anyhow::Result<()> {
         let Self { name, speed, vars, .. } = self;
         let vars = [&VARS[..], vars].concat();
+        speed.apply(&scene);
         let mut books = Books::default();
         let mut workers = Vec::new();
         for _ in 0..self.replicas {
             workers.push(scene.worker(&vars).await?);
         }
-        speed.apply(&scene);
         // The first one alone could hold them all.
         let started = Instant::now();
         scene.queues.publish(books.load(self.hits, self.hits / 4)).await?;
