@@ -252,6 +252,8 @@ async fn serve(
         never = status_collector.watch(&session) => match never {},
         never = keep_topology(&session, settings, &context.metrics) => match never {},
     }
+    context.metrics.broker_up.set(0);
+    context.metrics.broker_blocked.set(0);
     if let Some(reason) = session.end.reason() {
         tracing::warn!(
             "lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, \

@@ -36,7 +36,7 @@ mod split;
 mod window;
 
 use split::Split;
-use window::Window;
+use window::{Window, real};
 
 /// The rest after a refusal while no other request is under way; it doubles with each refusal.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
@@ -189,11 +189,14 @@ impl Limiter {
         if let Some(time) = self.not_before.filter(|time| now < *time) {
             return Room::WaitUntil(time);
         }
-        let limit = self.limit();
+        let (limit, window) = (self.limit(), self.window.hits());
         if self.requests >= limit.requests || self.is_silent(now) {
             return Room::WaitForAnswer;
         }
-        Room::Go(self.split.next(self.window.hits()).hits)
+        let hits = self.split.next(window).hits;
+        // A request of another size may be larger than the others, and than what is left.
+        let is_too_much = real(self.hits + hits) > window.ceil().max(real(limit.requests));
+        if self.requests > 0 && is_too_much { Room::WaitForAnswer } else { Room::Go(hits) }
     }
 
     /// Whether requests are under way and nothing was heard for long.

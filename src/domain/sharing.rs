@@ -1,7 +1,6 @@
-//! Which shards a worker gives up, on a broker that does not move them by itself.
+//! Which shards a worker gives up, so that all workers have their share.
 //!
-//! RabbitMQ 4 gives a shard to the subscriber with the strongest [`claim`] and needs nothing of
-//! this. RabbitMQ 3 leaves it with the first that subscribed until that one goes, and gives it to
+//! The broker leaves a shard with the first that subscribed until that one goes, and gives it to
 //! the others then in the order in which they subscribed. So a worker that holds more than its
 //! share subscribes to the surplus anew, which puts it behind the others.
 //!
@@ -47,8 +46,7 @@ const PAUSE: usize = 16;
 /// At which look since nobody is short all take their places in the order of their claims.
 const CALM: usize = 16;
 
-/// A worker's claim to a shard (rendezvous hashing): each replica ranks every shard by itself. The
-/// consumer priority of its subscription.
+/// A worker's claim to a shard (rendezvous hashing): each replica ranks every shard by itself.
 pub fn claim(worker: &str, shard: u16) -> i32 {
     let mut hasher = DefaultHasher::new();
     (worker, shard).hash(&mut hasher);

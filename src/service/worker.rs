@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`assign`] | which shards the worker reads, and when that changes |
 //! | `extra_shards` | shards beyond `QUEUE_SHARDS` are drained and deleted |
-//! | `share` | shards beyond this worker's share go to others, where the broker moves none |
+//! | `share` | shards beyond this worker's share go to others |
 //! | `round` | shards are subscribed to, lanes run, and both end in good order |
 //! | `feed` | a message is taken from its shard and goes to a lane |
 //! | [`intake`] | it is read, checked against the plan, and encoded |

@@ -103,6 +103,13 @@ pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()
     };
     eventually("it is told", Duration::from_secs(20), told).await?;
     declaring.stop().await?;
+    // One that may not read is told what it lacks, and is not said to be connected meanwhile.
+    let ent_url = as_user("ent");
+    let blind = [&vars[..], &[("AMQP_URL", &ent_url), ("TOPOLOGY", "verify")]].concat();
+    let blind = Worker::start(&blind).await?;
+    blind.until_it_says("shards cannot be read", Duration::from_secs(20)).await?;
+    blind.until("broker_up", Duration::from_secs(20), |up| up == 0.0).await?;
+    blind.stop().await?;
     let relay = Worker::start(&[&vars[..], &[("TOPOLOGY", "verify")]].concat()).await?;
     relay.ready().await?;
     // A hit for each way through the queues.
@@ -146,7 +153,6 @@ pub(crate) async fn read_and_write_are_enough(scene: Scene) -> anyhow::Result<()
     let user = as_user("relay");
     let refused = dead(&user, &["list"])?;
     ensure!(String::from_utf8_lossy(&refused.stderr).contains("--trust-limit"), "{refused:?}");
-    // As far as it has to do it itself: on RabbitMQ 3.
     ensure!(!relay.log().contains("cannot be counted"), "it cannot share out the shards");
     // He may count what waits in every queue.
     let books = worker::command(&vars(&operator))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use crate::Scene;
 use crate::support::books::{Allowed, Balance, Books, EIGHT_SHARDS, at_rest};
@@ -76,11 +76,7 @@ async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Re
             return Ok(start.elapsed());
         }
     }
-    // There the broker goes by the claims alone, which leave the shares to chance.
-    ensure!(scene.broker.moves_shards(), "{last:?} shards of {replicas} replicas");
-    ensure!(last.len() == replicas && last.iter().sum::<usize>() == 8, "{last:?}");
-    println!("{last:?} shards, by the claims alone");
-    Ok(start.elapsed())
+    bail!("{last:?} shards of {replicas} replicas after {SHARED_WITHIN:?}")
 }
 
 /// Waits until everything is delivered, and stops the workers. If they were connected all the time,
@@ -159,10 +155,6 @@ pub(crate) async fn a_frozen_replica_is_replaced(scene: Scene) -> anyhow::Result
 
 /// A worker that may not or cannot count the others says so once, and works with what it has.
 pub(crate) async fn workers_that_cannot_be_counted_work_on(scene: Scene) -> anyhow::Result<()> {
-    if scene.broker.moves_shards() {
-        println!("RabbitMQ {} shares out the shards itself", scene.broker.version);
-        return Ok(());
-    }
     scene.declare(&[]).await?;
     // The queue of those who never had it: declared for an earlier relay, or without the right.
     scene.queues.delete("workers").await?;

@@ -1,4 +1,4 @@
-//! Replicas that come and go before a RabbitMQ 3, which leaves a shard with its consumer until that
+//! Replicas that come and go before a RabbitMQ, which leaves a shard with its consumer until that
 //! one goes, and gives it to the first that waits then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

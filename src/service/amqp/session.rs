@@ -17,7 +17,6 @@ use super::publisher::ConfirmChannel;
 use super::session_end::{SessionClosed, SessionEnd};
 use super::subscription::{ShardSource, Subscription};
 use super::topology::{Topology, Untold};
-use super::version::{ServerVersion, server_version};
 use super::workers::WorkerCount;
 use crate::domain::sharing::{Replicas, claim};
 use crate::service::config::{BrokerSettings, TopologyMode};
@@ -35,8 +34,6 @@ pub struct Session {
     publish: Connection,
     /// The shards beyond `QUEUE_SHARDS`, which are drained and then deleted.
     pub extra_shards: Vec<u16>,
-    /// Whether the broker shares out the shards among their subscribers, by their claims.
-    pub moves_shards: bool,
     /// Set when the session is over.
     pub end: SessionEnd,
     /// Whether we may declare.
@@ -44,7 +41,6 @@ pub struct Session {
     topology: Topology,
     /// The name of this worker, from which its claims to the shards follow.
     worker: String,
-    metrics: Arc<Metrics>,
     /// What the broker does not tell us of.
     untold: Untold,
     /// The tasks that watch the two connections; they end with the session.
@@ -72,12 +68,8 @@ impl Session {
         }
         let untold = Untold::default();
         let extra_shards = set_up(settings, topology, worker, &untold).await?;
-        let version = server_version(settings, &shown).await;
-        // Of a broker that does not name itself nothing is known, and nothing is done.
-        let moves_shards = version.as_ref().is_none_or(ServerVersion::moves_shards);
-        let version = version.map_or_else(|| "unknown".to_owned(), |version| version.version);
         let (shards, prefetch) = (settings.shards, settings.prefetch);
-        tracing::info!(broker = shown, version, shards, prefetch, "connected to RabbitMQ");
+        tracing::info!(broker = shown, shards, prefetch, "connected to RabbitMQ");
         let names = untold.names();
         if !names.is_empty() {
             tracing::warn!(
@@ -87,35 +79,29 @@ impl Session {
             );
         }
         let (topology, worker) = (topology.clone(), worker.to_owned());
-        let metrics = metrics.clone();
         Ok(Self {
             consume,
             publish,
             extra_shards,
-            moves_shards,
             end,
             mode: settings.topology,
             topology,
             worker,
-            metrics,
             untold,
             watchers,
         })
     }
 
-    /// Subscribes to a shard with this worker's priority for it. At most `prefetch` of its
-    /// messages are unacked at a time.
+    /// Subscribes to a shard, behind those that have. At most `prefetch` of its messages are
+    /// unacked at a time.
     ///
     /// # Errors
     /// When the session is lost.
     pub async fn subscribe(&self, index: u16, prefetch: u16) -> Result<Subscription, BrokerError> {
         let subscribing = async {
             let channel = self.consume.create_channel().await?;
-            let source = ShardSource {
-                queue: self.topology.shard(index),
-                worker: self.worker.clone(),
-                priority: claim(&self.worker, index),
-            };
+            let source =
+                ShardSource { queue: self.topology.shard(index), worker: self.worker.clone() };
             Ok(Subscription::open(channel, index, prefetch, source).await?)
         };
         self.end.or(subscribing).await?
@@ -211,8 +197,6 @@ impl Session {
         self.watchers.shutdown().await;
         close(&self.publish).await;
         close(&self.consume).await;
-        self.metrics.broker_up.set(0);
-        self.metrics.broker_blocked.set(0);
     }
 }
 

@@ -5,7 +5,7 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
     BasicRejectOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 
 use super::BrokerError;
@@ -33,8 +33,6 @@ pub(super) struct ShardSource {
     pub(super) queue: String,
     /// This worker's name: the tag of its consumers, so that an operator sees whose they are.
     pub(super) worker: String,
-    /// This worker's priority for the shard.
-    pub(super) priority: i32,
 }
 
 /// What a shard gave.
@@ -148,11 +146,9 @@ impl ShardSource {
     async fn consume(&self, channel: &Channel, prefetch: u16) -> Result<Consumer, lapin::Error> {
         // Per consumer: a limit on the whole channel (global) is refused by quorum queues.
         channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(self.priority));
         let options = BasicConsumeOptions { no_ack: false, ..Default::default() };
         let (queue, tag) = (self.queue.as_str().into(), self.worker.as_str().into());
-        channel.basic_consume(queue, tag, options, arguments).await
+        channel.basic_consume(queue, tag, options, FieldTable::default()).await
     }
 }
 

@@ -35,15 +35,6 @@ pub struct ServerVersion {
     pub version: String,
 }
 
-impl ServerVersion {
-    /// Whether the broker gives a shard to the subscriber with the highest priority, whoever had it
-    /// before: from RabbitMQ 4.0 on.
-    pub fn moves_shards(&self) -> bool {
-        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        major.is_none_or(|major| major >= 4)
-    }
-}
-
 /// Asks the broker at this address, which must be one of the settings'; `None` when it does not
 /// name itself.
 pub async fn server_version(settings: &BrokerSettings, shown: &str) -> Option<ServerVersion> {

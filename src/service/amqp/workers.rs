@@ -1,6 +1,6 @@
-//! How many workers there are, on a RabbitMQ that does not share out the shards by itself.
+//! How many workers there are.
 //!
-//! Of the consumers of a shard such a broker tells only about the one that it serves. So every
+//! Of the consumers of a shard RabbitMQ 3 tells only about the one that it serves. So every
 //! worker consumes from a queue of its own kind, through which no message ever goes, and those that
 //! are short of their share from another one, and the broker tells how many consumers each has. A
 //! worker that is gone is gone from there at the same moment as from its shards.

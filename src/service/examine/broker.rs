@@ -27,10 +27,7 @@ pub(super) async fn examine(settings: &config::BrokerSettings) -> Vec<Finding> {
     }
     findings.push(message_size::finding(server.as_ref().map(|server| server.version.as_str())));
     let topology = Topology::new(settings);
-    if let Some(server) = &server
-        && !server.moves_shards()
-        && settings.shards > 1
-    {
+    if settings.shards > 1 {
         findings.push(may_count(&topology, &connection, settings.topology).await);
     }
     let is_complete = compare(&topology, &connection, settings.topology, &mut findings).await;
@@ -103,7 +100,7 @@ async fn compare(
     is_complete
 }
 
-/// Whether workers can count each other, where they share out the shards themselves.
+/// Whether workers can count each other, which is how they share out the shards.
 async fn may_count(topology: &Topology, connection: &Connection, mode: TopologyMode) -> Finding {
     const SUBJECT: &str = "sharing";
     match workers::may_count(connection, topology).await {

@@ -128,7 +128,7 @@ impl Worker {
     }
 
     /// Takes the shard's hits one by one from now on, or as many as the prefetch allows, behind the
-    /// other subscribers where the broker knows no priority. What was not taken goes back first.
+    /// other subscribers. What was not taken goes back first.
     async fn subscribe_anew(
         &self,
         feed: &mut Feed,

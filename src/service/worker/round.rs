@@ -96,14 +96,19 @@ impl Worker {
     ) -> RoundEnd {
         let mut tasks = RoundTasks::default();
         let starting = self.start_round(session, assignment, &mut tasks);
-        match shutdown.run_until_cancelled(starting).await {
-            Some(Ok(())) => {}
+        let not_begun = match shutdown.run_until_cancelled(starting).await {
+            Some(Ok(())) => None,
             Some(Err(error)) => {
                 session.end.because(format!("shards cannot be read: {error}"));
-                return RoundEnd::SessionLost;
+                Some(RoundEnd::SessionLost)
             }
             // Nothing was sent yet: what was given goes back with the session.
-            None => return RoundEnd::Shutdown,
+            None => Some(RoundEnd::Shutdown),
+        };
+        if let Some(end) = not_begun {
+            // No task is left that knows the session, so that whoever has it can close it.
+            drop(tasks.wind_down().await);
+            return end;
         }
         let end = tokio::select! {
             end = self.until_end(session, shutdown, assignment, extra, &tasks.in_flight) => end,
@@ -115,7 +120,6 @@ impl Worker {
         };
         if end == RoundEnd::SessionLost {
             session.end.because("a task of this worker ended".to_owned());
-            self.context.metrics.broker_up.set(0);
         }
         let mut subscriptions = tasks.wind_down().await;
         for subscription in &mut subscriptions {

@@ -1,4 +1,4 @@
-//! Which shards the worker gives up to others, on a RabbitMQ that moves none by itself.
+//! Which shards the worker gives up to others.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -55,7 +55,7 @@ pub(super) type Holds = HashMap<u16, Arc<Hold>>;
 impl Worker {
     /// Gives up what is beyond this worker's share, as long as the round lasts.
     pub(super) async fn share(&self, session: &Session, holds: &Holds) -> Infallible {
-        if session.moves_shards || holds.len() < 2 {
+        if holds.len() < 2 {
             return std::future::pending().await;
         }
         let mut is_logged = false;

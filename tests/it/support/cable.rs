@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::free_port;
+use super::{free_port, listen};
 
 /// What is wrong with the cable, for connections that stand and for new ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ struct Reset;
 
 impl Cable {
     pub async fn to(far: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
+        let listener = listen(([127, 0, 0, 1], free_port()?).into()).await?;
         let mut cable = Self {
             near: listener.local_addr()?,
             far,
@@ -90,10 +90,7 @@ impl Cable {
         if self.task.is_some() {
             return Ok(());
         }
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(self.near)?;
-        self.carry(socket.listen(1024)?);
+        self.carry(listen(self.near).await?);
         Ok(())
     }
 }

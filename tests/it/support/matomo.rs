@@ -13,9 +13,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
-use super::free_port;
+use super::{free_port, listen};
 
 mod pool;
 mod replies;
@@ -140,7 +140,7 @@ pub struct Matomo {
 
 impl Matomo {
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
+        let listener = listen(([127, 0, 0, 1], free_port()?).into()).await?;
         let ledger = Ledger {
             situation: Situation::Fine,
             stored: Vec::new(),
@@ -223,10 +223,7 @@ impl Matomo {
     }
 
     pub async fn listen_again(&mut self) -> anyhow::Result<()> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(self.address)?;
-        self.serve(socket.listen(1024)?);
+        self.serve(listen(self.address).await?);
         Ok(())
     }
 }

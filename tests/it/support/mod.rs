@@ -21,10 +21,13 @@ pub mod tls;
 pub mod worker;
 
 use std::future::Future;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::net::TcpListener;
 
 /// Polls a condition instead of sleeping for it.
 pub async fn eventually<F: Future<Output = bool>>(
@@ -53,4 +56,18 @@ pub fn free_port() -> anyhow::Result<u16> {
         std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
     });
     port.context("no port is free")
+}
+
+/// Listens on a port that was closed just now. A process that is started at that moment has every
+/// socket of ours until it runs its own program, so the port may be in use for an instant.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome.with_context(|| address.to_string()),
+        }
+    }
 }

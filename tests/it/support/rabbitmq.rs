@@ -137,11 +137,6 @@ impl Broker {
         matches!(self.kind, Kind::Given)
     }
 
-    /// RabbitMQ 4 moves a shard to the consumer with the highest priority; 3.x does not.
-    pub fn moves_shards(&self) -> bool {
-        self.is_at_least(&[4])
-    }
-
     /// Whether it tells a user without any right on an exchange or queue whether that is there.
     pub fn tells_everybody(&self) -> bool {
         !self.is_at_least(&[4, 2, 6])
