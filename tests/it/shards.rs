@@ -59,13 +59,25 @@ pub(crate) async fn a_worker_joins_and_leaves(scene: Scene) -> anyhow::Result<()
 /// Within this after each change every replica is served its share.
 const SHARED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Publishes hits and looks who is served which shards until all have their share, to one shard.
-/// Returns after how long.
-async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Result<Duration> {
+/// Publishes hits until all have their share of the shards.
+async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Result<()> {
+    share_by(scene, replicas, || books.load(400, 200)).await
+}
+
+/// Publishes messages and looks who is served which shards until all have their share, to one
+/// shard. A worker knows by what comes that a shard is its own.
+pub(crate) async fn share_by<M>(
+    scene: &Scene,
+    replicas: usize,
+    mut messages: impl FnMut() -> M,
+) -> anyhow::Result<()>
+where
+    M: IntoIterator<Item = (String, Vec<u8>)>,
+{
     let start = Instant::now();
     let mut last = Vec::new();
     while start.elapsed() < SHARED_WITHIN {
-        scene.queues.publish(books.load(400, 200)).await?;
+        scene.queues.publish(messages()).await?;
         let served = scene.broker.served(&scene.prefix).await?;
         last = served.values().map(Vec::len).collect();
         last.sort_unstable();
@@ -73,7 +85,7 @@ async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Re
         let is_fair = |shards: &usize| (*shards as f64 - fair).abs() <= 1.0;
         if last.len() == replicas && last.iter().all(is_fair) {
             println!("{last:?} shards, after {:.1} s", start.elapsed().as_secs_f64());
-            return Ok(start.elapsed());
+            return Ok(());
         }
     }
     bail!("{last:?} shards of {replicas} replicas after {SHARED_WITHIN:?}")
