@@ -41,7 +41,7 @@ const LOSS_CUT: f64 = 0.5;
 const DOWN_GAIN: f64 = 0.5;
 
 /// Below the target the window grows by this power of the ratio each round trip.
-const UP_GAIN: f64 = 1.0;
+const UP_GAIN: f64 = 0.5;
 
 /// The smallest window: between two requests of one hit passes 31 times what the answer took.
 const SMALLEST: f64 = 1.0 / 32.0;
