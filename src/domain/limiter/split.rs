@@ -16,6 +16,13 @@ const OWN_SHARE: f64 = 0.5;
 /// request of the other size.
 const GAIN: f64 = 0.5;
 
+/// Above this share nobody waits at all: other slots are idle.
+const IDLE_SHARE: f64 = 0.8;
+
+/// As [`GAIN`], from the start, or from a loss, until slots are no longer idle: to about twice as
+/// many requests. Later the same share may be chance.
+const IDLE_GAIN: f64 = 2.0;
+
 /// The weight of the latest answer in the mean.
 const WEIGHT: f64 = 0.3;
 
@@ -53,11 +60,21 @@ pub(super) struct Split {
     rest: f64,
     /// The usual size of the last requests, and their mean latency in seconds.
     usual: Option<(f64, f64)>,
+    /// Whether slots were idle ever since the start, or since a loss.
+    is_new: bool,
 }
 
 impl Split {
     pub(super) fn new(bounds: LoadBounds) -> Self {
-        Self { bounds, requests: 1.0, ceiling: None, begun: 0, rest: 0.5, usual: None }
+        Self {
+            bounds,
+            requests: 1.0,
+            ceiling: None,
+            begun: 0,
+            rest: 0.5,
+            usual: None,
+            is_new: true,
+        }
     }
 
     /// The limit for a window of so many hits.
@@ -114,7 +131,9 @@ impl Split {
         if !request.odd {
             self.learn(real(request.hits), latency);
         } else if let Some(share) = self.own_share(real(request.hits), latency) {
-            self.requests *= (GAIN * (share - OWN_SHARE)).exp();
+            self.is_new = self.is_new && share > IDLE_SHARE;
+            let gain = if self.is_new { IDLE_GAIN } else { GAIN };
+            self.requests *= (gain * (share - OWN_SHARE)).exp();
         }
         let least = (window / real(self.bounds.hits)).max(1.0);
         self.requests = self.requests.max(least).min(self.ceiling(now)).max(1.0);
@@ -155,6 +174,9 @@ impl Split {
         if !others_answered {
             self.requests = 1.0;
             self.usual = None;
+            // The second request from now on shows whether there is room for more of them.
+            self.begun = ODD_ONE_IN - 2;
+            self.is_new = true;
         }
     }
 }
