@@ -11,7 +11,8 @@
 )]
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -113,6 +114,9 @@ impl Scene {
     }
 }
 
+/// How long each test took.
+static TOOK: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
+
 /// A test in a scene.
 fn test<F, T>(
     name: &'static str,
@@ -127,7 +131,8 @@ where
 {
     let (broker, runtime) = (broker.clone(), runtime.clone());
     Trial::test(name, move || {
-        runtime
+        let began = Instant::now();
+        let outcome = runtime
             .block_on(async {
                 // The whole of it: two tests that run at once may end alike.
                 let name = name.replace("::", ".");
@@ -137,8 +142,19 @@ where
                 cleaner.queues.delete_all().await.context("cleaning up")?;
                 outcome
             })
-            .map_err(|error| Failed::from(format!("{error:?}")))
+            .map_err(|error| Failed::from(format!("{error:?}")));
+        TOOK.lock().expect("no test panics here").push((began.elapsed(), name));
+        outcome
     })
+}
+
+/// The tests that took longest: the next to make shorter, or to begin earlier.
+fn longest() -> String {
+    let mut took = TOOK.lock().expect("no test panics here");
+    took.sort_unstable_by(|a, b| b.cmp(a));
+    let line = |(time, name): &(Duration, &str)| format!("{:>5.0} s  {name}", time.as_secs_f64());
+    let lines: Vec<String> = took.iter().take(20).map(line).collect();
+    format!("the longest tests:\n{}", lines.join("\n"))
 }
 
 /// Tests under the names of their functions.
@@ -280,12 +296,13 @@ fn main() -> anyhow::Result<()> {
         publishing::every_line_is_confirmed,
         encryption::mutual_tls_with_a_private_ca,
     ];
-    // The table is of a whole run.
-    let whole = arguments.filter.is_none() && arguments.skip.is_empty();
+    // Tests that are asked for by name are no table.
+    let is_whole = arguments.filter.is_none();
     let alone = libtest_mimic::run(&arguments, measured);
     let mut conclusion = libtest_mimic::run(&arguments, tests);
     conclusion.num_failed += alone.num_failed;
-    if whole {
+    println!("{}", longest());
+    if is_whole {
         println!("the table of faults: {}", support::report::write(&broker.version)?.display());
         let missing = support::report::missing_from(include_str!("../../docs/faults.md"));
         if !missing.is_empty() {
