@@ -61,13 +61,14 @@ const SHARED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Publishes hits until all have their share of the shards.
 async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Result<()> {
-    share_by(scene, replicas, || books.load(400, 200)).await
+    share_by(scene, 8, replicas, || books.load(400, 200)).await
 }
 
 /// Publishes messages and looks who is served which shards until all have their share, to one
 /// shard. A worker knows by what comes that a shard is its own.
 pub(crate) async fn share_by<M>(
     scene: &Scene,
+    shards: u16,
     replicas: usize,
     mut messages: impl FnMut() -> M,
 ) -> anyhow::Result<()>
@@ -81,7 +82,7 @@ where
         let served = scene.broker.served(&scene.prefix).await?;
         last = served.values().map(Vec::len).collect();
         last.sort_unstable();
-        let fair = 8.0 / replicas as f64;
+        let fair = f64::from(shards) / replicas as f64;
         let is_fair = |shards: &usize| (*shards as f64 - fair).abs() <= 1.0;
         if last.len() == replicas && last.iter().all(is_fair) {
             println!("{last:?} shards, after {:.1} s", start.elapsed().as_secs_f64());

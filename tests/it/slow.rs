@@ -72,7 +72,7 @@ impl Slow {
             workers.push(scene.worker(&vars).await?);
         }
         let within = Duration::from_secs(120);
-        share_out(&scene, self.replicas).await?;
+        share_out(&scene, 8, self.replicas).await?;
         let started = Instant::now();
         scene.queues.publish(books.load(self.hits, self.hits / 4)).await?;
         let all = books.published();
@@ -105,13 +105,13 @@ impl Slow {
 
 /// The first worker has all shards until something comes that shows it what it has. What cannot be
 /// read needs no request, so that Matomo is new to all of them afterwards.
-async fn share_out(scene: &Scene, replicas: usize) -> anyhow::Result<()> {
+async fn share_out(scene: &Scene, shards: u16, replicas: usize) -> anyhow::Result<()> {
     let mut published = 0;
     let garbage = || {
-        published += 64;
-        (0..64).map(|n| (hits::visitor(n), b"no hit".to_vec()))
+        published += 400;
+        (0..400).map(|n| (hits::visitor(n), b"no hit".to_vec()))
     };
-    share_by(scene, replicas, garbage).await?;
+    share_by(scene, shards, replicas, garbage).await?;
     let is_rejected = async || scene.queues.ready("rejected").await.is_ok_and(|n| n == published);
     eventually("all of it is rejected", SETTLED, is_rejected).await?;
     scene.queues.take("rejected").await?;
@@ -319,18 +319,18 @@ pub(crate) async fn one_that_joins_three_gets_its_share(scene: Scene) -> anyhow:
         most_waiting: usize::MAX,
     };
     // Enough shards that each worker has some. What a worker has taken goes first when it gives a
-    // shard up: with the prefetch of the settings that is a minute at this rate.
-    let more = [("QUEUE_SHARDS", "32"), ("QUEUE_PREFETCH", "800")];
+    // shard up: at this rate that is 12 s, and with the prefetch of the settings 48.
+    let more = [("QUEUE_SHARDS", "32"), ("QUEUE_PREFETCH", "400")];
     let vars = [&VARS[..], &more].concat();
-    scene.declare(&vars).await?;
     speed.apply(&scene);
-    let mut books = Books::default();
-    // So much that nobody runs out of it, of however few shards: RabbitMQ 4 leaves that to chance.
-    scene.queues.publish(books.load(16_000, 4_000)).await?;
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(scene.worker(&vars).await?);
     }
+    share_out(&scene, 32, 3).await?;
+    let mut books = Books::default();
+    // So much that nobody runs out of it.
+    scene.queues.publish(books.load(16_000, 4_000)).await?;
     eventually("the three are under way", Duration::from_secs(30), async || {
         scene.matomo.stored() >= 1_000
     })
