@@ -2,6 +2,7 @@
 //!
 //! [`Service::build`] and [`Service::run`] are all that the program and the tests need.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,9 +252,9 @@ async fn serve(
         () = worker.serve(&session, shutdown) => {}
         never = status_collector.watch(&session) => match never {},
         never = keep_topology(&session, settings, &context.metrics) => match never {},
+        never = note_loss(&session, &context.metrics) => match never {},
     }
-    context.metrics.broker_up.set(0);
-    context.metrics.broker_blocked.set(0);
+    disconnected(&context.metrics);
     if let Some(reason) = session.end.reason() {
         tracing::warn!(
             "lost the session with RabbitMQ ({reason}): unacked hits are back in their queues, \
@@ -265,6 +266,18 @@ async fn serve(
     if let Some(session) = Arc::into_inner(session) {
         session.close().await;
     }
+}
+
+/// Notes the loss of a session at once: what is in flight then may take a while to end.
+async fn note_loss(session: &Session, metrics: &Metrics) -> Infallible {
+    session.end.wait().await;
+    disconnected(metrics);
+    std::future::pending().await
+}
+
+fn disconnected(metrics: &Metrics) {
+    metrics.broker_up.set(0);
+    metrics.broker_blocked.set(0);
 }
 
 /// The most characters of the host's name in the name of a worker: the tag of a consumer has room

@@ -14,14 +14,16 @@ use crate::support::{eventually, hits};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long the hits behind a slow request are held. Below the timeout of a small worker.
-const HELD: Duration = Duration::from_millis(1_500);
+/// How long the hits behind a slow request are held. Below [`TIMEOUT`].
+const HELD: Duration = Duration::from_secs(5);
+
+const TIMEOUT: (&str, &str) = ("MATOMO_TIMEOUT", "10s");
 
 /// A worker whose line to RabbitMQ can be cut.
 async fn worker_on_a_cable(scene: &Scene) -> anyhow::Result<(Cable, Worker)> {
     let cable = Cable::to(broker_address(scene)?).await?;
     let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=1", cable.port());
-    let worker = scene.worker(&[&SMALL[..], &[("AMQP_URL", &url)]].concat()).await?;
+    let worker = scene.worker(&[&SMALL[..], &[("AMQP_URL", &url), TIMEOUT]].concat()).await?;
     Ok((cable, worker))
 }
 
@@ -49,6 +51,7 @@ pub(crate) async fn a_copy_that_was_held_is_sent_though_the_first_was_stored(
     worker.until("in_flight", SOON, |n| n == 2.0).await?;
     cable.cut().await;
     worker.until("broker_up", SOON, |up| up == 0.0).await?;
+    ensure!(scene.matomo.ledger().under_way == 1, "the loss is told only when requests have ended");
     scene.matomo.ledger().per_request = Duration::ZERO;
     cable.set(Fault::None);
     cable.mend().await?;
