@@ -61,7 +61,7 @@ const SHARED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Publishes hits until all have their share of the shards.
 async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Result<()> {
-    share_by(scene, 8, replicas, || books.load(400, 200)).await
+    share_by(scene, EIGHT_SHARDS.shards, replicas, || books.load(400, 200)).await
 }
 
 /// Publishes messages and looks who is served which shards until all have their share, to one

@@ -72,7 +72,7 @@ impl Slow {
             workers.push(scene.worker(&vars).await?);
         }
         let within = Duration::from_secs(120);
-        share_out(&scene, 8, self.replicas).await?;
+        share_out(&scene, PLACES.shards, self.replicas).await?;
         let started = Instant::now();
         scene.queues.publish(books.load(self.hits, self.hits / 4)).await?;
         let all = books.published();

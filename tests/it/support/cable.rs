@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{free_port, listen};
+use super::{listen, listen_anywhere};
 
 /// What is wrong with the cable, for connections that stand and for new ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ struct Reset;
 
 impl Cable {
     pub async fn to(far: SocketAddr) -> anyhow::Result<Self> {
-        let listener = listen(([127, 0, 0, 1], free_port()?).into()).await?;
+        let listener = listen_anywhere().await?;
         let mut cable = Self {
             near: listener.local_addr()?,
             far,

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::{free_port, listen};
+use super::{listen, listen_anywhere};
 
 mod pool;
 mod replies;
@@ -140,7 +140,7 @@ pub struct Matomo {
 
 impl Matomo {
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = listen(([127, 0, 0, 1], free_port()?).into()).await?;
+        let listener = listen_anywhere().await?;
         let ledger = Ledger {
             situation: Situation::Fine,
             stored: Vec::new(),

@@ -20,7 +20,7 @@ pub mod report;
 pub mod tls;
 pub mod worker;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,13 +61,20 @@ pub fn free_port() -> anyhow::Result<u16> {
 /// Listens on a port that was closed just now. A process that is started at that moment has every
 /// socket of ours until it runs its own program, so the port may be in use for an instant.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match TcpListener::bind(address).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            outcome => return outcome.with_context(|| address.to_string()),
-        }
-    }
+    let mut bound = None;
+    let is_free = || {
+        let outcome = std::net::TcpListener::bind(address);
+        let in_use = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        bound = Some(outcome);
+        ready(!in_use)
+    };
+    eventually("the port is free", Duration::from_secs(5), is_free).await?;
+    let listener = bound.context("the port was tried")?.with_context(|| address.to_string())?;
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener)?)
+}
+
+/// Listens on a port that it can come back to after it was closed for a while.
+pub async fn listen_anywhere() -> anyhow::Result<TcpListener> {
+    listen(([127, 0, 0, 1], free_port()?).into()).await
 }
