@@ -124,6 +124,13 @@ impl<T> Lane<T> {
         self.waiting.push(hit);
     }
 
+    /// Hits for which `is_urgent` holds are cut before all others; in their order, both. All hits
+    /// of a visitor have to be as urgent.
+    pub fn bring_forward(&mut self, is_urgent: impl Fn(&T) -> bool) {
+        let urgent = self.waiting.extract_if(.., |hit| is_urgent(&hit.load)).collect::<Vec<_>>();
+        self.waiting.splice(..0, urgent);
+    }
+
     /// Cuts the next request off what waits, unless one is cut already. Returns the hits that
     /// cannot be sent at all, with their fate.
     pub fn cut(&mut self, now: Timestamp, sites: &SiteMemory) -> Vec<(Outgoing<T>, Settlement)> {

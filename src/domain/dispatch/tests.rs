@@ -306,6 +306,16 @@ fn a_request_has_at_most_what_is_allowed_now() {
 }
 
 #[test]
+fn urgent_hits_go_first_and_all_in_their_order() {
+    let mut lane = lane(4, (0..4).map(hit));
+    assert!(lane.cut(now(), &known_sites()).is_empty());
+    (4..9).for_each(|load| lane.push(hit(load)));
+    lane.bring_forward(|load| load % 2 == 0);
+    let sent = requests(&mut lane, &known_sites());
+    assert_eq!(sent, [vec![0, 1, 2, 3], vec![4, 6, 8, 5], vec![7]], "what is cut stays so");
+}
+
+#[test]
 fn pieces_of_a_refused_request_are_not_put_together_again() {
     let halved =
         Interpretation::Suspect(Failure { reason: Reason::ServerError, status: Some(500) });

@@ -118,6 +118,11 @@ impl AckWindow {
         self.notify();
     }
 
+    /// Whether no ack goes.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.unacked().is_withheld()
+    }
+
     /// Wakes the writer: hits were settled.
     pub(super) fn notify(&self) {
         self.settled.notify_one();

@@ -99,6 +99,11 @@ impl Delivery {
         self.counter.count_for(account, arrival);
     }
 
+    /// Whether the hit's shard is to go to another worker.
+    pub(super) fn leaves(&self) -> bool {
+        self.window.is_withheld()
+    }
+
     /// Counts that the hit goes to Matomo again, which may have stored it.
     pub fn count_doubt(&self) {
         self.counter.count_doubt();

@@ -1,5 +1,6 @@
 //! From the lane to Matomo and back: drives the lanes of [`crate::domain::dispatch`].
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,17 @@ pub struct Dispatcher {
     bulk_size: usize,
     /// The sites that Matomo is known to accept.
     sites: Mutex<SiteMemory>,
+    /// How many shards wait for their last hits, to go to another worker.
+    leaving: AtomicUsize,
+}
+
+/// A shard that waits for its last hits, until this is dropped.
+pub(super) struct LeavingShard<'a>(&'a AtomicUsize);
+
+impl Drop for LeavingShard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Dispatcher {
@@ -76,7 +88,15 @@ impl Dispatcher {
             api: settings.api,
             bulk_size: bulk_size.into(),
             sites: Mutex::default(),
+            leaving: AtomicUsize::new(0),
         })
+    }
+
+    /// A shard is to go to another worker. What it gave goes before all other hits, so that the
+    /// shard need not wait for as long as a whole prefetch takes.
+    pub(super) fn shard_leaves(&self) -> LeavingShard<'_> {
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+        LeavingShard(&self.leaving)
     }
 
     /// Runs one lane until `stop`. It has one request under way at a time, and so has each of its
@@ -149,7 +169,14 @@ impl Dispatcher {
         most: usize,
     ) -> Vec<(LaneHit, Settlement)> {
         lane.limit(most);
-        top_up(lane, hits);
+        if self.leaving.load(Ordering::Relaxed) > 0 {
+            while let Ok(hit) = hits.try_recv() {
+                lane.push(hit);
+            }
+            lane.bring_forward(|load| load.delivery.leaves());
+        } else {
+            top_up(lane, hits);
+        }
         lane.cut(Timestamp::now(), &self.sites())
     }
 

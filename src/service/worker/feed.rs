@@ -72,20 +72,20 @@ impl Worker {
     ) -> Subscription {
         let index = feed.subscription.index;
         let hold = feed.hold.clone();
-        let mut goes = false;
+        let mut leaving = None;
         loop {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = hold.asked_anew(), if !goes => {
-                    goes = true;
+                () = hold.asked_anew(), if leaving.is_none() => {
+                    leaving = Some(self.dispatcher.shard_leaves());
                     feed.window.withhold(true);
                     continue;
                 }
                 message = feed.subscription.next() => Some(message),
-                () = settled(&feed.in_flight), if goes => None,
+                () = settled(&feed.in_flight), if leaving.is_some() => None,
             };
-            if !goes {
+            if leaving.is_none() {
                 hold.gave();
             }
             let (is_alone, untaken) = match next {
@@ -112,7 +112,7 @@ impl Worker {
                     (is_suspect, vec![message])
                 }
             };
-            goes = false;
+            leaving = None;
             let changing = self.subscribe_anew(&mut feed, is_alone, untaken);
             match stop.run_until_cancelled(session.end.or(changing)).await {
                 Some(Ok(Ok(()))) => {}

@@ -49,8 +49,10 @@ pub async fn eventually<F: Future<Output = bool>>(
 pub fn free_port() -> anyhow::Result<u16> {
     const PORTS: u32 = 12_000;
     static TURN: AtomicU32 = AtomicU32::new(0);
-    let mut turns = (0..PORTS)
-        .map(|_| std::process::id().wrapping_add(TURN.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    // Runs at the same time, which have neighbouring process ids, begin far from each other.
+    let first = std::process::id().wrapping_mul(1_009);
+    let mut turns =
+        (0..PORTS).map(|_| first.wrapping_add(TURN.fetch_add(1, Ordering::Relaxed)) % PORTS);
     let port = turns.find_map(|turn| {
         let port = 20_000 + u16::try_from(turn).ok()?;
         std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)

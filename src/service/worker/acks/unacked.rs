@@ -70,6 +70,11 @@ impl Unacked {
         self.is_withheld = is_withheld;
     }
 
+    /// Whether no ack goes.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.is_withheld
+    }
+
     /// A hit came in. Tags come in growing order.
     pub(super) fn hold(&mut self, tag: u64) {
         self.hits.push_back((tag, AckState::Held));
