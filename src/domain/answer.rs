@@ -22,6 +22,8 @@ pub enum Answer {
         body: Body,
         /// The `Retry-After` header, if a proxy sent one.
         retry_after: Option<Duration>,
+        /// Whether it came too soon for Matomo to have stored anything.
+        at_once: bool,
     },
     /// There was no connection, so nothing was sent.
     Unreachable,
@@ -45,9 +47,15 @@ impl Answer {
 /// The body of a response, as far as it matters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// It is the bulk endpoint's count of hits.
+    /// It has the bulk endpoint's count of hits, once: alone, or among the notices of PHP, after a
+    /// byte order mark, before a cache's comment.
     Counts(Counts),
-    /// It is Matomo's 43-byte GIF, which answers a single request, and a bulk that the
+    /// It speaks of a count, but which one is not certain.
+    Unclear,
+    /// Matomo says that it rolled this request back, as it does after a deadlock on a table of its
+    /// own (`Error:There is no active transaction`).
+    RolledBack,
+    /// It is Matomo's 43-byte GIF, alone or after the notices of PHP, which answers a single request, and a bulk that the
     /// QueuedTracking plugin took.
     Gif,
     /// There is no body.
@@ -71,8 +79,24 @@ pub struct Counts {
     invalid_indices: Option<Vec<usize>>,
 }
 
+impl Counts {
+    /// Whether so many hits were counted as stored.
+    fn reach(&self, sent: usize) -> bool {
+        usize::try_from(self.tracked).map_or(true, |tracked| tracked >= sent)
+    }
+}
+
+/// What Matomo writes where a deadlock ended its transaction, with the status 200.
+const NO_TRANSACTION: &[u8] = b"There is no active transaction";
+
+/// By what a text is known that speaks of a count.
+const COUNT_KEY: &[u8] = b"\"tracked\"";
+
 /// The length of the picture with which Matomo answers.
 const GIF_BYTES: usize = 43;
+
+/// How the picture begins.
+const GIF_BEGIN: &[u8] = b"GIF89a";
 
 impl Body {
     /// Reads a response body by its content type.
@@ -81,14 +105,40 @@ impl Body {
         if bytes.is_empty() {
             return Self::Empty;
         }
-        if kind.eq_ignore_ascii_case("image/gif") && bytes.len() == GIF_BYTES {
+        if kind.eq_ignore_ascii_case("image/gif") && ends_with_gif(bytes) {
             return Self::Gif;
         }
-        if kind.eq_ignore_ascii_case("application/json") {
-            return serde_json::from_slice(bytes).map_or(Self::Other, Self::Counts);
+        if kind.eq_ignore_ascii_case("application/json")
+            && let Ok(counts) = serde_json::from_slice(bytes)
+        {
+            return Self::Counts(counts);
         }
-        Self::Other
+        let mut found = counts_within(bytes);
+        match (found.next(), found.next()) {
+            (Some(counts), None) => Self::Counts(counts),
+            (None, _) if contains(bytes, NO_TRANSACTION) => Self::RolledBack,
+            _ if contains(bytes, COUNT_KEY) => Self::Unclear,
+            _ => Self::Other,
+        }
     }
+}
+
+/// Whether it is the picture, alone or after the notices of PHP.
+fn ends_with_gif(bytes: &[u8]) -> bool {
+    let start = bytes.len().checked_sub(GIF_BYTES);
+    start.and_then(|start| bytes.get(start..)).is_some_and(|end| end.starts_with(GIF_BEGIN))
+}
+
+/// The counts that stand somewhere in a text, each as Matomo writes it.
+fn counts_within(bytes: &[u8]) -> impl Iterator<Item = Counts> {
+    (0..bytes.len()).filter_map(|place| bytes.get(place..)).filter_map(|text| {
+        let text = text.starts_with(b"{\"status\"").then_some(text)?;
+        serde_json::Deserializer::from_slice(text).into_iter().next()?.ok()
+    })
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
 }
 
 codes! {
@@ -107,9 +157,9 @@ codes! {
         ClientError = "client-error",
         /// The status was 429, which a proxy sends and Matomo never does.
         TooManyRequests = "too-many-requests",
-        /// The status was 500: Matomo rolled the request back.
+        /// The status was 500: Matomo rolled the request back, unless its count says otherwise.
         ServerError = "server-error",
-        /// The status was 502: PHP died or is not there.
+        /// The status was 502: PHP died or is not there. Rarely one that dies has stored already.
         BadGateway = "bad-gateway",
         /// The status was 503, 408, or another 5xx.
         Unavailable = "unavailable",
@@ -160,6 +210,8 @@ pub enum Interpretation {
     },
     /// Nothing was stored, and one hit may be the cause.
     Suspect(Failure),
+    /// The hits may be stored, and one hit may be the cause.
+    SuspectAmbiguous(Failure),
     /// Nothing was stored, and that is not one hit's fault.
     Down(Failure),
     /// The hits may be stored; that this is not certain is not one hit's fault.
@@ -173,6 +225,7 @@ impl Interpretation {
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Suspect(failure)
+            | Self::SuspectAmbiguous(failure)
             | Self::Down(failure)
             | Self::DownAmbiguous(failure)
             | Self::Ambiguous(failure) => Some(*failure),
@@ -185,7 +238,9 @@ impl Interpretation {
     /// the others are stored, and all go again.
     pub fn doubt(&self) -> Option<Reason> {
         match self {
-            Self::DownAmbiguous(failure) | Self::Ambiguous(failure) => Some(failure.reason),
+            Self::SuspectAmbiguous(failure)
+            | Self::DownAmbiguous(failure)
+            | Self::Ambiguous(failure) => Some(failure.reason),
             Self::Refused { places: None, .. } => Some(Reason::Refused),
             Self::Refused { places: Some(_), .. }
             | Self::Stored { .. }
@@ -197,7 +252,7 @@ impl Interpretation {
 
 /// Interprets the answer to a request of `sent` hits.
 pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
-    let (status, body) = match answer {
+    let (status, body, at_once) = match answer {
         Answer::Unreachable => {
             return Interpretation::Down(Failure { reason: Reason::Unreachable, status: None });
         }
@@ -213,12 +268,16 @@ pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
                 status: None,
             });
         }
-        Answer::Response { status, body, .. } => (*status, body),
+        Answer::Response { status, body, at_once, .. } => (*status, body, *at_once),
     };
     let failure = |reason| Failure { reason, status: Some(status) };
     match status {
         200 => match (api, body) {
             (Api::Bulk, Body::Counts(counts)) => counted(counts, sent, status),
+            (Api::Bulk, Body::Unclear) => {
+                Interpretation::Ambiguous(failure(Reason::CountMismatch))
+            }
+            (_, Body::RolledBack) => Interpretation::Suspect(failure(Reason::ServerError)),
             (_, Body::Gif) => Interpretation::Stored { queued: api == Api::Bulk },
             _ => Interpretation::Down(failure(Reason::NotMatomo)),
         },
@@ -227,8 +286,17 @@ pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
         408 => Interpretation::Down(failure(Reason::Unavailable)),
         429 => Interpretation::Down(failure(Reason::TooManyRequests)),
         400..=499 => Interpretation::Suspect(failure(Reason::ClientError)),
-        500 => Interpretation::Suspect(failure(Reason::ServerError)),
-        502 => Interpretation::Suspect(failure(Reason::BadGateway)),
+        // Matomo counts up to the hit that failed, and rolls back. Where all are counted, it failed
+        // after the last one, and some or all are stored.
+        500 => match (api, body) {
+            (Api::Bulk, Body::Counts(counts)) if counts.reach(sent) => {
+                Interpretation::Ambiguous(failure(Reason::ServerError))
+            }
+            (Api::Bulk, Body::Unclear) => Interpretation::Ambiguous(failure(Reason::ServerError)),
+            _ => Interpretation::Suspect(failure(Reason::ServerError)),
+        },
+        502 if at_once => Interpretation::Suspect(failure(Reason::BadGateway)),
+        502 => Interpretation::SuspectAmbiguous(failure(Reason::BadGateway)),
         504 => Interpretation::DownAmbiguous(failure(Reason::GatewayTimeout)),
         501..=599 => Interpretation::Down(failure(Reason::Unavailable)),
         _ => Interpretation::Down(failure(Reason::NotMatomo)),

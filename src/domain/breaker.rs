@@ -43,7 +43,7 @@ impl From<&Interpretation> for Signal {
     fn from(interpretation: &Interpretation) -> Self {
         match interpretation {
             Interpretation::Stored { .. } | Interpretation::Refused { .. } => Self::Works,
-            Interpretation::Suspect(_) => Self::Unclear,
+            Interpretation::Suspect(_) | Interpretation::SuspectAmbiguous(_) => Self::Unclear,
             Interpretation::Down(_) => Self::Down,
             Interpretation::DownAmbiguous(_) => Self::Silent,
             Interpretation::Ambiguous(_) => Self::Ambiguous,

@@ -83,7 +83,9 @@ impl From<&Interpretation> for LoadSignal {
             | Interpretation::Refused { .. }
             | Interpretation::Ambiguous(_) => Self::Answered,
             Interpretation::DownAmbiguous(_) => Self::Lost,
-            Interpretation::Suspect(failure) | Interpretation::Down(failure) => {
+            Interpretation::Suspect(failure)
+            | Interpretation::SuspectAmbiguous(failure)
+            | Interpretation::Down(failure) => {
                 match failure.reason {
                     Reason::TooManyRequests | Reason::BadGateway | Reason::Unavailable => {
                         Self::Refused

@@ -130,11 +130,18 @@ pub fn decide(interpretation: &Interpretation, attempts: &[u32], facts: RequestF
         Interpretation::Suspect(_) | Interpretation::Down(_) if facts.busy => {
             return Decision::Again;
         }
-        Interpretation::Suspect(_) if attempts.len() > 1 => return Decision::Halve,
-        Interpretation::Suspect(failure) | Interpretation::Down(failure) if facts.probe => {
+        Interpretation::Suspect(_) | Interpretation::SuspectAmbiguous(_) if attempts.len() > 1 => {
+            return Decision::Halve;
+        }
+        Interpretation::Suspect(failure)
+        | Interpretation::SuspectAmbiguous(failure)
+        | Interpretation::Down(failure)
+            if facts.probe =>
+        {
             each(&|spent| postponed(*failure, spent))
         }
         Interpretation::Suspect(failure)
+        | Interpretation::SuspectAmbiguous(failure)
         | Interpretation::Down(failure)
         | Interpretation::DownAmbiguous(failure)
         | Interpretation::Ambiguous(failure) => each(&|spent| failed(*failure, spent, facts.steps)),
@@ -151,7 +158,7 @@ fn failed(failure: Failure, spent: u32, steps: usize) -> Settlement {
     }
 }
 
-/// A probe that failed, and was surely not stored, says nothing of its hit: it waits out the first
+/// A probe that failed, and was hardly stored, says nothing of its hit: it waits out the first
 /// delay, and an outage of any length parks nothing.
 fn postponed(failure: Failure, spent: u32) -> Settlement {
     Settlement::Retry { step: 0, attempts: spent, failure }

@@ -48,7 +48,8 @@ pub struct Outcome {
 }
 
 fn response(status: u16, content_type: &str, body: &str) -> Answer {
-    Answer::Response { status, body: Body::read(content_type, body.as_bytes()), retry_after: None }
+    let body = Body::read(content_type, body.as_bytes());
+    Answer::Response { status, body, retry_after: None, at_once: false }
 }
 
 fn counts(tracked: usize, invalid: &[usize], named: bool) -> Answer {
@@ -83,6 +84,7 @@ pub fn answer(weather: Weather, hits: &[Nature], superuser: bool) -> Outcome {
                 status: 429,
                 body: Body::Empty,
                 retry_after: Some(Duration::from_secs(seconds)),
+                at_once: true,
             });
         }
         _ if hits.contains(&Nature::Exception) => {

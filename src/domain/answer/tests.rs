@@ -1,13 +1,14 @@
 use super::*;
 
 fn response(status: u16, content_type: &str, body: &str) -> Answer {
-    Answer::Response { status, body: Body::read(content_type, body.as_bytes()), retry_after: None }
+    let body = Body::read(content_type, body.as_bytes());
+    Answer::Response { status, body, retry_after: None, at_once: false }
 }
 fn json(body: &str) -> Answer {
     response(200, "application/json", body)
 }
 fn gif() -> String {
-    "G".repeat(43)
+    format!("GIF89a{}", "x".repeat(37))
 }
 fn reason(interpretation: &Interpretation) -> Option<Reason> {
     interpretation.failure().map(|failure| failure.reason)
@@ -33,10 +34,7 @@ fn a_200_is_delivered_only_if_the_count_adds_up() {
             response(200, "text/html", "Error:SQLSTATE[HY000]: General error: 2006"),
             Reason::NotMatomo,
         ),
-        (
-            response(200, "text/html", r#"{"status":"success","tracked":3,"invalid":0}"#),
-            Reason::NotMatomo,
-        ),
+        (response(200, "text/html", "a page that is \"tracked\" by a rival"), Reason::CountMismatch),
         (response(200, "text/html", ""), Reason::NotMatomo),
         (response(200, "image/gif", "GIF too short"), Reason::NotMatomo),
     ];
@@ -63,7 +61,7 @@ fn a_200_is_delivered_only_if_the_count_adds_up() {
 
 #[test]
 fn every_status_has_its_meaning_for_a_bulk_and_for_a_single_hit() {
-    use Interpretation::{Down, DownAmbiguous, Suspect};
+    use Interpretation::{Down, DownAmbiguous, Suspect, SuspectAmbiguous};
     type Meaning = fn(Failure) -> Interpretation;
     let cases: [(&[u16], Meaning, Reason); 10] = [
         (&[300, 301, 302, 304, 399], Down, Reason::Redirect),
@@ -71,7 +69,7 @@ fn every_status_has_its_meaning_for_a_bulk_and_for_a_single_hit() {
         (&[408], Down, Reason::Unavailable),
         (&[429], Down, Reason::TooManyRequests),
         (&[500], Suspect, Reason::ServerError),
-        (&[502], Suspect, Reason::BadGateway),
+        (&[502], SuspectAmbiguous, Reason::BadGateway),
         (&[504], DownAmbiguous, Reason::GatewayTimeout),
         (&[501, 503, 505, 520, 599], Down, Reason::Unavailable),
         (&[100, 201, 202, 203, 205, 206, 299, 600], Down, Reason::NotMatomo),
@@ -118,7 +116,7 @@ fn without_a_response_only_a_connection_that_failed_is_sure_to_have_stored_nothi
 #[test]
 fn a_response_may_ask_to_wait() {
     for retry_after in [None, Some(Duration::ZERO), Some(Duration::from_secs(120))] {
-        let answer = Answer::Response { status: 429, body: Body::Empty, retry_after };
+        let answer = Answer::Response { status: 429, body: Body::Empty, retry_after, at_once: true };
         assert_eq!(answer.retry_after(), retry_after);
     }
 }
@@ -132,20 +130,23 @@ fn a_body_is_what_its_type_its_length_and_its_text_say() {
         invalid: 0,
         invalid_indices: None,
     });
-    let bytes = |length: usize| "G".repeat(length);
+    let bytes = |length: usize| format!("GIF89a{}", "x".repeat(length - 6));
     for (kind, text, expected) in [
         ("image/gif", bytes(length), Body::Gif),
         ("IMAGE/Gif ; charset=binary", bytes(length), Body::Gif),
         ("image/gif", bytes(length - 1), Body::Other),
         ("image/gif", bytes(length + 1), Body::Other),
+        ("image/gif", format!("<br />Notice<br />{}", gif()), Body::Gif),
+        ("image/gif", format!("{}This resource is part of Matomo", gif()), Body::Other),
+        ("image/gif", "G".repeat(length), Body::Other),
         ("image/png", bytes(length), Body::Other),
         ("", bytes(length), Body::Other),
         ("application/json", counts.to_owned(), counted.clone()),
-        (" Application/JSON; charset=utf-8", counts.to_owned(), counted),
-        ("application/jsonp", counts.to_owned(), Body::Other),
+        (" Application/JSON; charset=utf-8", counts.to_owned(), counted.clone()),
+        ("application/jsonp", counts.to_owned(), counted.clone()),
         ("application/json", bytes(length), Body::Other),
-        ("application/json", r#"{"status":"success","tracked":3}"#.to_owned(), Body::Other),
-        ("application/json", counts.replace('3', "-3"), Body::Other),
+        ("application/json", r#"{"status":"success","tracked":3}"#.to_owned(), Body::Unclear),
+        ("application/json", counts.replace('3', "-3"), Body::Unclear),
         ("image/gif", String::new(), Body::Empty),
         ("application/json", String::new(), Body::Empty),
         ("", String::new(), Body::Empty),
@@ -171,8 +172,60 @@ fn hits_are_in_doubt_where_nobody_knows_what_was_stored() {
         assert_eq!(bulk(&json(counts)), expected, "{counts}");
     }
     assert_eq!(bulk(&Answer::Unreachable), None);
-    for status in [302, 400, 429, 500, 502, 503] {
+    for status in [302, 400, 429, 500, 503] {
         assert_eq!(bulk(&response(status, "text/html", "")), None, "{status}");
+    }
+    assert_eq!(bulk(&response(502, "text/html", "")), Some(Reason::BadGateway));
+    let at_once =
+        Answer::Response { status: 502, body: Body::Other, retry_after: None, at_once: true };
+    assert_eq!(bulk(&at_once), None, "nothing is stored in no time");
+}
+
+/// A rollback counts up to the hit that failed. A deadlock on a table of Matomo's own strikes after
+/// the last one, and leaves some or all of them stored.
+#[test]
+fn a_500_that_counts_every_hit_leaves_them_in_doubt() {
+    for (tracked, expected) in [(0, None), (2, None), (3, Some(Reason::ServerError))] {
+        let body = format!(r#"{{"status":"error","tracked":{tracked},"invalid":0}}"#);
+        let interpretation = interpret(Api::Bulk, &response(500, "application/json", &body), 3);
+        assert_eq!(interpretation.doubt(), expected, "{tracked} of 3");
+    }
+    let single = interpret(Api::Single, &response(500, "text/html", ""), 1);
+    assert_eq!(single.doubt(), None);
+}
+
+#[test]
+fn a_transaction_that_ended_is_the_bulks_own_failure() {
+    let text = "Error:There is no active transaction";
+    let failure = Failure { reason: Reason::ServerError, status: Some(200) };
+    let interpretation = interpret(Api::Bulk, &response(200, "text/html", text), 3);
+    assert_eq!(interpretation, Interpretation::Suspect(failure));
+}
+
+#[test]
+fn a_count_is_read_where_it_stands_once() {
+    let count = r#"{"status":"success","tracked":3,"invalid":0}"#;
+    let notice = "<br />\n<b>Notice</b>: Undefined index: {x} in <b>/matomo.php</b><br />\n";
+    for text in [
+        format!("\u{feff}{count}"),
+        format!("{notice}{count}"),
+        format!("{count}\n<!-- cached {{\"status\": 1}} -->"),
+    ] {
+        for kind in ["application/json", "text/html"] {
+            let answer = response(200, kind, &text);
+            let interpretation = interpret(Api::Bulk, &answer, 3);
+            assert_eq!(interpretation, Interpretation::Stored { queued: false }, "{text}");
+        }
+    }
+    let fewer = json(&format!("{notice}{}", count.replace('3', "2")));
+    assert_eq!(interpret(Api::Bulk, &fewer, 3).doubt(), Some(Reason::CountMismatch));
+    for text in [
+        format!("{count}{count}"),
+        format!("{}{count}", count.replace('3', "0")),
+        count.replace("3,", "<b>3</b>,"),
+    ] {
+        let interpretation = interpret(Api::Bulk, &json(&text), 3);
+        assert_eq!(interpretation.doubt(), Some(Reason::CountMismatch), "{text}");
     }
 }
 

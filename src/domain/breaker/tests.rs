@@ -166,6 +166,7 @@ fn what_an_answer_means_for_its_hits_says_whether_matomo_works() {
         (Interpretation::Stored { queued: true }, Signal::Works),
         (Interpretation::Refused { places: None, status: 200 }, Signal::Works),
         (Interpretation::Suspect(failure), Signal::Unclear),
+        (Interpretation::SuspectAmbiguous(failure), Signal::Unclear),
         (Interpretation::Down(failure), Signal::Down),
         (Interpretation::DownAmbiguous(failure), Signal::Silent),
         (Interpretation::Ambiguous(failure), Signal::Ambiguous),

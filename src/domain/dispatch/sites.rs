@@ -41,6 +41,7 @@ impl SiteMemory {
                 }
             }
             Interpretation::Suspect(_)
+            | Interpretation::SuspectAmbiguous(_)
             | Interpretation::Down(_)
             | Interpretation::DownAmbiguous(_)
             | Interpretation::Ambiguous(_) => {}

@@ -75,6 +75,7 @@ impl TokenPolicy {
             }
             Interpretation::Refused { places: None, .. }
             | Interpretation::Suspect(_)
+            | Interpretation::SuspectAmbiguous(_)
             | Interpretation::Down(_)
             | Interpretation::DownAmbiguous(_)
             | Interpretation::Ambiguous(_) => {}

@@ -114,7 +114,7 @@ pub(super) enum RequestOutcome {
     Stored,
     /// Some hits were counted as invalid.
     Refused,
-    /// Nothing is stored, and one hit may be the cause.
+    /// The request failed, and one hit may be the cause.
     Suspect,
     /// Matomo is away.
     Down,
@@ -143,10 +143,12 @@ pub(super) const OUTCOMES: [RequestOutcome; 5] = [
 pub(super) const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
 
 /// The reasons that [`Interpretation::doubt`] can give.
-pub(super) const DOUBTS: [Reason; 5] = [
+pub(super) const DOUBTS: [Reason; 7] = [
     Reason::Timeout,
     Reason::ConnectionLost,
     Reason::GatewayTimeout,
+    Reason::BadGateway,
+    Reason::ServerError,
     Reason::CountMismatch,
     Reason::Refused,
 ];
@@ -156,7 +158,7 @@ impl From<&Interpretation> for RequestOutcome {
         match interpretation {
             Interpretation::Stored { .. } => Self::Stored,
             Interpretation::Refused { .. } => Self::Refused,
-            Interpretation::Suspect(_) => Self::Suspect,
+            Interpretation::Suspect(_) | Interpretation::SuspectAmbiguous(_) => Self::Suspect,
             Interpretation::Down(_) | Interpretation::DownAmbiguous(_) => Self::Down,
             Interpretation::Ambiguous(_) => Self::Ambiguous,
         }

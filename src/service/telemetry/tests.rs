@@ -182,6 +182,8 @@ fn an_answer_counts_its_request_and_the_hits_in_doubt() {
         (Interpretation::Refused { places: Some(vec![0]), status }, "refused"),
         (Interpretation::Refused { places: None, status }, "refused"),
         (Interpretation::Suspect(failure(Reason::ServerError)), "suspect"),
+        (Interpretation::SuspectAmbiguous(failure(Reason::BadGateway)), "suspect"),
+        (Interpretation::Ambiguous(failure(Reason::ServerError)), "ambiguous"),
         (Interpretation::Down(failure(Reason::Unreachable)), "down"),
         (Interpretation::DownAmbiguous(failure(Reason::Timeout)), "down"),
         (Interpretation::DownAmbiguous(failure(Reason::ConnectionLost)), "down"),

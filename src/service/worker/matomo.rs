@@ -2,7 +2,8 @@
 //! decides a fate.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use reqwest::header::{CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
@@ -34,6 +35,8 @@ pub struct MatomoClient {
     api: Api,
     /// `MATOMO_TOKEN_AUTH`, for requests that need it.
     token: Option<SecretString>,
+    /// The shortest time in which a request was taken, in microseconds; 0 if none was.
+    fastest: AtomicU64,
 }
 
 /// How an address answers to a request for nothing.
@@ -70,6 +73,7 @@ impl MatomoClient {
             url: settings.url.clone(),
             api: settings.api,
             token: settings.token.clone(),
+            fastest: AtomicU64::new(0),
         })
     }
 
@@ -86,10 +90,27 @@ impl MatomoClient {
             }
             Api::Single => self.single(hits.first().copied().unwrap_or_default(), token),
         };
-        match request.send().await {
+        let started = Instant::now();
+        let mut answer = match request.send().await {
             Ok(response) => read(response).await,
             Err(error) => from_error(&error),
+        };
+        if let Answer::Response { status, at_once, .. } = &mut answer {
+            *at_once = self.is_at_once(*status, started.elapsed());
         }
+        answer
+    }
+
+    /// Whether an answer came too soon for Matomo to have stored anything: in less than half the
+    /// time in which it ever took a request.
+    fn is_at_once(&self, status: u16, took: Duration) -> bool {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let fastest = self.fastest.load(Ordering::Relaxed);
+        if status == 200 || status == 204 {
+            let shorter = if fastest == 0 { took } else { fastest.min(took) };
+            self.fastest.store(shorter, Ordering::Relaxed);
+        }
+        took < fastest / 2
     }
 
     /// Asks the tracker for nothing, which it answers by naming itself.
@@ -166,18 +187,18 @@ async fn read(mut response: Response) -> Answer {
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => {
                 bytes.extend_from_slice(&chunk)
             }
-            Ok(Some(_)) => return Answer::Response { status, body: Body::Other, retry_after },
+            Ok(Some(_)) => return response_of(status, Body::Other, retry_after),
             Ok(None) => {
-                return Answer::Response {
-                    status,
-                    body: Body::read(&content_type, &bytes),
-                    retry_after,
-                };
+                return response_of(status, Body::read(&content_type, &bytes), retry_after);
             }
             Err(error) if error.is_timeout() => return Answer::TimedOut,
             Err(_) => return Answer::Broken,
         }
     }
+}
+
+fn response_of(status: u16, body: Body, retry_after: Option<Duration>) -> Answer {
+    Answer::Response { status, body, retry_after, at_once: false }
 }
 
 /// Reads `Retry-After`: whole seconds, or the date until which to wait. A date that is over asks

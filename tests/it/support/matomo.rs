@@ -31,6 +31,14 @@ pub enum Situation {
     DatabaseDown,
     DatabaseDiesMidBulk,
     Deadlock,
+    /// A deadlock on a table of Matomo's own, after the last hit: everything is stored.
+    AllButCommitted,
+    /// The same, and nothing is stored.
+    NoTransaction,
+    /// PHP's notices come before each answer.
+    Notices,
+    /// A count that a cache gives before the true one.
+    TwoCounts,
     LockWait,
     TrackerOff,
     NotInstalled,
@@ -408,6 +416,9 @@ impl Ledger {
                 );
             }
             Situation::Deadlock => return counts(500, "error", hits.len() / 2, &[], false),
+            Situation::AllButCommitted if !bulk => return gif(400, HTML),
+            Situation::NoTransaction => return html(200, "Error:There is no active transaction"),
+            Situation::TwoCounts if !bulk => return html(200, "two answers"),
             Situation::TrackerOff if bulk => return counts(200, "success", 0, &[], false),
             Situation::TrackerOff => return gif(503, ""),
             Situation::NotInstalled => {
@@ -454,6 +465,9 @@ impl Ledger {
             | Situation::QueuedTracking
             | Situation::NoContent
             | Situation::TakesAll
+            | Situation::AllButCommitted
+            | Situation::Notices
+            | Situation::TwoCounts
             | Situation::CountsWrong
             | Situation::Slow(_)
             | Situation::Broken => {}
@@ -464,6 +478,8 @@ impl Ledger {
             Situation::GatewayTimeout
                 | Situation::Slow(_)
                 | Situation::Broken
+                | Situation::AllButCommitted
+                | Situation::TwoCounts
                 | Situation::CountsWrong
         ) {
             self.doubted += hits.len() as u64;
@@ -477,6 +493,9 @@ impl Ledger {
                 .into_response(),
             Situation::NoContent => StatusCode::NO_CONTENT.into_response(),
             Situation::Broken => replies::broken(),
+            Situation::AllButCommitted => counts(500, "error", hits.len(), &[], false),
+            Situation::Notices => replies::after_notices(bulk, hits.len()),
+            Situation::TwoCounts => replies::two_counts(hits.len()),
             Situation::CountsWrong => counts(200, "success", hits.len() + 1, &[], false),
             _ if bulk => counts(200, "success", hits.len(), &[], false),
             _ => gif(200, ""),

@@ -49,6 +49,21 @@ pub(super) fn counts(
         .into_response()
 }
 
+/// PHP shows its notices (`display_errors`), and Matomo answers behind them.
+pub(super) fn after_notices(bulk: bool, tracked: usize) -> Response {
+    let notice = b"<br />\n<b>Deprecated</b>: {closure} in <b>/matomo.php</b> on line <b>1</b>\n";
+    let count = format!(r#"{{"status":"success","tracked":{tracked},"invalid":0}}"#);
+    let answer = if bulk { count.as_bytes() } else { &GIF[..] };
+    let kind = if bulk { "application/json" } else { "image/gif" };
+    ([(header::CONTENT_TYPE, kind)], [&notice[..], answer].concat()).into_response()
+}
+
+/// Two counts, of which one is true.
+pub(super) fn two_counts(tracked: usize) -> Response {
+    let count = |n| format!(r#"{{"status":"success","tracked":{n},"invalid":0}}"#);
+    ([JSON], count(0) + &count(tracked)).into_response()
+}
+
 const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
 /// The connection breaks in the middle of the body.
