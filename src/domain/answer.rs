@@ -55,8 +55,8 @@ pub enum Body {
     /// Matomo says that it rolled this request back, as it does after a deadlock on a table of its
     /// own (`Error:There is no active transaction`).
     RolledBack,
-    /// It is Matomo's 43-byte GIF, alone or after the notices of PHP, which answers a single request, and a bulk that the
-    /// QueuedTracking plugin took.
+    /// It is Matomo's 43-byte GIF, alone or after the notices of PHP, which answers a single
+    /// request, and a bulk that the QueuedTracking plugin took.
     Gif,
     /// There is no body.
     Empty,
@@ -274,9 +274,7 @@ pub fn interpret(api: Api, answer: &Answer, sent: usize) -> Interpretation {
     match status {
         200 => match (api, body) {
             (Api::Bulk, Body::Counts(counts)) => counted(counts, sent, status),
-            (Api::Bulk, Body::Unclear) => {
-                Interpretation::Ambiguous(failure(Reason::CountMismatch))
-            }
+            (Api::Bulk, Body::Unclear) => Interpretation::Ambiguous(failure(Reason::CountMismatch)),
             (_, Body::RolledBack) => Interpretation::Suspect(failure(Reason::ServerError)),
             (_, Body::Gif) => Interpretation::Stored { queued: api == Api::Bulk },
             _ => Interpretation::Down(failure(Reason::NotMatomo)),

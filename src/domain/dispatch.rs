@@ -19,6 +19,7 @@ pub mod sites;
 pub mod token;
 
 use sites::SiteMemory;
+use token::TokenUse;
 
 /// A request for which Matomo has no room goes again so often, and is then taken for its cause.
 const MOST_REFUSALS: u32 = 4;
@@ -40,22 +41,22 @@ pub struct Outgoing<T> {
 
 /// With which others a hit may share a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Batching {
+enum Batching<'h> {
     /// With all that may travel so.
     Together,
-    /// With those that need the token too, which the request then carries.
-    WithToken,
+    /// With those for this site that need the token too, which the request then carries.
+    WithToken(&'h str),
     /// With nobody, so that a refusal of the request names the hit.
     Alone,
 }
 
 /// What the next request is, for whoever asks whether it may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextRequest {
     /// How many hits it has.
     pub hits: usize,
-    /// Whether it carries the token.
-    pub with_token: bool,
+    /// What it has to do with the token.
+    pub token: TokenUse,
 }
 
 /// What an answer means for the hits of its request.
@@ -83,6 +84,8 @@ pub struct Lane<T> {
     refusals: u32,
     /// Whether there is a token, with which hits of any age can be delivered.
     has_token: bool,
+    /// Whether every request carries it.
+    token_goes_along: bool,
 }
 
 impl<T> Lane<T> {
@@ -95,7 +98,13 @@ impl<T> Lane<T> {
             bulk_size,
             refusals: 0,
             has_token,
+            token_goes_along: false,
         }
+    }
+
+    /// From now on every request carries the token, if there is one, or only those that need it.
+    pub fn token_goes_along(&mut self, goes_along: bool) {
+        self.token_goes_along = goes_along;
     }
 
     /// From now on a request has at most so many hits, at least one.
@@ -167,9 +176,14 @@ impl<T> Lane<T> {
     /// token later.
     pub fn next_request(&self, now: Timestamp) -> Option<NextRequest> {
         let request = self.requests.front()?;
-        let needs_token = |hit: &Outgoing<T>| request::age(hit.cdt, now) == Age::NeedsToken;
-        let with_token = self.has_token && request.iter().any(needs_token);
-        Some(NextRequest { hits: request.len(), with_token })
+        let needs_token = |hit: &&Outgoing<T>| request::age(hit.cdt, now) == Age::NeedsToken;
+        let token = match request.iter().find(needs_token) {
+            _ if !self.has_token => TokenUse::Without,
+            Some(hit) => TokenUse::Needed(hit.idsite.clone()),
+            None if self.token_goes_along => TokenUse::Along,
+            None => TokenUse::Without,
+        };
+        Some(NextRequest { hits: request.len(), token })
     }
 
     /// Takes the next request out to be sent: at most so many of its hits, at least one. The others
@@ -247,12 +261,12 @@ impl<T> Lane<T> {
     }
 }
 
-fn batching<T>(hit: &Outgoing<T>, now: Timestamp, sites: &SiteMemory) -> Batching {
+fn batching<'h, T>(hit: &'h Outgoing<T>, now: Timestamp, sites: &SiteMemory) -> Batching<'h> {
     match request::age(hit.cdt, now) {
         // A bulk with one unknown site would be sent again one by one, and its other hits stored
         // twice.
         _ if !sites.accepts(&hit.idsite) => Batching::Alone,
-        Age::NeedsToken => Batching::WithToken,
+        Age::NeedsToken => Batching::WithToken(&hit.idsite),
         Age::Crossing => Batching::Alone,
         Age::Fresh => Batching::Together,
     }

@@ -85,15 +85,11 @@ impl From<&Interpretation> for LoadSignal {
             Interpretation::DownAmbiguous(_) => Self::Lost,
             Interpretation::Suspect(failure)
             | Interpretation::SuspectAmbiguous(failure)
-            | Interpretation::Down(failure) => {
-                match failure.reason {
-                    Reason::TooManyRequests | Reason::BadGateway | Reason::Unavailable => {
-                        Self::Refused
-                    }
-                    Reason::ServerError => Self::Answered,
-                    _ => Self::Unrelated,
-                }
-            }
+            | Interpretation::Down(failure) => match failure.reason {
+                Reason::TooManyRequests | Reason::BadGateway | Reason::Unavailable => Self::Refused,
+                Reason::ServerError => Self::Answered,
+                _ => Self::Unrelated,
+            },
         }
     }
 }

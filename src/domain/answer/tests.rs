@@ -34,7 +34,10 @@ fn a_200_is_delivered_only_if_the_count_adds_up() {
             response(200, "text/html", "Error:SQLSTATE[HY000]: General error: 2006"),
             Reason::NotMatomo,
         ),
-        (response(200, "text/html", "a page that is \"tracked\" by a rival"), Reason::CountMismatch),
+        (
+            response(200, "text/html", "a page that is \"tracked\" by a rival"),
+            Reason::CountMismatch,
+        ),
         (response(200, "text/html", ""), Reason::NotMatomo),
         (response(200, "image/gif", "GIF too short"), Reason::NotMatomo),
     ];
@@ -116,7 +119,8 @@ fn without_a_response_only_a_connection_that_failed_is_sure_to_have_stored_nothi
 #[test]
 fn a_response_may_ask_to_wait() {
     for retry_after in [None, Some(Duration::ZERO), Some(Duration::from_secs(120))] {
-        let answer = Answer::Response { status: 429, body: Body::Empty, retry_after, at_once: true };
+        let answer =
+            Answer::Response { status: 429, body: Body::Empty, retry_after, at_once: true };
         assert_eq!(answer.retry_after(), retry_after);
     }
 }

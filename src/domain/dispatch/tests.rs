@@ -73,7 +73,7 @@ fn hits_that_need_the_token_go_together_and_those_about_to_go_alone() {
         let request = lane.take(usize::MAX).expect("one is cut");
         assert!(!request.is_empty(), "a request without hits");
         assert_eq!(next.hits, request.len());
-        seen.push((loads(&request), next.with_token));
+        seen.push((loads(&request), next.token.is_carried()));
     }
     assert_eq!(seen, [(vec![0], false), (vec![1, 2], true), (vec![3], false), (vec![4], false)]);
 }
@@ -82,10 +82,13 @@ fn hits_that_need_the_token_go_together_and_those_about_to_go_alone() {
 fn a_hit_that_ages_while_it_waits_needs_the_token_then() {
     let mut lane = lane(10, [aged(0, NEEDS_TOKEN_AFTER - 1)]);
     assert!(lane.cut(now(), &known_sites()).is_empty());
-    let without = NextRequest { hits: 1, with_token: false };
+    let without = NextRequest { hits: 1, token: TokenUse::Without };
     assert_eq!(lane.next_request(now()), Some(without));
     let later = now() + Duration::from_secs(1);
-    assert_eq!(lane.next_request(later), Some(NextRequest { with_token: true, ..without }));
+    assert_eq!(
+        lane.next_request(later),
+        Some(NextRequest { token: TokenUse::Needed("1".to_owned()), hits: 1 })
+    );
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn without_a_token_no_request_carries_one() {
     lane.push(aged(0, NEEDS_TOKEN_AFTER - 1));
     assert!(lane.cut(now(), &known_sites()).is_empty());
     let later = now() + Duration::from_secs(1);
-    assert_eq!(lane.next_request(later), Some(NextRequest { hits: 1, with_token: false }));
+    assert_eq!(lane.next_request(later), Some(NextRequest { hits: 1, token: TokenUse::Without }));
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Dispatcher {
             settler.settle(with_fates(too_old)).await;
             let Some(next) = lane.next_request(Timestamp::now()) else { continue };
             let asked = Instant::now();
-            let asking = self.gate.permit(next.hits, next.with_token);
+            let asking = self.gate.permit(next.hits, next.token);
             let mut permit = match stop.run_until_cancelled(asking).await {
                 Some(Ok(permit)) => permit,
                 Some(Err(TokenRests)) => {
@@ -142,7 +142,7 @@ impl Dispatcher {
                 settler.settle(with_fates(too_old)).await;
             }
             let now = lane.next_request(Timestamp::now());
-            if now.is_none_or(|now| now.with_token != permit.with_token()) {
+            if now.is_none_or(|now| now.token != *permit.token()) {
                 drop(permit);
                 lane.recut();
                 continue;
@@ -169,6 +169,7 @@ impl Dispatcher {
         most: usize,
     ) -> Vec<(LaneHit, Settlement)> {
         lane.limit(most);
+        lane.token_goes_along(self.gate.token_goes_along());
         if self.leaving.load(Ordering::Relaxed) > 0 {
             while let Ok(hit) = hits.try_recv() {
                 lane.push(hit);
@@ -192,7 +193,7 @@ impl Dispatcher {
         let bodies: Vec<&[u8]> = request.iter().map(|hit| hit.load.encoded.as_slice()).collect();
         let started = Instant::now();
         let waits = self.context.metrics.lane_waits(WaitsFor::Answer);
-        let answer = self.matomo.send(&bodies, permit.with_token()).await;
+        let answer = self.matomo.send(&bodies, permit.token().is_carried()).await;
         drop(waits);
         let interpretation = answer::interpret(self.api, &answer, request.len());
         self.context.metrics.answered(&interpretation, request.len(), started.elapsed());

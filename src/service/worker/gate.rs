@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 
 use crate::domain::answer::{Failure, Interpretation};
 use crate::domain::breaker::{Breaker, Change, Permission, Signal};
-use crate::domain::dispatch::token::{TOKEN_REST, TokenPermission, TokenPolicy};
+use crate::domain::dispatch::token::{
+    TOKEN_REST, TokenChange, TokenPermission, TokenPolicy, TokenUse,
+};
 use crate::domain::limiter::{Begun, Limit, Limiter, LoadBounds, LoadSignal, Room};
 use crate::service::backoff;
 use crate::service::telemetry::{Metrics, WaitsFor};
@@ -47,7 +49,9 @@ pub struct Permit<'g> {
     gate: &'g Gate,
     /// Whether only one hit may go.
     probe: bool,
-    with_token: bool,
+    token: TokenUse,
+    /// How many hits the request has, once it is sent.
+    hits: usize,
     /// The most hits that the request may have.
     most: usize,
     /// The request, as the limiter knows it, until its end is reported.
@@ -74,11 +78,11 @@ enum Reply {
 
 impl GateState {
     /// Asks for a request of so many hits.
-    fn ask(&mut self, hits: usize, with_token: bool, now: Instant) -> Reply {
-        if with_token {
-            match self.token.ask(now) {
+    fn ask(&mut self, hits: usize, token: &TokenUse, now: Instant) -> Reply {
+        if let TokenUse::Needed(site) = token {
+            match self.token.ask(site, now) {
                 TokenPermission::Send => {}
-                TokenPermission::WaitForAnswer => return Reply::WaitForToken,
+                TokenPermission::Wait => return Reply::WaitForToken,
                 TokenPermission::Resting => return Reply::TokenRests,
             }
         }
@@ -104,8 +108,8 @@ impl GateState {
             Permission::WaitUntil(time) => Reply::WaitUntil(time),
             Permission::WaitForAnswer => Reply::WaitForAnswer,
         };
-        if with_token {
-            self.token.abandon();
+        if let TokenUse::Needed(site) = token {
+            self.token.abandon(site);
         }
         wait
     }
@@ -138,7 +142,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`TokenRests`] for a request that needs the token while the token is not sent.
-    pub async fn permit(&self, hits: usize, with_token: bool) -> Result<Permit<'_>, TokenRests> {
+    pub async fn permit(&self, hits: usize, token: TokenUse) -> Result<Permit<'_>, TokenRests> {
         self.within_rate(hits).await;
         let _waits = self.metrics.lane_waits(WaitsFor::Room);
         let mut turn = Some(self.turn.lock().await);
@@ -149,7 +153,7 @@ impl Gate {
             changed.as_mut().enable();
             let reply = {
                 let mut state = self.state();
-                let reply = state.ask(hits, with_token, Instant::now());
+                let reply = state.ask(hits, &token, Instant::now());
                 self.tell(&state);
                 reply
             };
@@ -158,7 +162,7 @@ impl Gate {
                     // What is beyond the rate was not waited for.
                     let most = if self.max_rate.is_some() { most.min(hits) } else { most };
                     let begun = Some(begun);
-                    return Ok(Permit { gate: self, probe, with_token, most, begun });
+                    return Ok(Permit { gate: self, probe, token, hits, most, begun });
                 }
                 Reply::TokenRests => return Err(TokenRests),
                 Reply::WaitForToken => {
@@ -188,6 +192,18 @@ impl Gate {
     pub fn limit_of_most(&self) -> (Limit, Limit) {
         let state = self.state();
         (state.limiter.limit(), state.limiter.most())
+    }
+
+    /// Whether every request carries the token, if there is one.
+    pub fn token_goes_along(&self) -> bool {
+        self.state().token.goes_along()
+    }
+
+    /// So many workers reach Matomo, and share the tries that it grants a token.
+    pub fn set_workers(&self, workers: u32) {
+        if self.state().token.set_workers(workers) {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Whether a request that Matomo had no room for may go again as it is.
@@ -259,6 +275,31 @@ impl Gate {
         *logged = failure;
     }
 
+    /// Logs why the token rests.
+    fn log_token(&self, change: Option<TokenChange>, token: &TokenUse) {
+        let minutes = TOKEN_REST.as_secs() / 60;
+        match (change, token) {
+            (Some(TokenChange::RestsForSite), TokenUse::Needed(site)) => tracing::warn!(
+                site,
+                "Matomo refuses hits that are over 24 h old although they come with \
+                 MATOMO_TOKEN_AUTH: does the token have write access to their site, and is it not \
+                 restricted to secure requests? It rests for this site for {minutes} min, so that \
+                 Matomo does not lock this address out"
+            ),
+            (Some(TokenChange::TriesSpent), _) => tracing::warn!(
+                "Matomo refused MATOMO_TOKEN_AUTH as often as this worker may try it within an \
+                 hour, for whichever site: hits that are over 24 h old are not sent until then, so \
+                 that Matomo does not lock this address out"
+            ),
+            (Some(TokenChange::LockedOut), _) => tracing::warn!(
+                "Matomo answers 500 to requests with MATOMO_TOKEN_AUTH and stores those without \
+                 it: it has locked this address out, as it does for an hour after over 20 refused \
+                 tokens. The token rests for {minutes} min, and hits that need none go on"
+            ),
+            _ => {}
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, GateState> {
         // The domain's code does not panic while it is locked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -271,9 +312,9 @@ impl Permit<'_> {
         self.probe
     }
 
-    /// Whether the request may carry the token.
-    pub fn with_token(&self) -> bool {
-        self.with_token
+    /// What the request has to do with the token.
+    pub fn token(&self) -> &TokenUse {
+        &self.token
     }
 
     /// The most hits that the request may have.
@@ -283,6 +324,7 @@ impl Permit<'_> {
 
     /// The request is sent now, with so many hits.
     pub fn sends(&mut self, hits: usize) {
+        self.hits = hits;
         if let Some(begun) = &mut self.begun {
             self.gate.state().limiter.resize(begun, hits);
         }
@@ -297,24 +339,30 @@ impl Permit<'_> {
         interpretation: &Interpretation,
     ) {
         let now = Instant::now();
-        let (change, token_rests) = {
+        let (change, token_change) = {
             let mut state = self.gate.state();
             if let Some(begun) = self.begun.take() {
                 state.limiter.end(begun, LoadSignal::from(interpretation), now);
             }
+            let signal = match &self.token {
+                TokenUse::Needed(_)
+                    if signal == Signal::Unclear && state.token.is_of_the_token(now) =>
+                {
+                    Signal::Nothing
+                }
+                _ => signal,
+            };
             let change = state.breaker.record(signal, self.probe, retry_after, now);
             self.gate.tell(&state);
-            (change, self.with_token && state.token.record(interpretation, now))
+            let token_change = if let TokenUse::Needed(site) = &self.token {
+                state.token.record(site, interpretation, now)
+            } else {
+                state.token.record_other(interpretation, self.hits == 1, self.probe, now);
+                None
+            };
+            (change, token_change)
         };
-        if token_rests {
-            tracing::warn!(
-                "Matomo refuses hits that are over 24 h old although they come with \
-                 MATOMO_TOKEN_AUTH: does the token have write access to their site, and is it not \
-                 restricted to secure requests? It rests for {} min, so that Matomo does not lock \
-                 this address out",
-                TOKEN_REST.as_secs() / 60
-            );
-        }
+        self.gate.log_token(token_change, &self.token);
         let failure = interpretation.failure().filter(|_| self.probe || change.is_some());
         self.gate.log(change, failure);
         self.gate.changed.notify_waiters();
@@ -327,8 +375,8 @@ impl Drop for Permit<'_> {
         let mut state = self.gate.state();
         state.limiter.abandon(begun);
         state.breaker.abandon(self.probe);
-        if self.with_token {
-            state.token.abandon();
+        if let TokenUse::Needed(site) = &self.token {
+            state.token.abandon(site);
         }
         self.gate.tell(&state);
         drop(state);
@@ -349,10 +397,15 @@ mod tests {
         Gate::new(bounds, max_rate, Metrics::new(2))
     }
 
+    fn needed() -> TokenUse {
+        TokenUse::Needed("1".to_owned())
+    }
+
     /// Answers at once, after which more may be under way than at the start.
     async fn works_for_a_while(gate: &Gate) {
         for _ in 0..20 {
-            let mut permit = gate.permit(10, false).await.expect("no token is asked for");
+            let mut permit =
+                gate.permit(10, TokenUse::Without).await.expect("no token is asked for");
             permit.sends(permit.most());
             permit.report(Signal::Works, None, &STORED);
         }
@@ -360,9 +413,10 @@ mod tests {
 
     /// Whether a permit is to be had without any time going by.
     async fn at_once(gate: &Gate, with_token: bool) -> Option<Permit<'_>> {
+        let token = if with_token { needed() } else { TokenUse::Without };
         tokio::select! {
             biased;
-            permit = gate.permit(1, with_token) => permit.ok(),
+            permit = gate.permit(1, token) => permit.ok(),
             () = std::future::ready(()) => None,
         }
     }
@@ -377,7 +431,7 @@ mod tests {
         assert_eq!(gate.why(), Some(UNREACHABLE));
         assert!(gate.open_for().is_some() && gate.pause_left().is_some());
         assert!(at_once(&gate, false).await.is_none(), "nothing goes before the pause is over");
-        let probe = gate.permit(1, false).await.expect("no token is asked for");
+        let probe = gate.permit(1, TokenUse::Without).await.expect("no token is asked for");
         assert!(probe.is_probe());
         assert!(at_once(&gate, false).await.is_none(), "one probe at a time");
         drop(probe);
@@ -392,7 +446,7 @@ mod tests {
         let gate = gate(None, 10);
         works_for_a_while(&gate).await;
         let first = at_once(&gate, true).await.expect("the first tries the token");
-        let second = gate.permit(1, true);
+        let second = gate.permit(1, needed());
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending(), "the token is on trial");
         assert!(at_once(&gate, false).await.is_some(), "what needs no token does not wait");
@@ -412,11 +466,11 @@ mod tests {
         let gate = gate(None, 10);
         let refused = Interpretation::Refused { places: Some(vec![0]), status: 200 };
         for _ in 0..3 {
-            let permit = gate.permit(1, true).await.expect("not yet");
+            let permit = gate.permit(1, needed()).await.expect("not yet");
             permit.report(Signal::Works, None, &refused);
         }
-        assert_eq!(gate.permit(1, true).await.err(), Some(TokenRests));
-        assert!(gate.permit(1, false).await.is_ok());
+        assert_eq!(gate.permit(1, needed()).await.err(), Some(TokenRests));
+        assert!(gate.permit(1, TokenUse::Without).await.is_ok());
     }
 
     #[tokio::test]
@@ -424,7 +478,8 @@ mod tests {
         let gate = gate(None, 10);
         let first = at_once(&gate, false).await.expect("the first goes");
         assert_eq!(first.most(), 1, "and with one hit, for nothing is known of Matomo");
-        let (second, third) = (gate.permit(10, false), gate.permit(10, false));
+        let (second, third) =
+            (gate.permit(10, TokenUse::Without), gate.permit(10, TokenUse::Without));
         tokio::pin!(second, third);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         assert!(futures_util::poll!(third.as_mut()).is_pending());
@@ -436,7 +491,7 @@ mod tests {
     #[tokio::test]
     async fn the_rate_limit_lets_a_burst_through_and_then_waits() {
         let gate = gate(Some(1), 3);
-        assert!(gate.permit(3, false).await.is_ok());
+        assert!(gate.permit(3, TokenUse::Without).await.is_ok());
         assert!(at_once(&gate, false).await.is_none());
     }
 }

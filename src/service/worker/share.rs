@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Worker;
+use crate::domain::dispatch::token::LIKELY_WORKERS;
 use crate::domain::sharing::{Sharing, Standing};
 use crate::service::amqp::BrokerError;
 use crate::service::amqp::session::Session;
@@ -56,6 +57,8 @@ impl Worker {
     /// Gives up what is beyond this worker's share, as long as the round lasts.
     pub(super) async fn share(&self, session: &Session, holds: &Holds) -> Infallible {
         if holds.len() < 2 {
+            // Whoever has it is alone at work.
+            self.dispatcher.gate.set_workers(1);
             return std::future::pending().await;
         }
         let mut is_logged = false;
@@ -65,6 +68,7 @@ impl Worker {
             if tokio::time::timeout(END_TIME, session.end.wait()).await.is_ok() {
                 return std::future::pending().await;
             }
+            self.dispatcher.gate.set_workers(LIKELY_WORKERS);
             if is_logged {
                 tracing::debug!(%error, "workers cannot be counted");
             } else {
@@ -91,6 +95,7 @@ impl Worker {
             // Not all at once.
             tokio::time::sleep(LOOK_INTERVAL.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
             let workers = session.count_workers(&count).await?;
+            self.dispatcher.gate.set_workers(workers.all);
             let held: BTreeSet<u16> = holds
                 .iter()
                 .filter_map(|(shard, hold)| hold.gave.load(Ordering::Relaxed).then_some(*shard))

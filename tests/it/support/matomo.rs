@@ -120,6 +120,10 @@ pub struct Ledger {
     pub faults: HashMap<String, HitFault>,
     pub sites: HashSet<String>,
     pub token: Option<String>,
+    /// Sites for which it has no rights.
+    pub foreign_sites: HashSet<String>,
+    /// `bulk_requests_require_authentication`.
+    pub bulks_need_token: bool,
     /// `invalid_indices` is only for superusers.
     pub superuser: bool,
     pub per_request: Duration,
@@ -160,6 +164,8 @@ impl Matomo {
             faults: HashMap::new(),
             sites: HashSet::from(["1".to_owned()]),
             token: None,
+            foreign_sites: HashSet::new(),
+            bulks_need_token: false,
             superuser: false,
             per_request: Duration::ZERO,
             per_hit: Duration::ZERO,
@@ -512,15 +518,19 @@ impl Ledger {
             return if bulk { counts(500, "error", 0, &[], false) } else { gif(400, HTML) };
         }
         let good_token = token.is_some() && token == self.token.as_deref();
-        let old = |hit: &Hit| age(hit) >= 86_400;
+        if bulk && self.bulks_need_token && !good_token {
+            return counts(500, "error", 0, &[], false);
+        }
+        let foreign = |hit: &Hit| hit.get("idsite").is_some_and(|s| self.foreign_sites.contains(s));
+        let refuses = |hit: &Hit| age(hit) >= 86_400 && (!good_token || foreign(hit));
         let invalid: Vec<usize> = (0..hits.len())
             .filter(|index| {
                 let hit = &hits[*index];
                 let site = hit.get("idsite").is_some_and(|site| self.sites.contains(site));
-                !site || fault(hit) == Some(HitFault::Invalid) || (old(hit) && !good_token)
+                !site || fault(hit) == Some(HitFault::Invalid) || refuses(hit)
             })
             .collect();
-        if token.is_some() && !good_token && hits.iter().any(old) {
+        if token.is_some() && hits.iter().any(refuses) {
             self.failed_tokens += 1;
         }
         let good: Vec<Hit> = (0..hits.len())
