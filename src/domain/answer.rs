@@ -123,6 +123,25 @@ impl Body {
     }
 }
 
+/// So many bytes of an answer are told at most.
+const MAX_EXCERPT: usize = 160;
+
+/// A word that is longer is no word.
+const MAX_WORD: usize = 24;
+
+/// The beginning of an answer that is not understood, for the log: its words and tags. Whatever
+/// may be a value (what has a digit, a quotation mark, an `=`, an `@`, or is too long) is left out:
+/// an error of a database quotes the hit.
+pub fn excerpt(bytes: &[u8]) -> String {
+    let begin = String::from_utf8_lossy(bytes.get(..MAX_EXCERPT).unwrap_or(bytes)).into_owned();
+    let is_word = |word: &str| {
+        let harmless = |byte: u8| byte.is_ascii_alphabetic() || b"<>/!.,:;()[]{}-".contains(&byte);
+        word.len() <= MAX_WORD && word.bytes().all(harmless)
+    };
+    let words = begin.split_whitespace().map(|word| if is_word(word) { word } else { "…" });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Whether it is the picture, alone or after the notices of PHP.
 fn ends_with_gif(bytes: &[u8]) -> bool {
     let start = bytes.len().checked_sub(GIF_BYTES);

@@ -272,3 +272,20 @@ fn a_list_of_places_is_credible_if_it_has_each_refused_hit_once() {
         assert_eq!(credible(places, invalid, 3), expected, "{places:?} of {invalid}");
     }
 }
+
+#[test]
+fn an_excerpt_has_words_and_no_values() {
+    for (text, expected) in [
+        ("<html>\n<form>Please sign in</form>", "<html> <form>Please sign in</form>"),
+        (
+            "Error:SQLSTATE[23000]: Duplicate entry 'f00b4r' for key uid=f00b4r a@b.fr",
+            "… Duplicate entry … for key … …",
+        ),
+        ("\u{1b}[31mred", "…"),
+        ("", ""),
+    ] {
+        assert_eq!(excerpt(text.as_bytes()), expected);
+    }
+    assert_eq!(excerpt(&[b'x'; 100_000]), "…");
+    assert!(excerpt("word ".repeat(1_000).as_bytes()).len() <= MAX_EXCERPT);
+}

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,7 +12,7 @@ use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::domain::answer::{Answer, Body};
+use crate::domain::answer::{self, Answer, Body};
 use crate::domain::request::{self, Api, Rand};
 use crate::service::config;
 
@@ -37,6 +38,8 @@ pub struct MatomoClient {
     token: Option<SecretString>,
     /// The shortest time in which a request was taken, in microseconds; 0 if none was.
     fastest: AtomicU64,
+    /// How the latest answer began that was not understood, as the log has it.
+    excerpt: Mutex<String>,
 }
 
 /// How an address answers to a request for nothing.
@@ -74,6 +77,7 @@ impl MatomoClient {
             api: settings.api,
             token: settings.token.clone(),
             fastest: AtomicU64::new(0),
+            excerpt: Mutex::default(),
         })
     }
 
@@ -92,7 +96,7 @@ impl MatomoClient {
         };
         let started = Instant::now();
         let mut answer = match request.send().await {
-            Ok(response) => read(response).await,
+            Ok(response) => self.read(response).await,
             Err(error) => from_error(&error),
         };
         if let Answer::Response { status, at_once, .. } = &mut answer {
@@ -142,6 +146,46 @@ impl MatomoClient {
         Ok(Greeting { status, location, is_matomo, ahead_of_us })
     }
 
+    /// Reads an answer within its bounds, and logs the beginning of one that is not understood.
+    async fn read(&self, mut response: Response) -> Answer {
+        let status = response.status().as_u16();
+        let header = |name| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
+        let content_type = header(CONTENT_TYPE).to_owned();
+        let retry_after = retry_after(header(RETRY_AFTER), jiff::Timestamp::now());
+        let mut bytes = Vec::new();
+        let body = loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => {
+                    bytes.extend_from_slice(&chunk)
+                }
+                Ok(Some(_)) => break Body::Other,
+                Ok(None) => break Body::read(&content_type, &bytes),
+                Err(error) if error.is_timeout() => return Answer::TimedOut,
+                Err(_) => return Answer::Broken,
+            }
+        };
+        if status == 200 && matches!(body, Body::Other | Body::Unclear) {
+            self.log_excerpt(&content_type, &bytes);
+        }
+        Answer::Response { status, body, retry_after, at_once: false }
+    }
+
+    /// Once for answers that begin alike, one after the other.
+    fn log_excerpt(&self, content_type: &str, bytes: &[u8]) {
+        let excerpt = answer::excerpt(bytes);
+        let mut last = self.excerpt.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != excerpt {
+            tracing::warn!(
+                begins = excerpt,
+                content_type = answer::excerpt(content_type.as_bytes()),
+                "an answer with the status 200 is none that Matomo gives"
+            );
+            *last = excerpt;
+        }
+    }
+
     fn single(&self, hit: &[u8], token: Option<&str>) -> reqwest::RequestBuilder {
         let query = request::single_query(hit, fresh_rand());
         let form = match token {
@@ -172,33 +216,6 @@ pub(crate) fn cause(error: &reqwest::Error) -> String {
 
 fn fresh_rand() -> Rand {
     request::rand(rand::random())
-}
-
-async fn read(mut response: Response) -> Answer {
-    let status = response.status().as_u16();
-    let header = |name| {
-        response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    };
-    let content_type = header(CONTENT_TYPE).to_owned();
-    let retry_after = retry_after(header(RETRY_AFTER), jiff::Timestamp::now());
-    let mut bytes = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => {
-                bytes.extend_from_slice(&chunk)
-            }
-            Ok(Some(_)) => return response_of(status, Body::Other, retry_after),
-            Ok(None) => {
-                return response_of(status, Body::read(&content_type, &bytes), retry_after);
-            }
-            Err(error) if error.is_timeout() => return Answer::TimedOut,
-            Err(_) => return Answer::Broken,
-        }
-    }
-}
-
-fn response_of(status: u16, body: Body, retry_after: Option<Duration>) -> Answer {
-    Answer::Response { status, body, retry_after, at_once: false }
 }
 
 /// Reads `Retry-After`: whole seconds, or the date until which to wait. A date that is over asks
