@@ -10,7 +10,7 @@ use crate::Scene;
 use crate::support::matomo::Situation;
 use crate::support::worker;
 
-/// Exit code and findings: subject → (outcome, text).
+/// Exit code and findings: subject → (outcome, text and remedy).
 async fn check(
     scene: &Scene,
     vars: &[(&str, &str)],
@@ -24,7 +24,8 @@ async fn check(
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
     let findings = report["findings"].as_array().context("findings")?;
     let read = |finding: &Value| {
-        (text(finding, "subject"), text(finding, "outcome"), text(finding, "text"))
+        let words = format!("{} {}", text(finding, "text"), text(finding, "remedy"));
+        (text(finding, "subject"), text(finding, "outcome"), words)
     };
     Ok((output.status.code(), findings.iter().map(read).collect()))
 }
@@ -124,7 +125,36 @@ pub(crate) async fn what_stands_in_for_matomo_is_recognised(scene: Scene) -> any
         is(&findings, "matomo.stores", "wrong") && code == Some(1),
         "an unknown site: {findings:?}"
     );
+    // Locked out, with a token that is good.
+    scene.matomo.ledger().failed_tokens = 21;
+    let (code, findings) =
+        check(&scene, &[("MATOMO_TOKEN_AUTH", "good")], &["--send-test-hit", "1"]).await?;
+    let (is_token, text) = outcome(&findings, "matomo.token");
+    ensure!(
+        is_token == "wrong" && text.contains("locked this address out") && code == Some(1),
+        "{findings:?}"
+    );
+    scene.matomo.ledger().failed_tokens = 0;
+    // A request a hit: a refusal and a database that is away look alike.
+    let single = [("MATOMO_API", "single")];
+    let (code, findings) = check(&scene, &single, &[]).await?;
+    ensure!(is(&findings, "matomo.judges", "note") && code == Some(0), "{findings:?}");
+    let (code, findings) = check(&scene, &single, &["--send-test-hit", "1"]).await?;
+    ensure!(is(&findings, "matomo.stores", "fine") && code == Some(0), "{findings:?}");
+    for situation in [Situation::Fine, Situation::DatabaseDown] {
+        scene.matomo.set(situation);
+        let (code, findings) = check(&scene, &single, &["--send-test-hit", "77"]).await?;
+        let (stores, text) = outcome(&findings, "matomo.stores");
+        ensure!(
+            stores == "wrong" && text.contains("database") && code == Some(1),
+            "{situation:?}: {findings:?}"
+        );
+    }
+    scene.matomo.set(Situation::TrackerOff);
+    let (_, findings) = check(&scene, &[], &[]).await?;
+    ensure!(outcome(&findings, "matomo.judges").1.contains("record_statistics"), "{findings:?}");
     for (situation, subject, outcome, code) in [
+        (Situation::QueuedTracking, "matomo", "note", 0),
         (Situation::Redirect, "matomo", "wrong", 1),
         (Situation::LoginPage, "matomo", "wrong", 1),
         (Situation::NotInstalled, "matomo", "wrong", 1),

@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Finding;
-use crate::domain::answer::{self, Interpretation};
+use crate::domain::answer::{self, Failure, Interpretation, Reason};
 use crate::domain::cdt::NEEDS_TOKEN_AFTER;
 use crate::domain::request::Api;
+use crate::domain::rule::Language;
+use crate::domain::status::hint_of_reason;
 use crate::service::config;
 use crate::service::worker::matomo::{Greeting, MatomoClient};
 
@@ -59,7 +61,7 @@ pub(super) async fn examine(
         Some(site) => {
             let site = site.to_string();
             let stored = send(&matomo, settings.api, &hit(&site, Timestamp::now()), false).await;
-            findings.push(storing(&stored, &refused, &site));
+            findings.push(storing(settings.api, &stored, &refused, &site));
             if settings.token.is_some()
                 && matches!(stored, Interpretation::Stored { queued: false })
             {
@@ -87,6 +89,11 @@ fn identity(settings: &config::MatomoSettings, greeting: &Greeting) -> Finding {
         Greeting { is_matomo: true, .. } => {
             Finding::fine("matomo", format!("Matomo answers at {url}"))
         }
+        Greeting { is_silent: true, .. } => Finding::note(
+            "matomo",
+            format!("{url} answers with nothing, as Matomo does with the QueuedTracking plugin"),
+            "if there is no such plugin, this is not the address of matomo.php",
+        ),
         Greeting { status, .. } => Finding::wrong(
             "matomo",
             format!("{url} answers HTTP {status}, but not as Matomo does"),
@@ -123,8 +130,15 @@ fn judgement(refused: &Interpretation, api: Api) -> Finding {
         Interpretation::Refused { .. } => {
             Finding::fine(subject, "a hit for a site that does not exist is refused")
         }
-        Interpretation::Suspect(_) if api == Api::Single => {
-            Finding::fine(subject, "a hit for a site that does not exist is refused")
+        Interpretation::Suspect(Failure { reason: Reason::ClientError, .. })
+            if api == Api::Single =>
+        {
+            Finding::note(
+                subject,
+                "a hit for a site that does not exist is refused, as every hit is while Matomo's \
+                 database is away: with MATOMO_API=single both look alike",
+                "--send-test-hit SITE tells which it is",
+            )
         }
         Interpretation::Stored { queued: true } => Finding::note(
             subject,
@@ -143,7 +157,7 @@ fn judgement(refused: &Interpretation, api: Api) -> Finding {
     }
 }
 
-fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Finding {
+fn storing(api: Api, stored: &Interpretation, refused: &Interpretation, site: &str) -> Finding {
     let subject = "matomo.stores";
     match (stored, refused) {
         (Interpretation::Stored { queued: false }, Interpretation::Stored { .. }) => {
@@ -166,6 +180,15 @@ fn storing(stored: &Interpretation, refused: &Interpretation, site: &str) -> Fin
             format!("a hit for site {site} is refused"),
             "does this site exist in Matomo?",
         ),
+        (Interpretation::Suspect(Failure { reason: Reason::ClientError, .. }), _)
+            if api == Api::Single =>
+        {
+            Finding::wrong(
+                subject,
+                format!("a hit for site {site} is refused"),
+                "does this site exist in Matomo, and is Matomo's database there?",
+            )
+        }
         (other, _) => failed(subject, other),
     }
 }
@@ -176,6 +199,13 @@ fn token(old: &Interpretation) -> Finding {
         Interpretation::Stored { .. } => {
             Finding::fine(subject, "MATOMO_TOKEN_AUTH is good: a hit of yesterday is stored")
         }
+        Interpretation::Suspect(Failure { reason: Reason::ServerError, .. }) => Finding::wrong(
+            subject,
+            "Matomo answers 500 to a request with MATOMO_TOKEN_AUTH, and stores one without it: it \
+             has locked this address out after over 20 refused tokens within an hour",
+            "end whatever sends a bad token from this address, and wait for an hour; the token \
+             itself may be good",
+        ),
         _ => Finding::wrong(
             subject,
             "MATOMO_TOKEN_AUTH is not good: a hit of yesterday is refused",
@@ -192,11 +222,11 @@ fn failed(subject: &'static str, reading: &Interpretation) -> Finding {
         .map(|status| format!(" (HTTP {status})"))
         .unwrap_or_default();
     let reason = failure.map_or("unknown", |failure| failure.reason.code());
-    Finding::wrong(
-        subject,
-        format!("the tracker does not take hits: {reason}{status}"),
-        "see Matomo's log: is its database there, is tracking switched on?",
-    )
+    let remedy = failure.map_or_else(
+        || "see Matomo's log".to_owned(),
+        |failure| hint_of_reason(failure.reason, Language::English),
+    );
+    Finding::wrong(subject, format!("the tracker does not take hits: {reason}{status}"), &remedy)
 }
 
 /// A page view that nobody can take for a person's.

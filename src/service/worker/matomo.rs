@@ -51,6 +51,8 @@ pub struct Greeting {
     pub location: Option<String>,
     /// Whether it says of itself that it is Matomo's tracker.
     pub is_matomo: bool,
+    /// Whether it says nothing, as a Matomo with the QueuedTracking plugin does.
+    pub is_silent: bool,
     /// Its clock less ours, in seconds.
     pub ahead_of_us: Option<i64>,
 }
@@ -143,7 +145,8 @@ impl MatomoClient {
             }
         }
         let is_matomo = status == 200 && String::from_utf8_lossy(&bytes).contains("part of Matomo");
-        Ok(Greeting { status, location, is_matomo, ahead_of_us })
+        let is_silent = status == 200 && bytes.is_empty();
+        Ok(Greeting { status, location, is_matomo, is_silent, ahead_of_us })
     }
 
     /// Reads an answer within its bounds, and logs the beginning of one that is not understood.

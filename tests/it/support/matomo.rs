@@ -294,6 +294,7 @@ async fn handle(
             Situation::NotInstalled | Situation::Redirect | Situation::LoginPage => {
                 ledger.lock().expect("ledger").respond(situation, bulk, &hits, None)
             }
+            Situation::QueuedTracking => html(200, ""),
             _ if bulk => counts(200, "success", 0, &[], false),
             _ => html(200, HTML),
         };
