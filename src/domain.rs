@@ -25,5 +25,6 @@ pub mod settle;
 pub mod sharing;
 pub mod status;
 pub mod tenant;
+mod unicode;
 pub mod validate;
 pub mod visits;

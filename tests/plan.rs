@@ -37,10 +37,18 @@ struct Case {
     repeat: Option<(String, String, usize)>,
     #[serde(default)]
     unset: Vec<String>,
+    /// Fields that are null.
+    #[serde(default)]
+    null: Vec<String>,
     /// The message itself, where it is no variation of the valid hit.
     message: Option<String>,
     /// Times to repeat the message.
     times: Option<usize>,
+    /// What stands before the message.
+    #[serde(default)]
+    before_message: String,
+    /// What stands before and after the message.
+    around_message: Option<(String, String)>,
     default_site: Option<String>,
     /// The time of the AMQP message.
     sent_at: Option<String>,
@@ -58,6 +66,8 @@ struct Case {
     codes: Vec<String>,
     #[serde(default)]
     suggestion: Option<String>,
+    /// What a violation shows of the value.
+    value: Option<String>,
     /// What leaves for Matomo in a field.
     #[serde(default)]
     sent: Option<(String, String)>,
@@ -87,7 +97,10 @@ impl Case {
             hit.insert(field.clone(), text.repeat(*times).into());
         }
         hit.retain(|name, _| !self.unset.contains(name));
-        serde_json::to_vec(&hit).expect("JSON")
+        hit.extend(self.null.iter().map(|name| (name.clone(), serde_json::Value::Null)));
+        let json = serde_json::to_string(&hit).expect("JSON");
+        let (before, after) = self.around_message.clone().unwrap_or_default();
+        [self.before_message.as_str(), &before, &json, &after].concat().into_bytes()
     }
 }
 
@@ -138,8 +151,10 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
                 }
                 let sent = case.sent.as_ref().map(|(field, _)| {
                     let hit = verdict.hit.as_ref().expect("sendable");
-                    if field == "cdt" {
-                        return hit.cdt.as_second().to_string();
+                    match field.as_str() {
+                        "cdt" => return hit.cdt.as_second().to_string(),
+                        "idsite" => return hit.idsite.to_string(),
+                        _ => {}
                     }
                     let index = plan.index(field).expect("a field");
                     hit.values[index].as_deref().unwrap_or_default().to_owned()
@@ -155,6 +170,13 @@ fn every_case_gets_its_codes_and_every_rule_has_its_cases() {
         if let Some(suggestion) = &case.suggestion {
             assert!(
                 violations.iter().any(|v| v.suggestion.as_ref() == Some(suggestion)),
+                "{}: {violations:?}",
+                case.name
+            );
+        }
+        if let Some(value) = &case.value {
+            assert!(
+                violations.iter().any(|v| v.value.as_ref() == Some(value)),
                 "{}: {violations:?}",
                 case.name
             );

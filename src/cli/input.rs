@@ -1,10 +1,10 @@
 //! Files of hits in every form that an ENT has them in. A file is recognised by its content, read
 //! in bounded memory, and shown with a progress bar.
 //!
-//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs, access logs),
-//! [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`] (JSON objects over
-//! several lines), [`table`] (CSV). Each gives one [`InputRecord`] after the other; gzip is
-//! unpacked on the way.
+//! Each form has a file of its own: [`lines`] (NDJSON, query strings, URLs), [`access_log`] (lines
+//! of access logs), [`exported`] (lines of `dead export`), [`array`] (a JSON array), [`objects`]
+//! (JSON objects over several lines), [`table`] (CSV). Each gives one [`InputRecord`] after the
+//! other; gzip and UTF-16 are decoded on the way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -14,8 +14,11 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+mod access_log;
 mod array;
+mod encoding;
 pub(crate) mod exported;
+mod line_ends;
 mod lines;
 mod objects;
 mod table;
@@ -80,23 +83,26 @@ impl Input {
             anyhow::ensure!(!metadata.is_dir(), "{path} is a directory");
             (Box::new(file), Some(metadata.len()))
         };
+        Self::over(raw, bytes, progress)
+    }
+
+    /// Reads a stream of so many bytes, if that is known.
+    fn over(raw: Box<dyn Read>, bytes: Option<u64>, progress: ProgressBar) -> anyhow::Result<Self> {
         let mut raw = BufReader::with_capacity(BUFFER, progress.wrap_read(raw));
         let packed = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let mut text: InputText = if packed {
+        let text: InputText = if packed {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
         } else {
             Box::new(raw)
         };
-        if text.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
-            text.consume('\u{feff}'.len_utf8());
-        }
+        let mut text = encoding::as_utf8(text)?;
         let begin = text.fill_buf()?;
         let form = if array::begins(begin) {
             InputForm::Array(Array::new(text))
         } else if objects::begins(begin) {
             InputForm::Objects(Objects::new(text))
-        } else if let Some(delimiter) = table::delimiter(begin) {
-            InputForm::Table(Box::new(Table::new(text, delimiter)?))
+        } else if let Some(layout) = table::layout(begin) {
+            InputForm::Table(Box::new(Table::new(text, layout)?))
         } else {
             InputForm::Lines(Lines::new(text))
         };
@@ -149,3 +155,6 @@ impl Input {
         self.progress.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

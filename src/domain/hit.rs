@@ -11,8 +11,11 @@ use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+mod foreign;
 mod json;
 mod plain;
+
+pub use foreign::ForeignForm;
 
 /// How many bytes a message may have. A hit of the plan with every field at its limit stays under
 /// 20 KiB.
@@ -42,6 +45,9 @@ pub struct RawHit<'a> {
 pub enum Value<'a> {
     /// A string, or a number in its decimal form.
     Text(Cow<'a, str>),
+    /// JSON's `null`, with which serialisers of Java, .NET and PHP write that a field has no value.
+    /// The field counts as absent.
+    Null,
     /// A value that a Matomo parameter cannot have, by the name that JSON has for it.
     Wrong(&'static str),
 }
@@ -79,10 +85,16 @@ pub enum DecodeError {
     /// A parameter name has more than [`MAX_NAME`] bytes.
     #[error("a parameter name over {MAX_NAME} bytes")]
     NameTooLong,
+    /// The message is of a form that is known, and that is no hit's.
+    #[error("{}", .0.name())]
+    Foreign(ForeignForm),
 }
 
+/// The byte order mark, with which some editors and frameworks begin a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads a message. `content_type` is the AMQP property; where it says nothing, the first byte
-/// decides about the form.
+/// decides about the form. A byte order mark at the beginning is passed over.
 ///
 /// # Errors
 /// Returns a [`DecodeError`] if the message has no readable form. The error never holds a value.
@@ -90,16 +102,19 @@ pub fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<RawHit<'
     if body.len() > MAX_BYTES {
         return Err(DecodeError::TooLarge(body.len()));
     }
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let first = *body.iter().find(|b| !b.is_ascii_whitespace()).ok_or(DecodeError::Empty)?;
     match form(first, content_type.unwrap_or_default()) {
         MessageForm::Json => decode_json(body),
         MessageForm::Query => decode_query(body),
-        MessageForm::Unknown => Err(if std::str::from_utf8(body).is_err() {
-            DecodeError::NotUtf8
-        } else {
-            DecodeError::UnknownForm
-        }),
+        MessageForm::Unknown if std::str::from_utf8(body).is_err() => Err(not_utf8(body)),
+        MessageForm::Unknown => Err(foreign::unless_known(body, DecodeError::UnknownForm)),
     }
+}
+
+/// Says what a message is that is not UTF-8.
+fn not_utf8(body: &[u8]) -> DecodeError {
+    foreign::unless_known(body, DecodeError::NotUtf8)
 }
 
 /// The form of a message.
@@ -131,12 +146,13 @@ impl<'a> RawHit<'a> {
         self.fields.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
-    /// Returns the text of the first parameter of that name, if it is text.
+    /// Returns the text of the first parameter of that name that has a value, if it is text.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.fields().find(|(n, _)| *n == name).and_then(|(_, value)| match value {
+        let mut named = self.fields().filter(|(n, _)| *n == name).map(|(_, value)| value);
+        match named.find(|value| **value != Value::Null)? {
             Value::Text(text) => Some(text.as_ref()),
-            Value::Wrong(_) => None,
-        })
+            Value::Null | Value::Wrong(_) => None,
+        }
     }
 
     /// Returns the visitor whose hits must stay in order: the `uid`, which is also the routing key
@@ -184,13 +200,20 @@ impl PartialEq for RawHit<'_> {
 
 /// Reads a JSON object. The usual one is tried first, because that takes a third of the time.
 fn decode_json(body: &[u8]) -> Result<RawHit<'_>, DecodeError> {
-    let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?;
-    plain::read(text).map_or_else(|| json::read(text), Ok)
+    let text = std::str::from_utf8(body).map_err(|_| not_utf8(body))?;
+    plain::read(text).map_or_else(|| decode_other_json(text), Ok)
+}
+
+/// Reads JSON that is not written as most ENTs do, or says what it is.
+fn decode_other_json(text: &str) -> Result<RawHit<'_>, DecodeError> {
+    json::read(text)
+        .and_then(|hit| foreign::refuse(text, hit))
+        .map_err(|error| foreign::unless_known(text.as_bytes(), error))
 }
 
 /// Reads a query string, or that of a URL.
 fn decode_query(body: &[u8]) -> Result<RawHit<'_>, DecodeError> {
-    let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?.trim();
+    let text = std::str::from_utf8(body).map_err(|_| not_utf8(body))?.trim();
     let query = match text.split_once('?') {
         Some((_, query)) => query,
         None if text.contains('=') && !text.starts_with('/') && !text.contains("://") => text,

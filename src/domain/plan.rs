@@ -13,12 +13,14 @@ use serde::Deserialize;
 use super::rule::{Language, Rule, Severity};
 
 pub mod changes;
+mod hints;
 pub mod list;
 mod names;
 mod read;
 mod role;
 pub mod schema;
 
+use hints::{NameHint, ValueHint};
 pub use list::List;
 use names::FieldNames;
 pub use read::PlanError;
@@ -40,6 +42,9 @@ pub struct Plan {
     pub stored_length: usize,
     /// The value of `dimension6` for resources of the GAR.
     pub gar_tool: String,
+    /// The value of `dimension7` for pages of the platform itself, whose hits may leave out the
+    /// tool (`dimension6`; RFTI §2.2.4); `None` if every hit must name one.
+    pub native_type: Option<String>,
     /// The services of the GAR.
     gar: Vec<GarService>,
     /// The profiles of the national directory.
@@ -52,6 +57,10 @@ pub struct Plan {
     lists: Vec<List>,
     /// The other spellings of legal values.
     aliases: Vec<Alias>,
+    /// What senders write in place of legal values.
+    value_hints: Vec<ValueHint>,
+    /// What senders call the fields.
+    name_hints: Vec<NameHint>,
     /// The words that the code itself puts into a rule's text.
     words: Vec<Translation>,
     /// What each rule says, and how severe it is.

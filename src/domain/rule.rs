@@ -17,6 +17,9 @@ codes! {
         Malformed = "malformed",
         /// The message is JSON, but not an object.
         NotAnObject = "not-an-object",
+        /// The message is of a form that is known, and that is no hit's: an envelope, many hits at
+        /// once, or a hit that was packed or encoded once more.
+        ForeignForm = "foreign-form",
         /// The message has more parameters than any hit has.
         TooManyFields = "too-many-fields",
         /// A parameter name is longer than any parameter has.
@@ -34,6 +37,12 @@ codes! {
         /// A field is not there that is mandatory but for exceptions, and the list of these is not
         /// loaded.
         MissingUnlessException = "missing-unless-exception",
+        /// The tool is not there, or empty, in a hit of the platform's own pages, for which the
+        /// plan both allows that and forbids it.
+        MissingUnlessNative = "missing-unless-native",
+        /// A mandatory field is not there, and the hit has a parameter that seems to be it by
+        /// another name.
+        MisnamedParameter = "misnamed-parameter",
         /// The value has more characters than the plan accepts.
         TooLong = "too-long",
         /// The value is not in the field's closed list.
@@ -43,6 +52,15 @@ codes! {
         ListNotLoaded = "list-not-loaded",
         /// The value is a spelling that the plan uses in one place only.
         Alias = "alias",
+        /// The value is in decomposed Unicode (NFD), and in a list in composed Unicode (NFC).
+        DecomposedText = "decomposed-text",
+        /// The value has UTF-8 that was read as another encoding, or a character reference of HTML.
+        DoubleEncoding = "double-encoding",
+        /// The value has a character without width, or begins or ends with a space that is none of
+        /// ASCII.
+        InvisibleCharacter = "invisible-character",
+        /// `idsite` is a number with a sign or with zeros before it.
+        SiteForm = "site-form",
         /// `uid` is `0`, which Matomo takes for no user at all.
         UidUnusable = "uid-unusable",
         /// `cdt` is no time.
@@ -79,7 +97,8 @@ codes! {
         NationalProfile = "national-profile",
         /// A UAI is in lower case.
         UaiLowerCase = "uai-lower-case",
-        /// There are spaces around the commas of `dimension1`.
+        /// The UAIs of `dimension1` are not separated by a comma and one space, as RFTI §3.2.3 has
+        /// it.
         UaiSpaces = "uai-spaces",
         /// The value has not the form of a UAI.
         UaiForm = "uai-form",

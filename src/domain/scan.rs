@@ -18,8 +18,13 @@ pub(super) fn any(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
         // The last block may share bytes with the one before it, which changes nothing.
         Some(last) => (bytes.as_chunks().0, last),
         None => {
-            short.fill(bytes.first().copied().unwrap_or_default());
-            short.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+            if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+                // So may these halves.
+                short = halves(*first, *last);
+            } else {
+                short.fill(bytes.first().copied().unwrap_or_default());
+                short.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+            }
             ([].as_slice(), &short)
         }
     };
@@ -30,6 +35,12 @@ pub(super) fn any(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
         }
     }
     found.iter().fold(0, |all, found| all | found) != 0 && !bytes.is_empty()
+}
+
+/// Makes a block of its two halves.
+fn halves(first: [u8; BLOCK / 2], last: [u8; BLOCK / 2]) -> [u8; BLOCK] {
+    let both = u128::from(u64::from_ne_bytes(first)) << 64 | u128::from(u64::from_ne_bytes(last));
+    both.to_ne_bytes()
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use super::plan::{Field, List, Plan};
 use super::rule::{Language, Rule, Severity};
 use super::tenant::Sender;
 
+mod characters;
 mod check;
+mod naming;
 mod normalise;
 mod warnings;
 
@@ -194,7 +196,12 @@ impl Violation {
         // that of all others is the sender's.
         let own = matches!(
             self.rule,
-            Rule::Malformed | Rule::WrongType | Rule::PersonalData | Rule::UidNotPseudonymised
+            Rule::Malformed
+                | Rule::ForeignForm
+                | Rule::InvisibleCharacter
+                | Rule::WrongType
+                | Rule::PersonalData
+                | Rule::UidNotPseudonymised
         );
         let translated = |words: &Option<String>| match words.as_deref() {
             Some(words) if own => Some(plan.translate(words, language)),
@@ -242,6 +249,11 @@ impl From<DecodeError> for Violation {
             DecodeError::NameTooLong => {
                 Self { max: Some(hit::MAX_NAME), ..Self::of_message(Rule::NameTooLong) }
             }
+            DecodeError::Foreign(form) => Self {
+                value: Some(form.name().to_owned()),
+                suggestion: Some(form.remedy().to_owned()),
+                ..Self::of_message(Rule::ForeignForm)
+            },
             DecodeError::Empty
             | DecodeError::NotUtf8
             | DecodeError::Json { .. }

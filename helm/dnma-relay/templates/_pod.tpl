@@ -54,7 +54,9 @@
   (list "RUST_LOG" .Values.log.filter)
 -}}
 {{- range $env }}
-{{- $value := last . | toString }}
+{{- $value := last . }}
+{{- /* A number of a values file is a float, which text would give as 1e+06. */ -}}
+{{- $value = ternary ($value | int64) $value (kindIs "float64" $value) | toString }}
 {{- if $value }}
 - name: {{ first . }}
   value: {{ $value | quote }}

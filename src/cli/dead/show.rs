@@ -154,6 +154,7 @@ impl ShownHit {
         let fields = dead.hit.iter().flat_map(|hit| hit.fields()).map(|(name, value)| {
             let value = match value {
                 Value::Text(text) => displayed(name, text),
+                Value::Null => "(null)".to_owned(),
                 Value::Wrong(kind) => format!("({kind})"),
             };
             // A name that the plan does not know may say anything.

@@ -1,12 +1,10 @@
 //! One hit a line: a JSON object, a query string or URL, a line of a web server's access log, or
 //! one of `dead export`.
 
-use std::io::BufRead;
+use memchr::memchr;
 
-use jiff::Timestamp;
-use jiff::fmt::strtime;
-use memchr::{memchr, memmem};
-
+use super::access_log::{self, LoggedCall};
+use super::encoding::BYTE_ORDER_MARK;
 use super::exported::{self, ExportedMessage};
 use super::{InputRecord, InputText, QUERY};
 use crate::domain::hit;
@@ -19,7 +17,7 @@ pub(super) struct Lines {
     line: Vec<u8>,
     /// How many lines have been read.
     number: u64,
-    /// The body of the latest line, if it was one of an export.
+    /// The body of the latest line, if it was one of an export or of a log.
     body: Vec<u8>,
 }
 
@@ -42,6 +40,8 @@ impl Lines {
             }
         }
         let line = self.line.trim_ascii();
+        // Files that were put together may each have a mark.
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let number = self.number;
         if exported::begins(line) {
             return Ok(Some(match exported::read(line) {
@@ -54,19 +54,21 @@ impl Lines {
                 }
             }));
         }
-        if line.starts_with(b"{") {
-            return Ok(Some(InputRecord {
-                number,
-                body: Ok(line),
-                content_type: None,
-                received_at: None,
-            }));
-        }
-        let (body, received_at) = logged_call(line).unwrap_or((line, None));
-        // Nothing but its content type says that a line of plain parameters is a query string.
-        let content_type =
-            (!body.starts_with(b"[") && memchr(b'=', body).is_some()).then_some(QUERY);
-        Ok(Some(InputRecord { number, body: Ok(body), content_type, received_at }))
+        let is_object = line.starts_with(b"{");
+        let logged = if is_object { access_log::of_json(line) } else { access_log::of_text(line) };
+        let (body, content_type, received_at) = match logged {
+            // Nothing but its content type says that a line of plain parameters is a query string.
+            None => {
+                let is_query = !matches!(line, [b'{' | b'[' | b'"', ..]);
+                (Ok(line), (is_query && memchr(b'=', line).is_some()).then_some(QUERY), None)
+            }
+            Some(Ok(LoggedCall { target, received_at })) => {
+                self.body = target;
+                (Ok(self.body.as_slice()), Some(QUERY), received_at)
+            }
+            Some(Err(broken)) => (Err(broken.to_owned()), None, None),
+        };
+        Ok(Some(InputRecord { number, body, content_type, received_at }))
     }
 
     /// Reads one line, and keeps no more of it than shows that it is too long. Returns `false` at
@@ -95,42 +97,5 @@ impl Lines {
                 return Ok(true);
             }
         }
-    }
-}
-
-/// Finds the call of matomo.php in a line of an access log, and when it came
-/// (`… [25/Nov/2024:16:11:42 +0000] "GET /matomo.php?idsite=1… HTTP/1.1" 204 …`).
-fn logged_call(line: &[u8]) -> Option<(&[u8], Option<Timestamp>)> {
-    let start = memmem::find(line, b"\"GET ")?;
-    let (before, rest) = (line.get(..start)?, line.get(start + 5..)?);
-    let end = rest.iter().position(|byte| *byte == b' ' || *byte == b'"').unwrap_or(rest.len());
-    let call = rest.get(..end).filter(|call| memmem::find(call, b".php?").is_some())?;
-    Some((call, logged_time(before)))
-}
-
-/// Reads the time that an access log has in brackets.
-fn logged_time(before: &[u8]) -> Option<Timestamp> {
-    let begin = memchr(b'[', before)? + 1;
-    let end = memchr(b']', before)?;
-    let text = std::str::from_utf8(before.get(begin..end)?).ok()?;
-    strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).ok()?.to_timestamp().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_is_found_in_an_access_log_with_its_time() {
-        let line = concat!(
-            r#"192.0.2.1 - - [25/Nov/2024:17:11:42 +0100] "#,
-            r#""GET /matomo.php?idsite=1&uid=x HTTP/1.1" 204 0 "-" "curl""#
-        );
-        let line = line.as_bytes();
-        let (call, time) = logged_call(line).expect("a call");
-        assert_eq!(call, b"/matomo.php?idsite=1&uid=x");
-        assert_eq!(time.map(|time| time.as_second()), Some(1_732_551_102));
-        assert_eq!(logged_call(br#"{"action_name":"\"GET it"}"#), None);
-        assert_eq!(logged_call(b"GET"), None);
     }
 }

@@ -317,7 +317,7 @@ pub fn apply_fixes(
     for (name, value) in hit.fields() {
         match value {
             Value::Text(text) => fields.push((name, Some(Cow::Borrowed(text)))),
-            Value::Wrong("null") => fields.push((name, None)),
+            Value::Null => fields.push((name, None)),
             Value::Wrong(_) => return None,
         }
     }

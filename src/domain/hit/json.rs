@@ -114,7 +114,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::Wrong("a boolean"))
     }
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Value::Wrong("null"))
+        Ok(Value::Null)
     }
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<de::IgnoredAny>()?.is_some() {}

@@ -7,6 +7,8 @@ use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::domain::unicode;
+
 /// A list of legal values.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +50,11 @@ impl List {
         self.descriptions.get(value).map(String::as_str)
     }
 
-    /// Replaces the values.
-    pub(super) fn load(&mut self, values: Vec<String>) {
+    /// Replaces the values. They are kept composed (NFC), as those of hits are compared.
+    pub(super) fn load(&mut self, mut values: Vec<String>) {
+        for value in &mut values {
+            *value = unicode::compose(value).into_owned();
+        }
         self.known = values.iter().cloned().collect();
         self.values = values;
     }

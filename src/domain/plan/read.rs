@@ -8,7 +8,8 @@ use thiserror::Error;
 use super::names::FieldNames;
 use super::role::FieldRole;
 use super::{
-    Alias, Field, GarService, List, NationalProfile, Plan, RuleText, Section, Translation,
+    Alias, Field, GarService, List, NameHint, NationalProfile, Plan, RuleText, Section,
+    Translation, ValueHint,
 };
 use crate::domain::cdt;
 use crate::domain::data::{self, DataError};
@@ -35,6 +36,9 @@ pub enum PlanError {
     /// The text is not a date.
     #[error("{0} is not a date")]
     Date(String),
+    /// A hint names a field that does not exist.
+    #[error("field {0} does not exist")]
+    FieldUnknown(String),
     /// The data lacks a field that the checks need.
     #[error("field {0} is missing")]
     FieldMissing(&'static str),
@@ -51,11 +55,17 @@ struct PlanFile {
     recommended_length: usize,
     stored_length: usize,
     gar_tool: String,
+    #[serde(default)]
+    native_type: Option<String>,
     sections: Vec<Section>,
     fields: Vec<Field>,
     lists: Vec<List>,
     #[serde(default)]
     aliases: Vec<Alias>,
+    #[serde(default)]
+    value_hints: Vec<ValueHint>,
+    #[serde(default)]
+    name_hints: Vec<NameHint>,
     gar: Vec<GarService>,
     national: Vec<NationalProfile>,
     #[serde(default)]
@@ -71,10 +81,13 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         recommended_length,
         stored_length,
         gar_tool,
+        native_type,
         sections,
         mut fields,
         mut lists,
         aliases,
+        value_hints,
+        name_hints,
         gar,
         national,
         words,
@@ -111,9 +124,9 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
             return Err(PlanError::SectionMissing(field.section.clone()));
         }
     }
-    if let Some(Err(error)) = aliases.iter().map(|alias| position(&alias.list)).find(Result::is_err)
-    {
-        return Err(error);
+    let named = aliases.iter().map(|alias| &alias.list);
+    for name in named.chain(value_hints.iter().map(|hint| &hint.list)) {
+        position(name)?;
     }
     for list in &mut lists {
         let values = std::mem::take(&mut list.values);
@@ -121,6 +134,9 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
     }
     if let Some(role) = FieldRole::REQUIRED.iter().find(|role| names.get(role.code()).is_none()) {
         return Err(PlanError::FieldMissing(role.code()));
+    }
+    if let Some(hint) = name_hints.iter().find(|hint| names.get(&hint.field).is_none()) {
+        return Err(PlanError::FieldUnknown(hint.field.clone()));
     }
     let roles = FieldRole::ALL.iter().map(|role| names.get(role.code())).collect();
     let technologies: Vec<String> =
@@ -144,12 +160,15 @@ pub(super) fn plan(text: &str) -> Result<Plan, PlanError> {
         recommended_length,
         stored_length,
         gar_tool,
+        native_type,
         gar,
         national,
         sections,
         fields,
         lists,
         aliases,
+        value_hints,
+        name_hints,
         words,
         rules,
         names,

@@ -34,6 +34,8 @@ codes! {
         Plateforme = "dimension4",
         /// The field holds the tool.
         Tool = "dimension6",
+        /// The field says whether the page is the platform's own.
+        Type = "dimension7",
         /// The field holds the service.
         Service = "dimension8",
         /// The field holds the user agent of the browser.

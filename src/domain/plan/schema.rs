@@ -2,8 +2,8 @@
 //! side.
 //!
 //! The schema accepts the hits in which the check finds no *error*, as far as a schema can express
-//! that: it knows no warnings, and sees neither that a time is in milliseconds nor that a field is
-//! given twice.
+//! that: it knows no warnings, and sees neither that a time is in milliseconds, nor that a field is
+//! given twice, nor that a value is the decomposed form (NFD) of one of a list.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use crate::domain::hit;
 
 /// Matches text without control characters.
 const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f]*$";
-/// Matches white space and nothing, which are as good as absent.
+/// Matches white space and nothing, which are as good as absent. So is null.
 const BLANK: &str = "^\\s*$";
 /// The largest whole number that is exact in JSON.
 const MAX_EXACT: i64 = 9_007_199_254_740_991;
@@ -71,7 +71,7 @@ fn present(plan: &Plan, indexes: &[usize]) -> Value {
 }
 
 /// Requires the tool to be there and in its list, unless a GAR code in place of the service says
-/// which one it is.
+/// which one it is, or the page is the platform's own.
 fn tool(plan: &Plan) -> Value {
     let Some(field) = plan.role_index(FieldRole::Tool).and_then(|index| plan.fields().get(index))
     else {
@@ -82,10 +82,18 @@ fn tool(plan: &Plan) -> Value {
         None => json!({"not": blank()}),
     };
     let service = FieldRole::Service.code();
-    json!({"anyOf": [
-        {"required": [field.name], "properties": {field.name.as_str(): legal}},
-        {"required": [service], "properties": {service: gar_code(plan)}},
-    ]})
+    let mut ways = vec![
+        json!({"required": [field.name], "properties": {field.name.as_str(): legal}}),
+        json!({"required": [service], "properties": {service: gar_code(plan)}}),
+    ];
+    if let Some(native) = &plan.native_type {
+        let kind = FieldRole::Type.code();
+        ways.push(json!({
+            "required": [kind],
+            "properties": {kind: {"const": native}, field.name.as_str(): blank()},
+        }));
+    }
+    json!({"anyOf": ways})
 }
 
 /// Accepts a GAR code.
@@ -98,7 +106,7 @@ fn gar_code(plan: &Plan) -> Value {
 fn property(plan: &Plan, index: usize, field: &Field) -> Value {
     let is = |role| plan.role_index(role) == Some(index);
     let forms = if is(FieldRole::Record) || is(FieldRole::ApiVersion) {
-        vec![json!({"enum": ["1", 1]})]
+        vec![json!({"enum": ["1", 1, null]})]
     } else if is(FieldRole::Time) {
         let (first, end) = (946_684_800, 4_102_444_800_u64);
         vec![
@@ -120,9 +128,9 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
     json!({"description": description, "anyOf": forms, "not": {"enum": refused}})
 }
 
-/// Accepts blank text.
+/// Accepts blank text, and null.
 fn blank() -> Value {
-    json!({"type": "string", "pattern": BLANK})
+    json!({"type": ["string", "null"], "pattern": BLANK})
 }
 
 /// Accepts text up to the field's limit, and a number that has no more digits than that.
@@ -131,7 +139,7 @@ fn any_text(field: &Field) -> Vec<Value> {
     let largest = digits.map_or(MAX_EXACT, |limit| (limit - 1).min(MAX_EXACT));
     let max_length = field.max.unwrap_or(hit::MAX_BYTES);
     vec![
-        json!({"type": "string", "pattern": PRINTABLE, "maxLength": max_length}),
+        json!({"type": ["string", "null"], "pattern": PRINTABLE, "maxLength": max_length}),
         json!({"type": "number", "minimum": -MAX_EXACT, "maximum": largest}),
     ]
 }

@@ -31,6 +31,10 @@ fn a_misspelt_key_or_a_forgotten_rule_is_refused() {
     assert!(matches!(Plan::parse(&list), Err(PlanError::ListMissing(_))));
     let uid = BUILT_IN.replace("name = \"uid\"", "name = \"user\"");
     assert!(matches!(Plan::parse(&uid), Err(PlanError::FieldMissing("uid"))));
+    let hint = BUILT_IN.replace("field = \"cdt\"", "field = \"ctd\"");
+    assert!(matches!(Plan::parse(&hint), Err(PlanError::FieldUnknown(_))));
+    let hinted = BUILT_IN.replace("list = \"profils\"\nwritten", "list = \"profil\"\nwritten");
+    assert!(matches!(Plan::parse(&hinted), Err(PlanError::ListMissing(_))));
 }
 
 #[test]

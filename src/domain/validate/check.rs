@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
-use super::{CheckedHit, Context, Values, Verdict, Violation, is_blank};
+use super::{CheckedHit, Context, Values, Verdict, Violation, characters, is_blank};
 use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::{self, RawHit, Value};
 use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
 use crate::domain::tenant::{Sender, Tenant};
+use crate::domain::unicode;
 
 /// The check of one hit.
 pub(super) struct HitCheck<'p, 'h> {
@@ -36,12 +37,14 @@ impl<'p, 'h> HitCheck<'p, 'h> {
     }
 
     /// Sorts the parameters into the plan's order. A parameter that the plan does not know is not
-    /// sent.
+    /// sent, and one that is null is not there.
     pub(super) fn read_fields(&mut self, hit: &'h RawHit<'_>) {
         self.is_plain = hit.is_plain();
         for (name, value) in hit.fields() {
             let Some(index) = self.plan.index(name) else {
-                self.violations.push(Violation::of(Rule::UnknownParameter, name));
+                if *value != Value::Null {
+                    self.violations.push(Violation::of(Rule::UnknownParameter, name));
+                }
                 continue;
             };
             let Some((field, place)) =
@@ -51,6 +54,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             };
             let text = match value {
                 Value::Text(text) => text,
+                Value::Null => continue,
                 Value::Wrong(kind) => {
                     self.violations.push(Violation {
                         value: Some((*kind).to_owned()),
@@ -121,12 +125,24 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             let rule = match self.is_excepted(field) {
                 Some(true) => continue,
                 None if field.exceptions.is_some() => Rule::MissingUnlessException,
+                _ if plan.role_index(FieldRole::Tool) == Some(*index) && self.is_native() => {
+                    Rule::MissingUnlessNative
+                }
                 _ if value.is_some() => Rule::Empty,
                 _ => Rule::Missing,
             };
             found.push(Violation::of(rule, &field.name));
         }
+        if !self.violations.is_empty() {
+            self.name_unknown(&mut found);
+        }
         self.violations.append(&mut found);
+    }
+
+    /// Whether the page is the platform's own, so that no tool need be named (RFTI §2.2.4).
+    fn is_native(&self) -> bool {
+        self.plan.native_type.is_some()
+            && self.value(FieldRole::Type) == self.plan.native_type.as_deref()
     }
 
     /// Whether hits of this tool or service may leave the field out; `None` if the list that says
@@ -150,7 +166,12 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                 continue;
             }
             let value = value.to_owned();
-            if let Some(meant) = self.plan.alias(&list.name, &value).map(str::to_owned) {
+            if let Cow::Owned(composed) = unicode::compose(&value)
+                && list.contains(&composed)
+            {
+                *place = Some(Cow::Owned(composed));
+                self.violations.push(Violation::of(Rule::DecomposedText, &field.name));
+            } else if let Some(meant) = self.plan.alias(&list.name, &value).map(str::to_owned) {
                 *place = Some(Cow::Owned(meant.clone()));
                 self.violations.push(Violation {
                     value: Some(value),
@@ -158,7 +179,12 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                     ..Violation::of(Rule::Alias, &field.name)
                 });
             } else {
-                let suggestion = nearest(&value, list.values()).map(str::to_owned);
+                let plain = characters::plain(&value);
+                let suggestion = self
+                    .plan
+                    .value_meant(&list.name, &plain)
+                    .or_else(|| nearest(&plain, list.values()))
+                    .map(str::to_owned);
                 self.violations.push(Violation {
                     value: Some(shown(&value)),
                     suggestion,
@@ -312,12 +338,13 @@ const MAX_SHOWN: usize = 60;
 /// How many values a list has whose values are all compared with a wrong one.
 const MAX_COMPARED: usize = 100;
 
-/// Returns what may be shown of a value: its beginning, and nothing if it names a person.
+/// Returns what may be shown of a value: its beginning, and nothing if it names a person. What
+/// cannot be seen is written as its code point.
 pub(super) fn shown(value: &str) -> String {
     if super::names_person(value) {
         "…".to_owned()
     } else {
-        value.chars().take(MAX_SHOWN).collect()
+        characters::visible(value.chars().take(MAX_SHOWN))
     }
 }
 

@@ -2,34 +2,60 @@
 //! the queues stays as it is.
 
 use super::Violation;
-use super::check::HitCheck;
+use super::check::{HitCheck, shown};
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
+use crate::domain::scan;
 
 impl HitCheck<'_, '_> {
-    /// Normalises the schools, the profile, the service and the tool.
+    /// Normalises the site, the schools, the profile, the service and the tool.
     pub(super) fn normalise(&mut self) {
+        self.normalise_site();
         self.normalise_uai();
         self.normalise_profile();
         self.normalise_gar();
     }
 
-    /// Writes `dimension1` in upper case, with nothing but a comma between two UAIs (RFTI §3.2.3).
+    /// Writes `dimension1` in upper case, with a comma and a space between two UAIs (RFTI §3.2.3).
     fn normalise_uai(&mut self) {
         let Some(value) = self.value(FieldRole::Uai) else { return };
+        // One UAI in upper case has none of these.
+        let may_differ = |byte: u8| byte.is_ascii_lowercase() | (byte == b',') | (byte <= b' ');
+        if !scan::any(value.as_bytes(), |byte| may_differ(byte) | (byte >= 0x80)) {
+            return;
+        }
         let upper =
             value.bytes().any(|b| b.is_ascii_lowercase()).then(|| value.to_ascii_uppercase());
         let cased = upper.as_deref().unwrap_or(value);
-        let tight = cased
-            .contains(char::is_whitespace)
-            .then(|| cased.split(',').map(str::trim).collect::<Vec<_>>().join(","));
-        let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, tight.is_some())];
-        if let Some(normalised) = tight.or(upper) {
+        let spaced = respaced(cased, self.plan.stored_length);
+        let found = [(Rule::UaiLowerCase, upper.is_some()), (Rule::UaiSpaces, spaced.is_some())];
+        if let Some(normalised) = spaced.or(upper) {
             self.set(FieldRole::Uai, normalised);
         }
         for (rule, _) in found.into_iter().filter(|(_, broken)| *broken) {
             self.violations.push(Violation::of(rule, "dimension1"));
         }
+    }
+
+    /// Writes `idsite` as a plain number. Matomo reads `01` and `+1` as 1 too, but what is counted
+    /// by site, and what a tenant may send, goes by the text.
+    fn normalise_site(&mut self) {
+        let Some(value) = self.value(FieldRole::Site) else { return };
+        if let [b'1'..=b'9', .., b'0'..=b'9'] | [b'1'..=b'9'] = value.as_bytes() {
+            return;
+        }
+        let trimmed = value.trim();
+        let digits = trimmed.strip_prefix('+').unwrap_or(trimmed).trim_start_matches('0');
+        if digits.is_empty() || digits == value || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return;
+        }
+        let (value, site) = (shown(value), digits.to_owned());
+        self.set(FieldRole::Site, site.clone());
+        self.violations.push(Violation {
+            value: Some(value),
+            suggestion: Some(site),
+            ..Violation::of(Rule::SiteForm, FieldRole::Site.code())
+        });
     }
 
     /// Replaces a profile of the national directory by the DNMA's (RFTI §2.2.5).
@@ -75,5 +101,43 @@ impl HitCheck<'_, '_> {
             self.violations
                 .push(Violation { value, ..Violation::of(Rule::GarService, "dimension8") });
         }
+    }
+}
+
+/// Separates UAIs as the plan does, by a comma and a space; by a comma alone where Matomo, which
+/// keeps `most` characters, would cut the last ones off otherwise. Returns `None` if nothing
+/// changes.
+fn respaced(value: &str, most: usize) -> Option<String> {
+    let uais = || value.split(',').map(str::trim).filter(|uai| !uai.is_empty());
+    let as_planned = uais().collect::<Vec<_>>().join(", ");
+    let respaced = if as_planned.len() > most && value.len() <= most {
+        uais().collect::<Vec<_>>().join(",")
+    } else {
+        as_planned
+    };
+    (respaced != value).then_some(respaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uais_are_separated_as_the_plan_does_unless_matomo_would_cut_them() {
+        for (value, expected) in [
+            ("0750655E", None),
+            ("0750655E, 0350029S", None),
+            ("0750655E,0350029S", Some("0750655E, 0350029S")),
+            (" 0750655E ,  0350029S\t", Some("0750655E, 0350029S")),
+            ("0750655E,\u{a0}0350029S,", Some("0750655E, 0350029S")),
+            ("COLL 35", None),
+            (", ,", Some("")),
+        ] {
+            assert_eq!(respaced(value, 250).as_deref(), expected, "{value}");
+        }
+        let many = vec!["0750655E"; 27].join(",");
+        assert_eq!(respaced(&many, 250), None, "{} characters would become 268", many.len());
+        let cut = vec!["0750655E"; 29].join(" ,");
+        assert_eq!(respaced(&cut, 250), Some(vec!["0750655E"; 29].join(", ")), "cut anyway");
     }
 }

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use aho_corasick::packed::Searcher;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
+use smallvec::SmallVec;
+
 use super::Violation;
+use super::characters::{is_looked_at, is_suspect};
 use super::check::{HitCheck, shown};
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
@@ -80,7 +83,7 @@ impl HitCheck<'_, '_> {
         self.identity(&mut found);
         self.uai(&mut found);
         self.lengths(&mut found);
-        self.free_texts(&mut found);
+        self.texts(&mut found);
         if self.value(FieldRole::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
         }
@@ -130,8 +133,9 @@ impl HitCheck<'_, '_> {
 
     /// Checks the form and the check letter of each school.
     fn uai(&self, found: &mut Vec<Violation>) {
+        let uais = self.value(FieldRole::Uai).unwrap_or_default().split(',');
         for uai in
-            self.value(FieldRole::Uai).unwrap_or_default().split(',').filter(|uai| !uai.is_empty())
+            uais.map(|uai| uai.strip_prefix(' ').unwrap_or(uai)).filter(|uai| !uai.is_empty())
         {
             // A value without a digit may be anything, even a person's name in the wrong field.
             let value = || {
@@ -191,17 +195,31 @@ impl HitCheck<'_, '_> {
     }
 
     /// Checks that free texts name nobody: they "ne doivent pas contenir de données à caractères
-    /// personnelles" (RFTI §3.2.3).
-    fn free_texts(&self, found: &mut Vec<Violation>) {
-        for (field, value) in self.plan.fields().iter().zip(&self.values) {
-            let Some(value) = value.as_deref().filter(|_| field.free) else { continue };
-            if let Some(kind) = personal_data(value) {
+    /// personnelles" (RFTI §3.2.3); and that no text looks like another one.
+    fn texts(&mut self, found: &mut Vec<Violation>) {
+        let mut suspects = SmallVec::<[usize; 4]>::new();
+        for (index, (field, value)) in self.plan.fields().iter().zip(&self.values).enumerate() {
+            if !field.free && !field.short {
+                continue;
+            }
+            let Some(value) = value.as_deref() else { continue };
+            if field.short {
+                // One look tells of nearly every text that nothing is in it.
+                if !scan::any(value.as_bytes(), is_marked) {
+                    continue;
+                }
+                if is_looked_at(self.plan, field) && scan::any(value.as_bytes(), is_suspect) {
+                    suspects.push(index);
+                }
+            }
+            if let Some(kind) = Some(value).filter(|_| field.free).and_then(personal_data) {
                 found.push(Violation {
                     suggestion: Some(kind.to_owned()),
                     ..Violation::of(Rule::PersonalData, &field.name)
                 });
             }
         }
+        self.check_characters(&suspects, found);
     }
 }
 
@@ -242,9 +260,7 @@ fn not_a_pseudonym(uid: &str) -> Option<&'static str> {
 pub(super) fn personal_data(value: &str) -> Option<&'static str> {
     // Nearly every value has none of these signs and is too short for a number, so nothing else has
     // to be looked for.
-    let has_signs = scan::any(value.as_bytes(), |byte| {
-        (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+')
-    });
+    let has_signs = scan::any(value.as_bytes(), is_sign);
     if !has_signs && value.len() < 9 {
         return None;
     }
@@ -261,6 +277,18 @@ pub(super) fn personal_data(value: &str) -> Option<&'static str> {
     }
     ((digits >= 10 && has_phone(value)) || (has_signs && has_country_code(value)))
         .then_some("a phone number")
+}
+
+/// Whether a byte may be a sign of personal data other than a number.
+fn is_sign(byte: u8) -> bool {
+    (byte == b'@') | (byte == b'%') | (byte == b'?') | (byte == b'+')
+}
+
+/// Whether a byte [is a sign](is_sign) of personal data, a digit, or
+/// [suspect](is_suspect). So are the few that stand between the digits and `@`: one
+/// range takes less time than its parts.
+fn is_marked(byte: u8) -> bool {
+    is_suspect(byte) | (byte == b'%') | (byte == b'+') | (byte.wrapping_sub(b'0') <= b'@' - b'0')
 }
 
 /// Whether Matomo takes the user agent for a robot's.

@@ -127,6 +127,36 @@ fn what_is_at_the_limit_is_not_refused() {
 }
 
 #[test]
+fn a_site_is_a_number_or_text() {
+    let site = |rendered: &str| {
+        let objects = parse(rendered).expect("YAML");
+        let deployment = of_kind(&objects, "Deployment")[0].clone();
+        let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+        let set = list(&env).iter().find(|variable| variable["name"] == "MATOMO_SITE_ID");
+        set.map(|variable| variable["value"].clone())
+    };
+    let file = std::env::temp_dir().join(format!("site-{}.yaml", std::process::id()));
+    std::fs::write(&file, "matomo: {siteId: 1234567}\n").expect("written");
+    for program in helms() {
+        for (flag, value, expected) in [
+            ("--set", "matomo.siteId=7", Some("7")),
+            ("--set-string", "matomo.siteId=7", Some("7")),
+            ("--set", "matomo.siteId=", None),
+            ("--values", file.to_str().expect("UTF-8"), Some("1234567")),
+        ] {
+            let rendered =
+                template(&program, ".", "ci/default-values.yaml", &[flag, value]).expect(value);
+            assert_eq!(site(&rendered), expected.map(Value::from), "{program} {flag} {value}");
+        }
+        for value in ["matomo.siteId=0", "matomo.siteId=seven", "matomo.siteId=-1"] {
+            let refused = template(&program, ".", "ci/default-values.yaml", &["--set", value]);
+            assert!(refused.is_err_and(|error| error.to_string().contains("siteId")), "{value}");
+        }
+    }
+    std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
 fn an_autoscaler_alone_decides_on_the_number_of_replicas() {
     for path in ["hpa", "keda"] {
         assert!(
