@@ -185,4 +185,15 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_name_of_a_user_has_room_in_amqp() {
+        let parse = |bytes: usize| {
+            let name = "u".repeat(bytes);
+            Cli::try_parse_from(["dnma-relay", "publish", "--user-id", name.as_str(), "-"])
+        };
+        assert!(parse(255).is_ok());
+        let error = parse(300).expect_err("too long").to_string();
+        assert!(error.contains("--user-id") && error.contains("300 bytes"), "{error}");
+    }
 }

@@ -18,6 +18,7 @@ mod names;
 mod read;
 mod role;
 pub mod schema;
+mod spellings;
 
 pub use list::List;
 use names::FieldNames;

@@ -19,7 +19,7 @@ mod table;
 mod together;
 mod variable;
 
-pub use address::BrokerUrl;
+pub use address::{BrokerUrl, MAX_USER_BYTES, is_loopback};
 pub use error::ConfigError;
 pub use replay::ReplaySettings;
 pub use settings::{

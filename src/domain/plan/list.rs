@@ -7,6 +7,8 @@ use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::spellings::Spellings;
+
 /// A list of legal values.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,9 @@ pub struct List {
     /// The same values as a set.
     #[serde(skip)]
     pub(super) known: FxHashSet<String>,
+    /// The same values by how they are written.
+    #[serde(skip)]
+    spellings: Spellings,
 }
 
 impl List {
@@ -48,9 +53,16 @@ impl List {
         self.descriptions.get(value).map(String::as_str)
     }
 
+    /// Finds the value that was probably meant by a wrong one, if one is similar enough. It costs
+    /// about the same however long the list is.
+    pub fn nearest(&self, wrong: &str) -> Option<&str> {
+        self.values.get(self.spellings.nearest(wrong)?).map(String::as_str)
+    }
+
     /// Replaces the values.
     pub(super) fn load(&mut self, values: Vec<String>) {
         self.known = values.iter().cloned().collect();
+        self.spellings = Spellings::of(&values);
         self.values = values;
     }
 }

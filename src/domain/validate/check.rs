@@ -158,7 +158,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                     ..Violation::of(Rule::Alias, &field.name)
                 });
             } else {
-                let suggestion = nearest(&value, list.values()).map(str::to_owned);
+                let suggestion = list.nearest(&value).map(str::to_owned);
                 self.violations.push(Violation {
                     value: Some(shown(&value)),
                     suggestion,
@@ -308,34 +308,3 @@ impl<'p, 'h> HitCheck<'p, 'h> {
 
 /// How many characters of a wrong value are shown.
 const MAX_SHOWN: usize = 60;
-
-/// How many values a list has whose values are all compared with a wrong one.
-const MAX_COMPARED: usize = 100;
-
-/// Returns what may be shown of a value: its beginning, and nothing if it names a person.
-pub(super) fn shown(value: &str) -> String {
-    if super::names_person(value) {
-        "…".to_owned()
-    } else {
-        value.chars().take(MAX_SHOWN).collect()
-    }
-}
-
-/// Finds the legal value that was probably meant, if one is similar enough.
-fn nearest<'l>(value: &str, legal: &'l [String]) -> Option<&'l str> {
-    let plain = value.trim().chars().take(MAX_SHOWN).collect::<String>().to_uppercase();
-    // Of a long list only the values with the same initial are compared, since this is done for
-    // every wrong hit.
-    let initial = plain.chars().next();
-    let is_compared = |candidate: &&String| {
-        legal.len() <= MAX_COMPARED
-            || candidate.chars().flat_map(char::to_uppercase).next() == initial
-    };
-    legal
-        .iter()
-        .filter(is_compared)
-        .map(|candidate| (strsim::jaro_winkler(&plain, &candidate.to_uppercase()), candidate))
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate.as_str())
-}
