@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use crate::domain::printable::printable_lines;
 use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
@@ -15,6 +16,7 @@ mod columns;
 pub mod dead;
 pub mod healthcheck;
 mod input;
+mod json;
 pub mod plan;
 pub mod publish;
 pub mod run;
@@ -146,7 +148,8 @@ pub async fn run(cli: Cli) -> ExitCode {
             // The program that reads the output (`| head`) has read enough of it.
             return ExitCode::SUCCESS;
         }
-        eprintln!("dnma-relay: {error:#}");
+        // It may quote a server, a worker or a file.
+        eprintln!("dnma-relay: {}", printable_lines(&format!("{error:#}")));
         ExitCode::from(if error.is::<ConfigError>() || error.is::<Unusable>() { 2 } else { 1 })
     })
 }

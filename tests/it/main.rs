@@ -266,6 +266,7 @@ fn main() -> anyhow::Result<()> {
         dead::looking_takes_nothing,
         dead::the_transcript_is_true,
         dead::what_an_ent_adds_is_not_told,
+        dead::nothing_of_a_hit_gets_out_of_its_place,
         dead::one_looks_at_a_time,
         dead::a_low_limit_is_pointed_out,
         dead::a_replay_starts_anew_and_says_so,

@@ -77,10 +77,7 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
                 headers,
                 body: exported::ExportedBody::of(dead_letter.message.body()),
             };
-            let written = serde_json::to_writer(&mut file.out, &line)
-                .map_err(std::io::Error::from)
-                .and_then(|()| writeln!(file.out));
-            written.with_context(failed)
+            writeln!(file.out, "{}", crate::cli::json::compact(&line)?).with_context(failed)
         },
     )
     .await?;

@@ -11,6 +11,7 @@ use crate::domain::hit::{self, RawHit, Value};
 use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
+use crate::domain::shown::{is_personal, shown};
 use crate::domain::tenant::{Sender, Tenant};
 
 /// The check of one hit.
@@ -160,7 +161,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             } else {
                 let suggestion = list.nearest(&value).map(str::to_owned);
                 self.violations.push(Violation {
-                    value: Some(shown(&value)),
+                    value: Some(value),
                     suggestion,
                     ..Violation::of(Rule::NotInList, &field.name)
                 });
@@ -232,6 +233,9 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         }
         self.check_routing_key(context.routing_key, uid.as_deref());
         let may_send = self.check_sender(context.sender, idsite.as_deref());
+        self.hide_personal_data(
+            &[uid.as_deref(), context.routing_key].map(Option::unwrap_or_default),
+        );
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
                 Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
@@ -271,12 +275,31 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             else {
                 continue;
             };
-            let value = Some(shown(value));
+            let value = Some(value.to_owned());
             self.violations
                 .push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
             may_send = false;
         }
         may_send
+    }
+
+    /// Makes every violation one that may be shown to anybody. What a sender wrote is in the
+    /// values, and in the names of parameters that the plan does not know.
+    fn hide_personal_data(&mut self, visitors: &[&str]) {
+        for violation in &mut self.violations {
+            if violation.rule == Rule::UnknownParameter
+                && let Some(name) = &mut violation.field
+            {
+                *name = shown(name, visitors);
+            }
+            if let Some(value) = &mut violation.value {
+                if is_personal(value, visitors) {
+                    // What is similar to the value would tell of it.
+                    violation.suggestion = None;
+                }
+                *value = shown(value, visitors);
+            }
+        }
     }
 
     /// Returns the value of the field of this role.
@@ -305,6 +328,3 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         value.filter(|value| !is_blank(value))
     }
 }
-
-/// How many characters of a wrong value are shown.
-const MAX_SHOWN: usize = 60;

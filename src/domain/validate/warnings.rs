@@ -6,7 +6,7 @@ use aho_corasick::packed::Searcher;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::Violation;
-use super::check::{HitCheck, shown};
+use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -135,11 +135,8 @@ impl HitCheck<'_, '_> {
         {
             // A value without a digit may be anything, even a person's name in the wrong field.
             let value = || {
-                Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) {
-                    shown(uai)
-                } else {
-                    "…".to_owned()
-                })
+                let has_digit = uai.bytes().any(|byte| byte.is_ascii_digit());
+                Some(if has_digit { uai.to_owned() } else { "…".to_owned() })
             };
             match check_letter(uai) {
                 None => found.push(Violation {
