@@ -228,6 +228,7 @@ fn main() -> anyhow::Result<()> {
         garbage::hostile_headers_cost_no_session,
         hostile::a_value_stays_a_value,
         hostile::answers_are_read_within_bounds,
+        hostile::a_proxy_sees_nothing_of_a_matomo_on_this_machine,
         rights::read_and_write_are_enough,
         rights::what_the_broker_does_not_tell_is_said,
         encryption::bad_certificates_are_refused,
