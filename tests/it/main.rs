@@ -279,6 +279,7 @@ fn main() -> anyhow::Result<()> {
         configuration::every_mistake_in_one_message,
         configuration::no_secret_in_any_output,
         rules::lists_are_read_again_and_a_broken_one_is_refused,
+        rules::a_pipe_in_place_of_a_list_holds_up_no_end,
         rules::a_visit_dimension_that_changes_is_counted,
         rules::another_routing_key_than_the_uid_is_counted,
         tenants::an_ent_cannot_write_into_anothers_figures,
