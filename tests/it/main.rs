@@ -26,6 +26,7 @@ mod cable_to_broker;
 mod cable_to_matomo;
 mod cluster;
 mod configuration;
+mod crowd;
 mod dead;
 mod doubt;
 mod drill;
@@ -183,7 +184,11 @@ fn main() -> anyhow::Result<()> {
     arguments.test_threads.get_or_insert(3);
     let (b, h) = (&broker, &handle);
     // What is measured is measured alone.
-    let measured = tests![b, h; dead::fifty_thousand];
+    let measured = tests![b, h;
+        dead::fifty_thousand,
+        crowd::slow_clients_keep_no_probe_waiting,
+        crowd::few_descriptors_are_enough_for_hits,
+    ];
     let tests = tests![b, h;
         // The longest first: at the end none runs alone.
         cluster::one_node_of_three_may_fail,
@@ -229,6 +234,8 @@ fn main() -> anyhow::Result<()> {
         hostile::a_value_stays_a_value,
         hostile::answers_are_read_within_bounds,
         hostile::a_proxy_sees_nothing_of_a_matomo_on_this_machine,
+        crowd::an_idle_connection_is_closed,
+        crowd::a_page_is_shown_under_our_own_name_only,
         rights::read_and_write_are_enough,
         rights::what_the_broker_does_not_tell_is_said,
         encryption::bad_certificates_are_refused,
