@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use crate::domain::printable::printable_lines;
 use crate::domain::rule::Language;
 use crate::service::config::ConfigError;
 
@@ -15,6 +16,7 @@ mod columns;
 pub mod dead;
 pub mod healthcheck;
 mod input;
+mod json;
 pub mod plan;
 pub mod publish;
 pub mod run;
@@ -146,7 +148,8 @@ pub async fn run(cli: Cli) -> ExitCode {
             // The program that reads the output (`| head`) has read enough of it.
             return ExitCode::SUCCESS;
         }
-        eprintln!("dnma-relay: {error:#}");
+        // It may quote a server, a worker or a file.
+        eprintln!("dnma-relay: {}", printable_lines(&format!("{error:#}")));
         ExitCode::from(if error.is::<ConfigError>() || error.is::<Unusable>() { 2 } else { 1 })
     })
 }
@@ -184,5 +187,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_of_a_user_has_room_in_amqp() {
+        let parse = |bytes: usize| {
+            let name = "u".repeat(bytes);
+            Cli::try_parse_from(["dnma-relay", "publish", "--user-id", name.as_str(), "-"])
+        };
+        assert!(parse(255).is_ok());
+        let error = parse(300).expect_err("too long").to_string();
+        assert!(error.contains("--user-id") && error.contains("300 bytes"), "{error}");
     }
 }

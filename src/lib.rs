@@ -53,7 +53,7 @@
 //! - [`domain`] decides. It knows no socket, clock, environment or log: `now` is an argument.
 //! - [`service`] acts, and decides nothing about a hit. `amqp` knows bytes, channels and queues,
 //!   and no hit; only there lapin is known. reqwest is used in `worker::matomo` and
-//!   `cli::workers`, axum in `ops` and `service.rs`.
+//!   `cli::workers`, axum and hyper in `ops`.
 //! - [`cli`] holds the commands, and, with `main.rs`, is the only place that knows clap.
 //!
 //! Without the feature `service` only [`domain`] is left, and `cargo check --lib
@@ -85,6 +85,8 @@
 //! | what the daily balance counts and compares | `domain/books.rs`, `service/books.rs` |
 //! | how dead hits are chosen, corrected and judged | `domain/dead.rs`, `domain/dead/` |
 //! | how dead hits are read, and sent again | `service/amqp/browser.rs`, `cli/dead/replay.rs` |
+//! | what may be shown of a hit, and how it is printed | `domain/shown.rs`, `domain/printable.rs` |
+//! | who may ask for a page, and for how long | `service/ops/http/` |
 //! | what the status page and `top` know | `domain/status.rs`, `service/ops/status.rs` |
 //! | how they say it | `domain/status/words.rs`, `templates/`, `cli/top/screen.rs` |
 //! | **a command** | `cli.rs`, `cli/` |

@@ -28,7 +28,7 @@ use amqp::signing::Signing;
 use amqp::topology::Topology;
 use books::Ledger;
 use config::{BrokerSettings, Settings};
-use ops::http::{self, Health};
+use ops::http::{self, Guard, Health};
 use ops::status::StatusCollector;
 use rules::Rules;
 use telemetry::Metrics;
@@ -89,8 +89,7 @@ impl Service {
         let status_collector =
             Arc::new(StatusCollector::new(&settings, context.clone(), worker.clone()));
         let address = settings.http_listen;
-        let listener = TcpListener::bind(address)
-            .await
+        let listener = http::listen(address)
             .with_context(|| format!("HTTP_LISTEN: cannot listen on {address}"))?;
         Ok(Self { settings, context, worker, health: Arc::default(), status_collector, listener })
     }
@@ -113,22 +112,13 @@ impl Service {
             self.health.clone(),
             self.context.metrics.clone(),
             self.status_collector.clone(),
+            self.context.ledger.clone(),
+            Guard::new(&self.settings.http_hosts, &host_name()),
         );
-        let app = app.merge(http::books(self.context.ledger.clone()));
-        let http_stop = shutdown.clone();
         // The probes are answered until the drain is over, so that nobody restarts a worker that is
         // draining.
         let drained = CancellationToken::new();
-        let http_drained = drained.clone();
-        let http = tokio::spawn(async move {
-            let served = axum::serve(self.listener, app)
-                .with_graceful_shutdown(http_drained.cancelled_owned())
-                .await;
-            if served.is_err() {
-                http_stop.cancel();
-            }
-            served
-        });
+        let http = tokio::spawn(http::serve(self.listener, app, drained.clone()));
         // Ends with this future: following files needs no goodbye.
         let followed = self.context.rules.clone().follow(self.context.metrics.clone());
         let limit = self.settings.matomo.timeout + DRAIN_MARGIN;
@@ -155,7 +145,7 @@ impl Service {
         drained.cancel();
         // A client that is in no hurry does not hold up the end.
         if let Ok(served) = tokio::time::timeout(HTTP_CLOSE_TIMEOUT, http).await {
-            served.context("the HTTP server")?.context("the HTTP server failed")?;
+            served.context("the HTTP server")?;
         }
         outcome
     }
@@ -286,10 +276,14 @@ const HOST_LENGTH: usize = 60;
 
 /// A name that is unique among replicas, and the same for the life of the process.
 fn worker_name() -> String {
+    let host: String = host_name().chars().take(HOST_LENGTH).collect();
+    format!("{host}-{}", std::process::id())
+}
+
+/// The name of this machine or pod.
+fn host_name() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("relay");
-    let host: String = host.chars().take(HOST_LENGTH).collect();
-    format!("{host}-{}", std::process::id())
+    host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("relay").to_owned()
 }

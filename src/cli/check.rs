@@ -8,6 +8,8 @@ use anstyle::AnsiColor;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::json::pretty;
+use crate::domain::printable::printable;
 use crate::service::config::Settings;
 use crate::service::examine::{Finding, Outcome, examine};
 
@@ -51,7 +53,7 @@ pub async fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     if options.json {
         let object: serde_json::Map<String, Value> =
             rows.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
+        writeln!(out, "{}", pretty(&object)?)?;
     } else {
         for (name, value) in rows {
             writeln!(out, "{name:<22} {}", if value.is_empty() { "-" } else { &value })?;
@@ -64,7 +66,7 @@ pub async fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
 fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&json!({"findings": findings}))?)?;
+        writeln!(out, "{}", pretty(&json!({"findings": findings}))?)?;
         return Ok(());
     }
     for Finding { subject, outcome, text, remedy } in findings {
@@ -74,9 +76,10 @@ fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
             Outcome::Wrong => ("wrong", AnsiColor::Red),
         };
         let style = colour.on_default();
-        writeln!(out, "{style}{word:<5}{style:#}  {subject:<14} {text}")?;
+        // RabbitMQ and Matomo may have answered anything.
+        writeln!(out, "{style}{word:<5}{style:#}  {subject:<14} {}", printable(text))?;
         if let Some(remedy) = remedy {
-            writeln!(out, "{:22}{remedy}", "")?;
+            writeln!(out, "{:22}{}", "", printable(remedy))?;
         }
     }
     Ok(())

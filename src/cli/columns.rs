@@ -1,5 +1,7 @@
 //! The layout of tables for people.
 
+use crate::domain::printable::printable;
+
 /// Makes each column as wide as its widest cell. The first `words` columns are aligned to the left;
 /// of the others, those that have a number in the last line are aligned to the right.
 pub(super) fn in_columns(lines: &[Vec<String>], words: usize) -> Vec<String> {
@@ -22,5 +24,6 @@ pub(super) fn in_columns(lines: &[Vec<String>], words: usize) -> Vec<String> {
     lines
         .iter()
         .map(|line| line.iter().zip(&widths).zip(&numbers).map(cell).collect::<Vec<_>>().join("  "))
+        .map(|line| printable(&line).into_owned())
         .collect()
 }

@@ -14,7 +14,7 @@ use super::stop;
 use crate::domain::hit;
 use crate::domain::prose::hits;
 use crate::service::amqp::publisher::{Confirm, Publisher};
-use crate::service::config::BrokerSettings;
+use crate::service::config::{BrokerSettings, MAX_USER_BYTES};
 
 /// The command line options of `publish`.
 #[derive(Debug, Args)]
@@ -29,8 +29,19 @@ pub struct PublishOptions {
     json: bool,
     /// Put this AMQP user into each message, for relays with TENANTS; the broker refuses any but
     /// the user of AMQP_URL
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = amqp_user)]
     user_id: Option<String>,
+}
+
+/// Reads the name of an AMQP user.
+fn amqp_user(text: &str) -> Result<String, String> {
+    if text.len() > MAX_USER_BYTES {
+        return Err(format!(
+            "{} bytes, and AMQP has room for {MAX_USER_BYTES} in the name of a user",
+            text.len()
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// How many hits may be published and not yet confirmed by the broker.

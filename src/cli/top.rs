@@ -63,7 +63,7 @@ pub async fn run(options: &TopOptions) -> anyhow::Result<ExitCode> {
     let answers = ask(&options.workers, language).await?;
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&object(&answers, language))?)?;
+        writeln!(out, "{}", super::json::pretty(&object(&answers, language))?)?;
     } else {
         // A file or a pipe has no edge to cut at.
         let width = terminal::size().ok().filter(|_| std::io::stdout().is_terminal());

@@ -155,6 +155,13 @@ async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     match response.status().as_u16() {
         200 => {}
         404 => return Err("answers 404: not a dnma-relay, or one of an older version".to_owned()),
+        421 => {
+            return Err(
+                "answers 421: it does not know this name as its own; add it to HTTP_HOSTS \
+                        of the worker"
+                    .to_owned(),
+            );
+        }
         status => return Err(format!("answers {status}")),
     }
     let mut bytes = Vec::new();

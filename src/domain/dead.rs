@@ -11,6 +11,7 @@ use super::envelope::{self, Header};
 use super::hit::{self, DecodeError, RawHit};
 use super::plan::{FieldRole, Plan};
 use super::rule::Severity;
+use super::shown::shown;
 
 pub mod broker_move;
 pub mod filter;
@@ -127,6 +128,16 @@ impl<'m> Dead<'m> {
     /// Returns the value of the field of this role; `None` if the hit has none or cannot be read.
     pub fn value(&self, role: FieldRole) -> Option<&str> {
         self.hit.as_ref().ok()?.text(role.code())
+    }
+
+    /// Returns the texts that are known to be the visitor: the `uid` and the routing key.
+    pub fn visitors(&self) -> [&str; 2] {
+        [self.value(FieldRole::User).unwrap_or_default(), self.routing_key]
+    }
+
+    /// Returns what lists and groups may show of a value that came with the hit.
+    pub fn shown(&self, value: &str) -> String {
+        shown(value, &self.visitors())
     }
 
     /// Returns the value of a field that has a list, which a rejected hit has in place of a legal

@@ -19,6 +19,7 @@ mod names;
 mod read;
 mod role;
 pub mod schema;
+mod spellings;
 
 use hints::{NameHint, ValueHint};
 pub use list::List;

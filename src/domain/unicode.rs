@@ -1,5 +1,5 @@
-//! The composed form of a text. `É` is one character or two, `E` and an accent, which look alike; macOS
-//! writes the names of files in the second way.
+//! The composed form of a text. `É` is one character or two, `E` and an accent, which look alike;
+//! macOS writes the names of files in the second way.
 
 use std::borrow::Cow;
 

@@ -18,6 +18,8 @@ mod naming;
 mod normalise;
 mod warnings;
 
+pub use characters::visible;
+
 use check::HitCheck;
 
 /// What the check needs to know beside the hit.

@@ -19,7 +19,7 @@ mod table;
 mod together;
 mod variable;
 
-pub use address::BrokerUrl;
+pub use address::{BrokerUrl, MAX_USER_BYTES, is_loopback};
 pub use error::ConfigError;
 pub use replay::ReplaySettings;
 pub use settings::{
@@ -143,6 +143,7 @@ mod tests {
             ("REFERENCE_LISTS", "/nowhere"),
             ("TENANTS", "/nowhere/tenants.toml"),
             ("HTTP_LISTEN", "8080"),
+            ("HTTP_HOSTS", "relay,http://relay:8080/"),
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "info,=="),
         ])
@@ -168,6 +169,7 @@ mod tests {
                 "REFERENCE_LISTS",
                 "TENANTS",
                 "HTTP_LISTEN",
+                "HTTP_HOSTS",
                 "LOG_FORMAT",
                 "RUST_LOG"
             ],

@@ -15,6 +15,9 @@ use source::{RuleSet, RulesError, Source, Stamp};
 /// copy is not taken.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long the files may take. They are small, so that a longer time means that they hang.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The rules in force, shared by everybody who applies them.
 #[derive(Debug)]
 pub struct Rules {
@@ -65,15 +68,22 @@ impl Rules {
         let (mut taken, mut seen) = (self.loaded.clone(), Stamp::new());
         loop {
             tick.tick().await;
-            let now = self.look().await;
+            let now = self.off_the_runtime(Source::stamp).await;
+            let Some(now) = now else {
+                metrics.rules_valid.set(0);
+                (taken, seen) = (Stamp::new(), Stamp::new());
+                continue;
+            };
             // Still being written, or an old acquaintance.
             if now != seen || now == taken {
                 seen = now;
                 continue;
             }
             taken = now;
-            let source = self.source.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || source.read()).await else {
+            let Some(read) = self.off_the_runtime(Source::read).await else {
+                metrics.rules_valid.set(0);
+                // Whatever is there now is read when it can be.
+                (taken, seen) = (Stamp::new(), Stamp::new());
                 continue;
             };
             match read {
@@ -97,9 +107,25 @@ impl Rules {
         }
     }
 
-    async fn look(&self) -> Stamp {
+    /// Does something with the files on another thread. `None` if it hangs, as a network file
+    /// system does whose server is gone: one thread hangs with it, and the next is not begun before
+    /// that one has ended.
+    async fn off_the_runtime<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Source) -> T + Send + 'static,
+    ) -> Option<T> {
         let source = self.source.clone();
-        tokio::task::spawn_blocking(move || source.stamp()).await.unwrap_or_default()
+        let mut acting = tokio::task::spawn_blocking(move || act(&source));
+        if let Ok(done) = tokio::time::timeout(READ_TIMEOUT, &mut acting).await {
+            return done.ok();
+        }
+        tracing::error!(
+            "the files of REFERENCE_LISTS and TENANTS cannot be read within {} s: the rules stay \
+             as they are",
+            READ_TIMEOUT.as_secs()
+        );
+        let _late = acting.await;
+        None
     }
 }
 

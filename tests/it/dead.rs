@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use dnma_relay::domain::printable::is_hidden;
 use jiff::Timestamp;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -113,6 +114,73 @@ pub(crate) async fn what_an_ent_adds_is_not_told(scene: Scene) -> anyhow::Result
         operator.refused(&["dead", "replay", "--fix", "rename:ua:Mozilla=x"]).await?;
     ensure!(code == Some(2) && told.contains("may tell of a person"), "{told}");
     Ok(())
+}
+
+/// What a sender writes commands no terminal, and nothing tells the visitor that stands in a wrong
+/// field.
+pub(crate) async fn nothing_of_a_hit_gets_out_of_its_place(scene: Scene) -> anyhow::Result<()> {
+    let worker = scene.worker(&[]).await?;
+    let commands = "\u{1b}[2J\u{1b}]0;x\u{7}\r\u{8}\u{9b}2J\u{85}\u{202e}\u{2066}";
+    let uid = "7c9e6679f4b44e1f8e0c5b6f0a3d2c1b";
+    let fields: Vec<String> =
+        hits::valid(uid, "page").as_object().context("an object")?.keys().cloned().collect();
+    let mut messages = Vec::new();
+    for field in &fields {
+        // In the field, in a name, and in the routing key.
+        let hit = hits::with(hits::valid(uid, "page"), field, json!(format!("A {commands}")));
+        messages.push((format!("key {commands}"), hits::with(hit, commands, json!("1"))));
+        let swapped = hits::with(hits::valid(uid, "page"), field, json!(uid));
+        let swapped = hits::with(swapped, "uid", json!("0750655E"));
+        messages.push((uid.to_owned(), hits::with(swapped, uid, json!("1"))));
+        messages.push((
+            uid.to_owned(),
+            hits::with(hits::valid("VAA60001", "p"), field, json!("VAA60001")),
+        ));
+    }
+    // Each of them breaks the plan.
+    let messages = messages.into_iter().map(|(key, hit)| {
+        (key, hits::with(hit, "dimension8", json!("CANTINE")).to_string().into_bytes())
+    });
+    let messages: Vec<(String, Vec<u8>)> = messages.collect();
+    let count = messages.len();
+    scene.queues.publish(messages).await?;
+    eventually("all are rejected", Duration::from_secs(20), async || {
+        scene.queues.ready("rejected").await.is_ok_and(|rejected| rejected == count)
+    })
+    .await?;
+    let headers = scene.queues.list("rejected").await?;
+    let headers = headers.iter().filter_map(|message| message.headers.get("x-dnma-violations"));
+    let headers: String = headers.cloned().collect();
+    ensure!(!headers.contains(uid) && !headers.contains("VAA60001"), "{headers}");
+    let operator = Operator::of(&scene)?;
+    let all = count.to_string();
+    let fix = "rename:dimension8:CANTINE=ACCUEIL";
+    for command in [
+        &["dead", "list", "--max", &all][..],
+        &["dead", "list", "--json", "--max", &all],
+        &["dead", "list", "--reveal", "--max", &all],
+        &["dead", "group"],
+        &["dead", "group", "--json", "--by", "exploitant,plateforme,uai,idsite,field,value"],
+        &["dead", "show"],
+        &["dead", "show", "--json"],
+        &["dead", "show", "--lang", "fr"],
+        &["dead", "show", "--reveal"],
+        &["dead", "show", "--reveal", "--json"],
+        &["dead", "export", "-"],
+        &["dead", "replay", "--dry-run", "--fix", fix],
+        &["dead", "replay", "--dry-run", "--json", "--fix", fix],
+    ] {
+        let output = operator.run(command).await?;
+        let told = crate::support::worker::said(&output);
+        let hidden = told.chars().find(|c| is_hidden(*c) && *c != '\n');
+        ensure!(hidden.is_none(), "{command:?} commands a terminal: {told:?}");
+        let reveals = command.contains(&"--reveal") || command.contains(&"export");
+        ensure!(
+            reveals || !told.contains(uid) && !told.contains("VAA60001"),
+            "{command:?} tells the visitor: {told}"
+        );
+    }
+    worker.stop().await
 }
 
 pub(crate) async fn one_looks_at_a_time(scene: Scene) -> anyhow::Result<()> {
@@ -447,6 +515,16 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     ensure!(std::fs::read(&file)?.starts_with(&[0x1f, 0x8b]), "not packed");
     let (_, told) = operator.refused(&["dead", "export", "all.ndjson.gz"]).await?;
     ensure!(told.contains("choose another name"), "{told}");
+    // What somebody else has put there is left alone, unless the operator says otherwise.
+    let foreign = operator.folder.path().join("new.ndjson.part");
+    std::fs::write(&foreign, "somebody's")?;
+    let (_, told) = operator.refused(&["dead", "export", "new.ndjson"]).await?;
+    ensure!(told.contains("new.ndjson.part is there already"), "{told}");
+    ensure!(std::fs::read(&foreign)? == b"somebody's", "a foreign file was removed");
+    operator.told(&["dead", "export", "new.ndjson", "--force"]).await?;
+    operator.told(&["dead", "export", "new.ndjson", "--force"]).await?;
+    ensure!(!foreign.exists(), "the unfinished file is there still");
+    std::fs::remove_file(operator.folder.path().join("new.ndjson"))?;
     let piped = operator.told(&["dead", "export", "-"]).await?;
     let mut read_no_further = operator
         .command(&["dead", "export", "-"])

@@ -110,3 +110,27 @@ pub(crate) async fn answers_are_read_within_bounds(scene: Scene) -> anyhow::Resu
     }
     worker.stop().await
 }
+
+pub(crate) async fn a_proxy_sees_nothing_of_a_matomo_on_this_machine(
+    scene: Scene,
+) -> anyhow::Result<()> {
+    let proxy = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = format!("http://{}", proxy.local_addr()?);
+    let names = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"];
+    for name in names {
+        let worker = scene.worker(&[(name, &address)]).await?;
+        let before = scene.matomo.stored();
+        let visitor = hits::visitor(1);
+        let body = hits::valid(&visitor, name).to_string().into_bytes();
+        scene.queues.publish([(visitor, body)]).await?;
+        let stored = eventually("it is stored", Duration::from_secs(20), async || {
+            scene.matomo.stored() == before + 1
+        });
+        tokio::select! {
+            stored = stored => stored.with_context(|| worker.log())?,
+            asked = proxy.accept() => anyhow::bail!("{name}: the proxy is asked by {:?}", asked?.1),
+        }
+        worker.stop().await?;
+    }
+    Ok(())
+}

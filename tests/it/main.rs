@@ -26,6 +26,7 @@ mod cable_to_broker;
 mod cable_to_matomo;
 mod cluster;
 mod configuration;
+mod crowd;
 mod dead;
 mod doubt;
 mod drill;
@@ -183,7 +184,11 @@ fn main() -> anyhow::Result<()> {
     arguments.test_threads.get_or_insert(3);
     let (b, h) = (&broker, &handle);
     // What is measured is measured alone.
-    let measured = tests![b, h; dead::fifty_thousand];
+    let measured = tests![b, h;
+        dead::fifty_thousand,
+        crowd::slow_clients_keep_no_probe_waiting,
+        crowd::few_descriptors_are_enough_for_hits,
+    ];
     let tests = tests![b, h;
         // The longest first: at the end none runs alone.
         cluster::one_node_of_three_may_fail,
@@ -228,6 +233,9 @@ fn main() -> anyhow::Result<()> {
         garbage::hostile_headers_cost_no_session,
         hostile::a_value_stays_a_value,
         hostile::answers_are_read_within_bounds,
+        hostile::a_proxy_sees_nothing_of_a_matomo_on_this_machine,
+        crowd::an_idle_connection_is_closed,
+        crowd::a_page_is_shown_under_our_own_name_only,
         rights::read_and_write_are_enough,
         rights::what_the_broker_does_not_tell_is_said,
         encryption::bad_certificates_are_refused,
@@ -269,6 +277,7 @@ fn main() -> anyhow::Result<()> {
         dead::looking_takes_nothing,
         dead::the_transcript_is_true,
         dead::what_an_ent_adds_is_not_told,
+        dead::nothing_of_a_hit_gets_out_of_its_place,
         dead::one_looks_at_a_time,
         dead::a_low_limit_is_pointed_out,
         dead::a_replay_starts_anew_and_says_so,
@@ -280,6 +289,7 @@ fn main() -> anyhow::Result<()> {
         configuration::every_mistake_in_one_message,
         configuration::no_secret_in_any_output,
         rules::lists_are_read_again_and_a_broken_one_is_refused,
+        rules::a_pipe_in_place_of_a_list_holds_up_no_end,
         rules::a_visit_dimension_that_changes_is_counted,
         rules::another_routing_key_than_the_uid_is_counted,
         tenants::an_ent_cannot_write_into_anothers_figures,

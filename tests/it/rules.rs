@@ -193,3 +193,27 @@ pub(crate) async fn a_rejected_hit_names_the_rules_that_rejected_it(
     ensure!(said == [("older", true, false); HITS], "plan, text of older, of newer: {said:?}");
     worker.stop().await
 }
+
+pub(crate) async fn a_pipe_in_place_of_a_list_holds_up_no_end(scene: Scene) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    publish_list(folder.path(), "1", "PRONOTE\n")?;
+    let path = folder.path().to_string_lossy().into_owned();
+    for second in [false, true] {
+        let mut worker = scene.worker(&[("REFERENCE_LISTS", &path)]).await?;
+        // Nobody ever writes into it.
+        let pipe = folder.path().join("exploitants.txt");
+        ensure!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success(), "mkfifo");
+        worker.until("rules_valid", SOON, |n| n == 0.0).await?;
+        worker.until_it_says("exploitants.txt is not a regular file", SOON).await?;
+        worker.signal("TERM")?;
+        worker.until_it_says("dnma-relay stopped", SOON).await?;
+        if second {
+            // It may have ended already.
+            let _late = worker.signal("TERM");
+        }
+        let status = worker.wait(Duration::from_secs(5)).await?;
+        ensure!(status.success(), "{status}: {}", worker.log());
+        std::fs::remove_file(pipe)?;
+    }
+    Ok(())
+}

@@ -23,6 +23,14 @@
 {{- with .caBundle -}}{{ .configMap }}{{ .secret }}{{- end -}}
 {{- end -}}
 
+{{/* The names of the Service, and what else the pages are asked for by. */}}
+{{- define "relay.hosts" -}}
+{{- $name := include "relay.fullname" . -}}
+{{- $space := include "relay.namespace" . -}}
+{{- $service := ternary (list $name (print $name "." $space) (print $name "." $space ".svc") (print $name "." $space ".svc.cluster.local")) list .Values.service.enabled -}}
+{{- join "," (concat $service .Values.http.hosts) -}}
+{{- end -}}
+
 {{/* Every variable of the relay. One without a value is left out, and the relay's default holds. */}}
 {{- define "relay.env" -}}
 {{- $files := "/etc/dnma-relay" -}}
@@ -50,6 +58,7 @@
   (list "REFERENCE_LISTS" (ternary (print $files "/lists") "" (ne "" (include "relay.lists" .))))
   (list "TENANTS" (ternary (print $files "/tenants/tenants.toml") "" (ne "" (include "relay.tenants" .))))
   (list "HTTP_LISTEN" (printf "%s:%v" .Values.http.address .Values.http.port))
+  (list "HTTP_HOSTS" (include "relay.hosts" .))
   (list "LOG_FORMAT" .Values.log.format)
   (list "RUST_LOG" .Values.log.filter)
 -}}

@@ -6,7 +6,9 @@ use anstyle::AnsiColor;
 use serde::Serialize;
 
 use crate::cli::columns::in_columns;
+use crate::cli::json::pretty;
 use crate::domain::books::{BalanceRecord, Since, Statement, StatementLine, StatementRow};
+use crate::domain::printable::{printable, spreadsheet_cell};
 
 /// How many characters of a name the table shows. The other formats have the whole name.
 const MAX_NAME_CHARACTERS: usize = 30;
@@ -46,13 +48,14 @@ pub(super) fn json(record: &BalanceRecord, statement: &Statement) -> anyhow::Res
         record: &'b BalanceRecord,
     }
     let whole = BooksReport { closes: statement.gaps.is_empty(), statement, record };
-    writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
+    writeln!(std::io::stdout().lock(), "{}", pretty(&whole)?)?;
     Ok(())
 }
 
 /// Prints one line for each account.
 pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
+    let cell = |text: &str| spreadsheet_cell(text).into_owned();
     let names = ["exploitant", "plateforme", "idsite"].into_iter().map(str::to_owned);
     out.write_record(
         names
@@ -63,14 +66,16 @@ pub(super) fn csv(statement: &Statement) -> anyhow::Result<()> {
         let rules: Vec<String> =
             rejected_by.iter().map(|(rule, hits)| format!("{rule}={hits}")).collect();
         let names =
-            [&name.exploitant, &name.plateforme, &name.idsite].map(Clone::clone).into_iter();
+            [&name.exploitant, &name.plateforme, &name.idsite].map(|name| cell(name)).into_iter();
         out.write_record(
-            names.chain(COLUMNS.map(|(_, value)| value(row).to_string())).chain([rules.join(" ")]),
+            names
+                .chain(COLUMNS.map(|(_, value)| value(row).to_string()))
+                .chain([cell(&rules.join(" "))]),
         )?;
     }
     out.flush()?;
     for gap in &statement.gaps {
-        eprintln!("dnma-relay: {gap}");
+        eprintln!("dnma-relay: {}", printable(&gap.to_string()));
     }
     Ok(())
 }
@@ -118,11 +123,12 @@ pub(super) fn table(
     } else {
         writeln!(out, "{red}The books do not close:{red:#}")?;
         for gap in &statement.gaps {
-            writeln!(out, "- {gap}")?;
+            writeln!(out, "- {}", printable(&gap.to_string()))?;
         }
         // Counters start at 0 with their worker, and that is often the reason.
         for books in &record.workers {
-            writeln!(out, "  worker {} counts since {}", books.worker, books.started_at)?;
+            let worker = printable(&books.worker);
+            writeln!(out, "  worker {worker} counts since {}", books.started_at)?;
         }
     }
     Ok(())
@@ -184,11 +190,7 @@ fn rejected(out: &mut impl Write, accounts: &[StatementLine]) -> std::io::Result
 /// Returns a name as the table shows it: cut where the table would become too wide, and without
 /// characters that a terminal takes for a command.
 fn shown(name: &str) -> String {
-    let mut shown: String = name
-        .chars()
-        .take(MAX_NAME_CHARACTERS)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let mut shown: String = printable(name).chars().take(MAX_NAME_CHARACTERS).collect();
     if name.chars().nth(MAX_NAME_CHARACTERS).is_some() {
         shown.pop();
         shown.push('…');

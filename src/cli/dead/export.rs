@@ -1,8 +1,7 @@
 //! `dead export`: whole hits into a file that `validate` and `publish` read back.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use super::choice::Choice;
 use super::digest::{self, Digest};
@@ -22,13 +22,16 @@ use crate::service::config::BrokerSettings;
 /// The command line options of `dead export`.
 #[derive(Debug, Args)]
 pub struct DeadExportOptions {
-    /// File to write, which must not exist yet; - for standard output
+    /// File to write, which must not exist yet unless --force is given; - for standard output
     file: PathBuf,
     #[command(flatten)]
     choice: Choice,
     /// One JSON object instead of a sentence
     #[arg(long)]
     json: bool,
+    /// Replace a file of that name, and what an export that was killed has left
+    #[arg(long)]
+    force: bool,
 }
 
 /// Writes the chosen hits to a file.
@@ -40,7 +43,7 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
     let settings = BrokerSettings::from_env()?;
     let filter = options.choice.filter();
     let client = reading::open(&settings, &options.choice).await?;
-    let mut file = Export::create(&options.file)?;
+    let mut file = Export::create(&options.file, options.force)?;
     let mut choice = options.choice.clone();
     choice.prints_rows = file.part.is_none();
     let failed = || format!("{} cannot be written", options.file.display());
@@ -74,10 +77,7 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
                 headers,
                 body: exported::ExportedBody::of(dead_letter.message.body()),
             };
-            let written = serde_json::to_writer(&mut file.out, &line)
-                .map_err(std::io::Error::from)
-                .and_then(|()| writeln!(file.out));
-            written.with_context(failed)
+            writeln!(file.out, "{}", crate::cli::json::compact(&line)?).with_context(failed)
         },
     )
     .await?;
@@ -87,7 +87,7 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::FAILURE);
     }
     let is_file = file.part.is_some();
-    file.finish(&options.file).with_context(failed)?;
+    file.finish(&options.file, options.force).with_context(failed)?;
     let written = counts.chosen - left_out;
     let set = digest::of_set(digests);
     let mut out = std::io::stdout().lock();
@@ -129,8 +129,9 @@ pub(super) async fn run(options: &DeadExportOptions) -> anyhow::Result<ExitCode>
 struct Export {
     /// Where the lines go.
     out: Output,
-    /// The unfinished file; `None` on standard output.
-    part: Option<PartFile>,
+    /// The unfinished file, whose name has `.part` at the end. Dropping it deletes it. `None` on
+    /// standard output.
+    part: Option<NamedTempFile>,
 }
 
 /// A writer that packs what it is given, or does not.
@@ -139,17 +140,10 @@ enum Output {
     Packed(GzEncoder<BufWriter<Box<dyn Write>>>),
 }
 
-/// The unfinished file. Dropping it deletes it.
-struct PartFile {
-    /// Its path: that of the export with `.part` at the end.
-    path: PathBuf,
-    /// The open file.
-    file: File,
-}
-
 impl Export {
-    /// Creates the file so that its owner alone can read it, for it holds personal data.
-    fn create(path: &Path) -> anyhow::Result<Self> {
+    /// Creates the file so that its owner alone can read it, for it holds personal data. Only with
+    /// `force` a file that is there already is replaced.
+    fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
             anyhow::ensure!(
                 !std::io::stdout().is_terminal(),
@@ -160,42 +154,68 @@ impl Export {
                 part: None,
             });
         }
-        anyhow::ensure!(!path.exists(), "{} is there already: choose another name", path.display());
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
-        let part = PathBuf::from(name);
-        // An export that was killed may have left one behind.
-        let _removed = std::fs::remove_file(&part);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-        let file = file.with_context(|| format!("{} cannot be created", part.display()))?;
-        let out: BufWriter<Box<dyn Write>> = BufWriter::new(Box::new(file.try_clone()?));
+        let is_there = path.symlink_metadata().is_ok();
+        anyhow::ensure!(
+            force || !is_there,
+            "{} is there already: choose another name, or replace it with --force",
+            path.display()
+        );
+        let part = part_of(path, force)?;
+        let out: BufWriter<Box<dyn Write>> = BufWriter::new(Box::new(part.as_file().try_clone()?));
         let packed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
         let out = if packed {
             Output::Packed(GzEncoder::new(out, Compression::default()))
         } else {
             Output::Plain(out)
         };
-        Ok(Self { out, part: Some(PartFile { path: part, file }) })
+        Ok(Self { out, part: Some(part) })
     }
 
-    /// Writes everything to the disk, and gives the file its name.
-    fn finish(self, path: &Path) -> std::io::Result<()> {
+    /// Writes everything to the disk, and gives the file its name, which nobody else may have taken
+    /// since.
+    fn finish(self, path: &Path, force: bool) -> std::io::Result<()> {
         let mut out = match self.out {
             Output::Plain(out) => out,
             Output::Packed(out) => out.finish()?,
         };
         out.flush()?;
         let Some(part) = self.part else { return Ok(()) };
-        part.file.sync_all()?;
-        std::fs::rename(&part.path, path)
+        part.as_file().sync_all()?;
+        let named = if force { part.persist(path) } else { part.persist_noclobber(path) };
+        named?;
+        // The name has to outlast a crash as the hits do.
+        File::open(folder_of(path))?.sync_all()
     }
 }
 
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        // It is not there any more if it was finished.
-        let _removed = std::fs::remove_file(&self.path);
+/// Creates the unfinished file. One that is there already belongs to an export that runs, or to one
+/// that was killed, or to somebody else.
+fn part_of(path: &Path, force: bool) -> anyhow::Result<NamedTempFile> {
+    let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
+    let mut name = name.to_owned();
+    name.push(".part");
+    let part = folder_of(path).join(&name);
+    if force {
+        match std::fs::remove_file(&part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
     }
+    // The name has no part by chance, and the file is created only if there is none of this name.
+    let made = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempfile_in(folder_of(path));
+    made.with_context(|| match part.symlink_metadata() {
+        Ok(_) => format!(
+            "{} is there already: another export writes it, or was killed; --force replaces it",
+            part.display()
+        ),
+        Err(_) => format!("{} cannot be created", part.display()),
+    })
+}
+
+/// Returns the folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 impl Write for Output {

@@ -91,7 +91,7 @@ fn print_json(groups: &Groups, counts: HitsRead) -> anyhow::Result<()> {
         "read": counts.read,
         "groups": list,
     });
-    writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&whole)?)?;
+    writeln!(std::io::stdout().lock(), "{}", crate::cli::json::pretty(&whole)?)?;
     Ok(())
 }
 

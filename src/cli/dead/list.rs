@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::choice::Choice;
 use super::digest::Digest;
 use super::reading;
-use crate::cli::stop;
-use crate::domain::dead::mask::shown;
+use crate::cli::{json, stop};
 use crate::domain::dead::{BrokerMove, Dead, DeathCause};
 use crate::domain::plan::FieldRole;
+use crate::domain::printable::printable;
 use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::BrokerSettings;
 
@@ -82,10 +82,10 @@ struct ListedCause {
 impl DeadRow {
     /// Makes the row of a hit. `reveal` says whether the visitor is shown.
     pub(super) fn of(dead_letter: &DeadLetter, dead: &Dead<'_>, reveal: bool) -> Self {
-        let value = |role: FieldRole| dead.value(role).map(shown);
+        let value = |role: FieldRole| dead.value(role).map(|value| dead.shown(value));
         let cause = |cause: &DeathCause| ListedCause {
-            code: shown(&cause.code),
-            field: cause.field.as_deref().map(shown),
+            code: dead.shown(&cause.code),
+            field: cause.field.as_deref().map(|field| dead.shown(field)),
         };
         Self {
             queue: dead.dead_queue.code(),
@@ -94,7 +94,7 @@ impl DeadRow {
             broker_move: dead
                 .broker_move
                 .clone()
-                .map(|moved| BrokerMove { queue: shown(&moved.queue), ..moved }),
+                .map(|moved| BrokerMove { queue: dead.shown(&moved.queue), ..moved }),
             status: dead.status,
             attempts: dead.attempts,
             first_failed_at: dead.first_failed_at,
@@ -104,7 +104,7 @@ impl DeadRow {
             plateforme: value(FieldRole::Plateforme),
             uai: value(FieldRole::Uai),
             service: value(FieldRole::Service),
-            replay: dead.replay.as_deref().map(shown),
+            replay: dead.replay.as_deref().map(|replay| dead.shown(replay)),
             uid: dead.value(FieldRole::User).filter(|_| reveal).map(str::to_owned),
         }
     }
@@ -158,11 +158,7 @@ impl DeadRow {
             text(&self.plateforme, 16),
             text(&self.uai, 18),
         ];
-        let uid = self
-            .uid
-            .as_deref()
-            .map(|uid| format!("  {}", uid.replace(char::is_control, "\u{fffd}")))
-            .unwrap_or_default();
+        let uid = self.uid.as_deref().map(|uid| format!("  {uid}")).unwrap_or_default();
         format!("{}{uid}", line.join("  ")).trim_end().to_owned()
     }
 }
@@ -189,10 +185,9 @@ pub(super) async fn run(options: &DeadListOptions) -> anyhow::Result<ExitCode> {
         |dead_letter, dead| {
             let row = DeadRow::of(dead_letter, dead, options.reveal);
             if options.json {
-                serde_json::to_writer(&mut out, &row).map_err(std::io::Error::from)?;
-                writeln!(out)?;
+                writeln!(out, "{}", json::compact(&row)?)?;
             } else {
-                writeln!(out, "{}", row.line())?;
+                writeln!(out, "{}", printable(&row.line()))?;
             }
             Ok(())
         },

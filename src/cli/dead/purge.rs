@@ -15,6 +15,7 @@ use super::receipt::Receipt;
 use crate::cli::stop;
 use crate::domain::dead::DeadQueue;
 use crate::domain::dead::filter::Filter;
+use crate::domain::printable::printable_lines;
 use crate::domain::prose::hits;
 use crate::service::amqp::dead_letter::DeadLetterClient;
 use crate::service::config::BrokerSettings;
@@ -106,8 +107,9 @@ pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> 
     receipt.close(stopped.clone())?;
     client.close().await;
     if !receipt.is_printed {
-        let reason =
-            stopped.as_ref().map(|reason| format!("\nNot finished: {reason}")).unwrap_or_default();
+        let reason = stopped.as_ref().map(|reason| format!("\nNot finished: {reason}"));
+        let reason = reason.unwrap_or_default();
+        let reason = printable_lines(&reason);
         // The hits are deleted all the same if standard output is closed.
         let _written = writeln!(
             std::io::stdout(),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::choice::Choice;
 use super::digest::{self, Digest};
+use crate::cli::json;
 use crate::domain::dead::filter::Filter;
 use crate::domain::dead::fix::Fix;
 use crate::service::amqp::dead_letter::DeadLetterClient;
@@ -197,7 +198,7 @@ impl Receipt {
     pub(super) fn save(&mut self) -> anyhow::Result<()> {
         self.saved = Instant::now();
         let Some(file) = &mut self.file else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&self.content)?;
+        let text = json::pretty(&self.content)?;
         let written = file
             .rewind()
             .and_then(|()| file.set_len(0))
@@ -214,7 +215,7 @@ impl Receipt {
         self.content.set_sha256 = Some(digest::of_set(std::mem::take(&mut self.digests)));
         self.save()?;
         if self.is_printed {
-            writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&self.content)?)?;
+            writeln!(std::io::stdout().lock(), "{}", json::pretty(&self.content)?)?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::reading;
 use super::receipt::Receipt;
 use crate::cli::stop;
 use crate::domain::dead::fix::Fix;
+use crate::domain::printable::printable;
 use crate::domain::prose::hits;
 use crate::service::amqp::depths::QueueDepths;
 use crate::service::config::ReplaySettings;
@@ -173,6 +174,7 @@ fn print_outcome(receipt: &Receipt, stopped: Option<&str>) -> anyhow::Result<()>
         receipt.path().display()
     )?;
     if let Some(reason) = stopped {
+        let reason = printable(reason);
         writeln!(out, "Not finished: {reason}. What was not sent is in its queue, as it was.")?;
     }
     let in_doubt = receipt.count_of(IN_DOUBT);

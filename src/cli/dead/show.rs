@@ -10,16 +10,17 @@ use super::choice::Choice;
 use super::digest::Digest;
 use super::list::DeadRow;
 use super::reading;
-use crate::cli::Lang;
-use crate::cli::stop;
-use crate::domain::dead::mask::{masked, shown};
+use crate::cli::{Lang, json, stop};
+use crate::domain::dead::mask::masked;
 use crate::domain::dead::outlook::{Outlook, outlook};
 use crate::domain::dead::{BrokerMove, Dead};
 use crate::domain::envelope::{self, Header};
 use crate::domain::hit::Value;
 use crate::domain::plan::Plan;
+use crate::domain::printable::printable;
 use crate::domain::rule::Language;
-use crate::domain::validate::{Report, Violation};
+use crate::domain::shown::{has_identifier, is_of};
+use crate::domain::validate::{Report, Violation, names_person};
 use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::ReplaySettings;
 use crate::service::rules::Rules;
@@ -117,12 +118,12 @@ pub(super) async fn run(options: &DeadShowOptions) -> anyhow::Result<ExitCode> {
             );
             let whole = ShownHit::of(dead_letter, dead, &rule_set.plan, now, options);
             if options.json {
-                serde_json::to_writer(&mut out, &whole).map_err(std::io::Error::from)?;
-                writeln!(out)?;
+                writeln!(out, "{}", json::compact(&whole)?)?;
             } else {
                 if found > 1 {
                     writeln!(out)?;
                 }
+                writeln!(out, "{} {}", whole.row.queue, whole.row.id)?;
                 whole.print(&mut out)?;
             }
             Ok(())
@@ -148,8 +149,11 @@ impl ShownHit {
     ) -> Self {
         let language = Language::from(options.lang);
         let displayed = |name: &str, value: &str| {
-            let value = if options.reveal { value.into() } else { masked(plan, name, value) };
-            value.replace(char::is_control, "\u{fffd}")
+            if options.reveal {
+                value.to_owned()
+            } else {
+                masked(plan, name, value, &dead.visitors()).into_owned()
+            }
         };
         let fields = dead.hit.iter().flat_map(|hit| hit.fields()).map(|(name, value)| {
             let value = match value {
@@ -158,15 +162,12 @@ impl ShownHit {
                 Value::Wrong(kind) => format!("({kind})"),
             };
             // A name that the plan does not know may say anything.
-            (if plan.index(name).is_some() { name.to_owned() } else { shown(name) }, value)
+            let is_known = options.reveal || plan.index(name).is_some();
+            (if is_known { name.to_owned() } else { dead.shown(name) }, value)
         });
         let unreadable = dead.hit.as_ref().err().map(|error| {
             let text = String::from_utf8_lossy(dead_letter.message.body());
-            let text: String = text
-                .chars()
-                .take(MAX_BODY_CHARACTERS)
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
+            let text: String = text.chars().take(MAX_BODY_CHARACTERS).collect();
             if options.reveal {
                 format!("{error}: {text}")
             } else {
@@ -176,9 +177,10 @@ impl ShownHit {
         // An ENT's own headers may say anything.
         let is_displayed = |name: &str| options.reveal || envelope::is_ours(name);
         let headers = dead_letter.message.headers().filter(|(name, _)| is_displayed(name));
+        let told = |header| if options.reveal { header } else { masked_header(dead, header) };
         Self {
             row: DeadRow::of(dead_letter, dead, options.reveal),
-            headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),
+            headers: headers.map(|(name, value)| (name.to_owned(), told(value))).collect(),
             routing_key: displayed("uid", dead_letter.message.routing_key()),
             fields: fields.collect(),
             unreadable,
@@ -188,46 +190,54 @@ impl ShownHit {
 
     /// Prints the hit for people.
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        writeln!(out, "{} {}", self.row.queue, self.row.id)?;
+        let mut line = |name: &str, text: &str| {
+            writeln!(out, "{}", printable(&format!("  {name:<24}  {text}")))
+        };
         if let Some(BrokerMove { reason, queue, at }) = &self.row.broker_move {
             let reason = reason.code();
             let at = at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
-            writeln!(out, "  {:<24}  {reason}, out of {queue}{at}", "moved by RabbitMQ")?;
+            line("moved by RabbitMQ", &format!("{reason}, out of {queue}{at}"))?;
         }
         for (name, value) in &self.headers {
-            let value = match value {
-                Header::Text(text) => text.replace(char::is_control, "\u{fffd}"),
-                Header::Number(number) => number.to_string(),
-            };
-            writeln!(out, "  {name:<24}  {value}")?;
+            match value {
+                Header::Text(text) => line(name, text),
+                Header::Number(number) => line(name, &number.to_string()),
+            }?;
         }
-        writeln!(out, "  {:<24}  {}", "routing key", self.routing_key)?;
+        line("routing key", &self.routing_key)?;
         for (name, value) in &self.fields {
-            writeln!(out, "  {name:<24}  {value}")?;
+            line(name, value)?;
         }
         if let Some(unreadable) = &self.unreadable {
-            writeln!(out, "  {:<24}  {unreadable}", "no hit")?;
+            line("no hit", unreadable)?;
         }
-        writeln!(out, "  {:<24}  {}", "sent again now", self.now.outcome)?;
+        line("sent again now", self.now.outcome)?;
         for report in &self.now.violations {
-            writeln!(out, "  {:<24}  {} ({})", "", report.message, report.code)?;
+            line("", &format!("{} ({})", report.message, report.code))?;
         }
         Ok(())
     }
 }
 
+/// Masks a header that relays write. A sender or an earlier version may have put a person into it,
+/// and what the relay itself writes there (names of hosts, times) may look like an identifier.
+fn masked_header(dead: &Dead<'_>, header: Header) -> Header {
+    let Header::Text(text) = header else { return header };
+    let is_violations = text.starts_with('[');
+    if names_person(&text)
+        || is_violations && has_identifier(&text)
+        || dead.visitors().iter().any(|visitor| is_of(&text, visitor))
+    {
+        return Header::Text(format!("… ({} characters)", text.chars().count()));
+    }
+    Header::Text(text)
+}
+
 impl OutlookNow {
     /// Puts the outlook into words.
     fn of(outlook: Outlook, plan: &Plan, language: Language) -> Self {
-        let displayed = |violation: Violation| Violation {
-            field: violation.field.as_deref().map(shown),
-            ..violation
-        };
         let report = |violations: Vec<Violation>| {
-            violations
-                .into_iter()
-                .map(|violation| displayed(violation).report(plan, language))
-                .collect()
+            violations.iter().map(|violation| violation.report(plan, language)).collect()
         };
         match outlook {
             Outlook::Deliverable(_) => {

@@ -121,7 +121,8 @@ fn logged(said: &Said, seed: &mut Seed) -> String {
             r#"192.0.2.1 - x [{time} +0000] "{request}" 204 0 "-" "-" 7 "m@file" "http://m" 3ms"#
         ),
         2 => format!(
-            r#"Nov 25 16:11:42 lb haproxy[9]: 192.0.2.1:3 [{time}.655] f b/s 0/0/1 204 {{a=b}} "{request}""#
+            "Nov 25 16:11:42 lb haproxy[9]: 192.0.2.1:3 [{time}.655] f b/s 0/0/1 204 {{a=b}} \
+             \"{request}\""
         ),
         3 => json!({"time_iso8601": "2024-11-25T16:11:42Z", "request": request}).to_string(),
         4 => json!({"uri": "/matomo.php", "args": query, "status": 204}).to_string(),

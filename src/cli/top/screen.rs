@@ -3,6 +3,7 @@
 use crossterm::style::Color;
 
 use super::WorkerStatus;
+use crate::domain::printable::printable;
 use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::Language;
 use crate::domain::status::{Fate, Hour, QueuesStatus, RelayState, ShardStatus, Status};
@@ -54,7 +55,7 @@ pub(super) fn lines(answers: &[WorkerStatus], language: Language, width: usize) 
     }
     for line in &mut lines {
         // A text of somebody else's must not command the terminal.
-        line.text = line.text.chars().filter(|c| !c.is_control()).take(width).collect();
+        line.text = printable(&line.text).chars().take(width).collect();
     }
     lines
 }

@@ -5,7 +5,9 @@ use std::io::Write;
 use serde_json::json;
 
 use super::counts::{ViolationCounts, ViolationGroup, ViolationKey, not_checked};
+use crate::cli::json::compact;
 use crate::domain::plan::Plan;
+use crate::domain::printable::printable;
 use crate::domain::prose::hits;
 use crate::domain::rule::{Language, Severity};
 use crate::domain::validate::{Report, Violation};
@@ -21,7 +23,7 @@ pub(super) fn hit(
     writeln!(
         out,
         "{}",
-        json!({"line": number, "violations": reports(plan, violations, language)})
+        compact(&json!({"line": number, "violations": reports(plan, violations, language)}))?
     )?;
     Ok(())
 }
@@ -40,7 +42,7 @@ pub(super) fn summary(
         "plan": plan.version,
         "not_checked": reports(plan, &not_checked(plan), language),
     }});
-    writeln!(out, "{summary}")?;
+    writeln!(out, "{}", compact(&summary)?)?;
     Ok(())
 }
 
@@ -65,8 +67,9 @@ pub(super) fn text(
         let unit = if counts.unit == "line" { language.of("line", "ligne") } else { "hit" };
         writeln!(
             out,
-            "{severity:<8} {:<24} {count:>8} ×  {message}  ({unit} {}{more})",
+            "{severity:<8} {:<24} {count:>8} ×  {}  ({unit} {}{more})",
             rule.code(),
+            printable(message),
             shown.join(", ")
         )?;
     }
@@ -74,7 +77,7 @@ pub(super) fn text(
         writeln!(out)?;
     }
     for violation in not_checked(plan) {
-        writeln!(out, "{}", violation.message(plan, language))?;
+        writeln!(out, "{}", printable(&violation.message(plan, language)))?;
     }
     let (version, hits, fine, warned, wrong) =
         (&plan.version, hits(counts.hits), counts.fine(), counts.with_warnings, counts.with_errors);

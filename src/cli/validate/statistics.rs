@@ -10,6 +10,7 @@ use crate::domain::cdt::{self, CdtError, Lag};
 use crate::domain::hit::RawHit;
 use crate::domain::plan::{FieldRole, Plan};
 use crate::domain::rule::{Rule, Severity};
+use crate::domain::shown::is_of;
 use crate::domain::validate::{CheckedHit, Violation, names_person};
 
 /// How many distinct values are counted for a field. There are about 60,000 schools in France.
@@ -151,6 +152,7 @@ impl FileStatistics {
         checked: Option<&CheckedHit<'_>>,
         seen_at: Timestamp,
     ) {
+        let visitor = hit.text(FieldRole::User.code()).unwrap_or_default();
         for coverage in &mut self.coverage {
             let normalised =
                 checked.and_then(|checked| checked.values.get(coverage.index)?.as_deref());
@@ -159,7 +161,7 @@ impl FileStatistics {
             for value in
                 text.split(|c| schools && c == ',').map(str::trim).filter(|value| !value.is_empty())
             {
-                coverage.count(value);
+                coverage.count(value, visitor);
             }
         }
         let text = hit.text(FieldRole::Time.code()).unwrap_or_default();
@@ -177,16 +179,17 @@ impl FileStatistics {
 
 impl FieldCoverage {
     /// Counts a value.
-    fn count(&mut self, value: &str) {
+    fn count(&mut self, value: &str, visitor: &str) {
         if let Some(count) = self.seen.get_mut(value) {
             *count += 1;
         } else if self.seen.len() < MAX_VALUES
             && value.len() <= MAX_VALUE_BYTES
             && !names_person(value)
+            && !is_of(value, visitor)
         {
             self.seen.insert(value.to_owned(), 1);
         } else {
-            // What names a person is no value of a list, and is kept nowhere.
+            // What names a person or the hit's own visitor is kept nowhere.
             self.others += 1;
         }
     }

@@ -29,6 +29,7 @@ use super::mask::masked;
 use crate::domain::cdt::{self, CdtError};
 use crate::domain::hit::{RawHit, Value};
 use crate::domain::plan::{FieldRole, Plan};
+use crate::domain::printable::printable;
 
 /// A change that is made to hits.
 #[derive(Debug, Clone, PartialEq)]
@@ -226,7 +227,7 @@ impl Fix {
             return Err(FixError::Relays(field.clone()));
         }
         // A receipt keeps the fixes, and must not name anybody.
-        let is_unmasked = |value: &str| masked(plan, field, value) == value;
+        let is_unmasked = |value: &str| masked(plan, field, value, &[]) == printable(value);
         if let Self::Rename { from, to, .. } = self
             && !(is_unmasked(from) && is_unmasked(to))
         {

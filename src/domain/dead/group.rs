@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::mask::shown;
 use super::{Dead, DeathCause};
 use crate::domain::code::codes;
 use crate::domain::plan::{FieldRole, Plan};
@@ -135,10 +134,10 @@ impl DeadGroup {
 
 /// Returns what a hit has for a key, as it may be shown.
 fn name(key: GroupKey, plan: &Plan, dead: &Dead<'_>, cause: &DeathCause) -> String {
-    let value = |value: Option<&str>| value.map(shown).unwrap_or_default();
+    let value = |value: Option<&str>| value.map(|value| dead.shown(value)).unwrap_or_default();
     match key {
         GroupKey::Queue => dead.dead_queue.code().to_owned(),
-        GroupKey::Reason => shown(&cause.code),
+        GroupKey::Reason => dead.shown(&cause.code),
         GroupKey::Field => value(cause.field.as_deref()),
         GroupKey::Value => value(dead.listed(plan, cause.field.as_deref())),
         GroupKey::Site => value(dead.value(FieldRole::Site)),

@@ -3,23 +3,14 @@
 use std::borrow::Cow;
 
 use crate::domain::plan::{FieldRole, Plan};
+use crate::domain::printable::printable;
+use crate::domain::shown::{has_identifier, is_of};
 use crate::domain::validate::names_person;
 
-/// How many characters of a value are shown.
-const MAX_SHOWN: usize = 60;
-
-/// Returns a value as lists and groups show it: its beginning, without control characters, and
-/// nothing if it names a person.
-pub fn shown(value: &str) -> String {
-    if names_person(value) {
-        return "…".to_owned();
-    }
-    value.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// Returns the value of a field as it may be shown: nothing of visitors, browsers and parameters
-/// that are none of the plan's, and addresses without their query.
-pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
+/// that are none of the plan's, nothing in which one of the `visitors` or another identifier
+/// stands, and addresses without their query. It is printable.
+pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str, visitors: &[&str]) -> Cow<'v, str> {
     let Some(index) = plan.index(name) else { return hidden(value) };
     let is = |role: FieldRole| plan.role_index(role) == Some(index);
     if [FieldRole::User, FieldRole::VisitorId, FieldRole::PageView, FieldRole::UserAgent]
@@ -34,10 +25,16 @@ pub fn masked<'v>(plan: &Plan, name: &str, value: &'v str) -> Cow<'v, str> {
         .is_some_and(|field| matches!(field.name.as_str(), "url" | "url_ref"));
     let beginning =
         value.find(['?', '#', ';']).filter(|_| is_address).and_then(|end| value.get(..=end));
+    let told = beginning.unwrap_or(value);
+    if names_person(told)
+        || has_identifier(told)
+        || visitors.iter().any(|visitor| is_of(told, visitor))
+    {
+        return hidden(value);
+    }
     match beginning {
-        _ if names_person(beginning.unwrap_or(value)) => hidden(value),
-        Some(beginning) => Cow::Owned(format!("{beginning}…")),
-        None => Cow::Borrowed(value),
+        Some(beginning) => Cow::Owned(format!("{}…", printable(beginning))),
+        None => printable(value),
     }
 }
 
@@ -61,10 +58,14 @@ mod tests {
             ("urlref", "https://ent.fr/a#jean", "https://ent.fr/a#…"),
             ("action_name", "jean.dupont@example.fr", "… (22 characters)"),
             ("dimension8", "NOTES", "NOTES"),
+            ("dimension1", "0750655E,0350029S", "0750655E,0350029S"),
+            // Columns that were swapped.
+            ("dimension3", "7c9e6679f4b44e1f8e0c5b6f0a3d2c1b", "… (32 characters)"),
+            ("dimension3", "Eleve42", "… (7 characters)"),
+            ("url", "https://ent.fr/7c9e6679f4b44e1f8e0c5b6f0a3d2c1b/a", "… (49 characters)"),
+            ("dimension9", "a\u{9b}2Jb\u{202e}", "a\u{fffd}2Jb\u{fffd}"),
         ] {
-            assert_eq!(masked(&plan, name, value), shown_as, "{name}");
+            assert_eq!(masked(&plan, name, value, &["eleve42"]), shown_as, "{name}");
         }
-        assert_eq!(shown("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
-        assert_eq!(shown("jean.dupont@example.fr"), "…");
     }
 }

@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::spellings::Spellings;
 use crate::domain::unicode;
 
 /// A list of legal values.
@@ -26,6 +27,9 @@ pub struct List {
     /// The same values as a set.
     #[serde(skip)]
     pub(super) known: FxHashSet<String>,
+    /// The same values by how they are written.
+    #[serde(skip)]
+    spellings: Spellings,
 }
 
 impl List {
@@ -50,12 +54,19 @@ impl List {
         self.descriptions.get(value).map(String::as_str)
     }
 
+    /// Finds the value that was probably meant by a wrong one, if one is similar enough. It costs
+    /// about the same however long the list is.
+    pub fn nearest(&self, wrong: &str) -> Option<&str> {
+        self.values.get(self.spellings.nearest(wrong)?).map(String::as_str)
+    }
+
     /// Replaces the values. They are kept composed (NFC), as those of hits are compared.
     pub(super) fn load(&mut self, mut values: Vec<String>) {
         for value in &mut values {
             *value = unicode::compose(value).into_owned();
         }
         self.known = values.iter().cloned().collect();
+        self.spellings = Spellings::of(&values);
         self.values = values;
     }
 }

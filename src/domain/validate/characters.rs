@@ -116,7 +116,7 @@ pub(super) fn plain(value: &str) -> String {
 const MAX_ROUNDS: usize = 16;
 
 /// Writes a value so that every character can be seen: `NOTES<U+00A0>`.
-pub(super) fn visible(value: impl Iterator<Item = char>) -> String {
+pub fn visible(value: impl Iterator<Item = char>) -> String {
     let mut text = String::new();
     for c in value {
         if is_without_width(c) || (c.is_whitespace() && !c.is_ascii()) {

@@ -11,6 +11,7 @@ use crate::domain::hit::{self, RawHit, Value};
 use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
+use crate::domain::shown::{is_personal, shown};
 use crate::domain::tenant::{Sender, Tenant};
 use crate::domain::unicode;
 
@@ -183,10 +184,10 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                 let suggestion = self
                     .plan
                     .value_meant(&list.name, &plain)
-                    .or_else(|| nearest(&plain, list.values()))
+                    .or_else(|| list.nearest(&plain))
                     .map(str::to_owned);
                 self.violations.push(Violation {
-                    value: Some(shown(&value)),
+                    value: Some(value),
                     suggestion,
                     ..Violation::of(Rule::NotInList, &field.name)
                 });
@@ -258,6 +259,9 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         }
         self.check_routing_key(context.routing_key, uid.as_deref());
         let may_send = self.check_sender(context.sender, idsite.as_deref());
+        self.hide_personal_data(
+            &[uid.as_deref(), context.routing_key].map(Option::unwrap_or_default),
+        );
         let hit = match (idsite, uid) {
             (Some(idsite), Some(uid)) if uid != "0" && may_send => {
                 Some(CheckedHit { values: self.values, idsite, uid, cdt, is_plain: self.is_plain })
@@ -297,12 +301,31 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             else {
                 continue;
             };
-            let value = Some(shown(value));
+            let value = Some(value.to_owned());
             self.violations
                 .push(Violation { value, ..Violation::of(Rule::WrongTenant, place.code()) });
             may_send = false;
         }
         may_send
+    }
+
+    /// Makes every violation one that may be shown to anybody. What a sender wrote is in the
+    /// values, and in the names of parameters that the plan does not know.
+    fn hide_personal_data(&mut self, visitors: &[&str]) {
+        for violation in &mut self.violations {
+            if violation.rule == Rule::UnknownParameter
+                && let Some(name) = &mut violation.field
+            {
+                *name = shown(name, visitors);
+            }
+            if let Some(value) = &mut violation.value {
+                if is_personal(value, visitors) {
+                    // What is similar to the value would tell of it.
+                    violation.suggestion = None;
+                }
+                *value = shown(value, visitors);
+            }
+        }
     }
 
     /// Returns the value of the field of this role.
@@ -330,39 +353,4 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             .and_then(Clone::clone);
         value.filter(|value| !is_blank(value))
     }
-}
-
-/// How many characters of a wrong value are shown.
-const MAX_SHOWN: usize = 60;
-
-/// How many values a list has whose values are all compared with a wrong one.
-const MAX_COMPARED: usize = 100;
-
-/// Returns what may be shown of a value: its beginning, and nothing if it names a person. What
-/// cannot be seen is written as its code point.
-pub(super) fn shown(value: &str) -> String {
-    if super::names_person(value) {
-        "…".to_owned()
-    } else {
-        characters::visible(value.chars().take(MAX_SHOWN))
-    }
-}
-
-/// Finds the legal value that was probably meant, if one is similar enough.
-fn nearest<'l>(value: &str, legal: &'l [String]) -> Option<&'l str> {
-    let plain = value.trim().chars().take(MAX_SHOWN).collect::<String>().to_uppercase();
-    // Of a long list only the values with the same initial are compared, since this is done for
-    // every wrong hit.
-    let initial = plain.chars().next();
-    let is_compared = |candidate: &&String| {
-        legal.len() <= MAX_COMPARED
-            || candidate.chars().flat_map(char::to_uppercase).next() == initial
-    };
-    legal
-        .iter()
-        .filter(is_compared)
-        .map(|candidate| (strsim::jaro_winkler(&plain, &candidate.to_uppercase()), candidate))
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate.as_str())
 }

@@ -2,7 +2,7 @@
 //! the queues stays as it is.
 
 use super::Violation;
-use super::check::{HitCheck, shown};
+use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -49,7 +49,7 @@ impl HitCheck<'_, '_> {
         if digits.is_empty() || digits == value || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return;
         }
-        let (value, site) = (shown(value), digits.to_owned());
+        let (value, site) = (value.to_owned(), digits.to_owned());
         self.set(FieldRole::Site, site.clone());
         self.violations.push(Violation {
             value: Some(value),

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Violation;
 use super::characters::{is_looked_at, is_suspect};
-use super::check::{HitCheck, shown};
+use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -139,11 +139,8 @@ impl HitCheck<'_, '_> {
         {
             // A value without a digit may be anything, even a person's name in the wrong field.
             let value = || {
-                Some(if uai.bytes().any(|byte| byte.is_ascii_digit()) {
-                    shown(uai)
-                } else {
-                    "…".to_owned()
-                })
+                let has_digit = uai.bytes().any(|byte| byte.is_ascii_digit());
+                Some(if has_digit { uai.to_owned() } else { "…".to_owned() })
             };
             match check_letter(uai) {
                 None => found.push(Violation {

@@ -8,6 +8,10 @@ use url::{Host, Url};
 
 use super::error::Mistakes;
 
+/// How many bytes the name of an AMQP user may have, and that of a virtual host: AMQP has one byte
+/// for their length.
+pub const MAX_USER_BYTES: usize = 255;
+
 /// One broker address.
 #[derive(Clone)]
 pub struct BrokerUrl {
@@ -49,6 +53,13 @@ impl BrokerUrl {
             percent_encoding::percent_decode_str(url.username()).decode_utf8_lossy().into_owned();
         // The client library signs in as guest where no user is named.
         let user = if user.is_empty() { "guest".to_owned() } else { user };
+        let vhost = percent_encoding::percent_decode_str(url.path()).count();
+        if user.len() > MAX_USER_BYTES || vhost > 1 + MAX_USER_BYTES {
+            return Err(format!(
+                "user and virtual host have at most {MAX_USER_BYTES} bytes each in AMQP"
+            )
+            .into());
+        }
         let leaves_in_plaintext = url.scheme() == "amqp" && !is_loopback(&url);
         Ok(Self { url: text.into(), shown, user, leaves_in_plaintext })
     }
@@ -109,7 +120,7 @@ pub(super) fn matomo_url(text: &str) -> Result<Url, Mistakes> {
 }
 
 /// Whether the address is of this machine, so that nothing on the way can listen.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -119,5 +130,20 @@ pub(super) fn is_loopback(url: &Url) -> bool {
                 || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_room_in_amqp() {
+        let parse = |user: usize, vhost: usize| {
+            let (user, vhost) = ("%41".repeat(user), "v".repeat(vhost));
+            BrokerUrl::parse(&format!("amqp://{user}:secret@localhost/{vhost}")).is_ok()
+        };
+        assert!(parse(255, 255));
+        assert!(!parse(256, 1) && !parse(1, 256));
     }
 }

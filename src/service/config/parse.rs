@@ -134,6 +134,16 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
         .map_err(|_| format!("\"{text}\" is not an address and port, like 0.0.0.0:8080").into())
 }
 
+/// The name of a host, without a port.
+pub(super) fn host_name(text: &str) -> Parsed<String> {
+    let name = text.trim();
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || !name.chars().all(is_legal) {
+        return Err(format!("\"{name}\" is not the name of a host, like relay.example.fr").into());
+    }
+    Ok(name.to_owned())
+}
+
 /// A filter of log lines, which is kept as text.
 pub(super) fn filter(text: &str) -> Parsed<String> {
     match tracing_subscriber::EnvFilter::try_new(text) {

@@ -25,6 +25,9 @@ settings! {
         pub allow_plaintext: bool,
         /// The address on which health, metrics and the status page are served.
         pub http_listen: SocketAddr,
+        /// Names by which the HTTP pages may be asked for, beside addresses, `localhost` and the
+        /// name of the machine.
+        pub http_hosts: Vec<String>,
     } with {
         /// The broker, its topology and the dead-letter schedule.
         pub broker: BrokerSettings, drafted as BrokerDraft;

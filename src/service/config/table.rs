@@ -7,8 +7,8 @@ use secrecy::SecretString;
 
 use super::address::{BrokerUrl, matomo_url};
 use super::parse::{
-    choice, duration, file, filter, keep, listen, number, optional, path, prefix, set, set_list,
-    site_id,
+    choice, duration, file, filter, host_name, keep, listen, number, optional, path, prefix, set,
+    set_list, site_id,
 };
 use super::settings::{LogFormat, TopologyMode};
 use super::show::{show_duration, show_option, show_path, show_seq, show_word};
@@ -269,6 +269,19 @@ pub const VARIABLES: &[Variable] = &[
         part: Part::Http,
         parse: |text, draft| set(&mut draft.settings.http_listen, listen(text)),
         show: |settings| settings.http_listen.to_string(),
+    },
+    Variable {
+        name: "HTTP_HOSTS",
+        default: Fallback::Unset(""),
+        secret: false,
+        meaning: "names by which these pages may be asked for, separated by commas, beside \
+                  addresses, `localhost` and the name of the machine",
+        part: Part::Worker,
+        parse: |text, draft| {
+            let names = text.split(',').filter(|_| !text.is_empty()).map(host_name);
+            set(&mut draft.settings.http_hosts, names.collect())
+        },
+        show: |settings| settings.http_hosts.join(","),
     },
     Variable {
         name: "LOG_FORMAT",

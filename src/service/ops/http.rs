@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -15,7 +16,12 @@ use super::status::StatusCollector;
 use crate::service::books::Ledger;
 use crate::service::telemetry::Metrics;
 
+mod connections;
+mod guard;
 mod status_page;
+
+pub use connections::{listen, serve};
+pub use guard::Guard;
 
 /// The supervisor renews its deadline every half second; silent for this long, it hangs.
 const STALLED: Duration = Duration::from_secs(30);
@@ -56,22 +62,27 @@ impl Health {
     }
 }
 
-type Shared = (Arc<Health>, Arc<Metrics>);
-
-/// All routes.
+/// All routes. The probes are answered to everybody: they say nothing, and whoever asks may not
+/// know a name of ours.
 pub fn router(
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     status_collector: Arc<StatusCollector>,
+    ledger: Arc<Ledger>,
+    guard: Guard,
 ) -> Router {
-    let probes = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape));
-    probes.with_state((health, metrics)).merge(status_page::routes(status_collector))
+    let guard = Arc::new(guard);
+    let pages = Router::new()
+        .route("/metrics", get(scrape).with_state(metrics))
+        .merge(status_page::routes(status_collector))
+        .merge(books(ledger))
+        .layer(from_fn_with_state(guard.clone(), guard::within_bounds))
+        .layer(from_fn_with_state(guard, guard::only_for_us));
+    let probes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
+    probes.with_state(health).merge(pages)
 }
 
-async fn livez(State((health, _)): State<Shared>) -> Response {
+async fn livez(State(health): State<Arc<Health>>) -> Response {
     if health.is_alive() {
         "alive\n".into_response()
     } else {
@@ -79,7 +90,7 @@ async fn livez(State((health, _)): State<Shared>) -> Response {
     }
 }
 
-async fn readyz(State((health, _)): State<Shared>) -> Response {
+async fn readyz(State(health): State<Arc<Health>>) -> Response {
     if health.ready.load(Ordering::Relaxed) {
         "ready\n".into_response()
     } else {
@@ -87,13 +98,13 @@ async fn readyz(State((health, _)): State<Shared>) -> Response {
     }
 }
 
-async fn scrape(State((_, metrics)): State<Shared>) -> Response {
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.text()).into_response()
 }
 
 /// `/books.json`: what `dnma-relay books` adds up.
-pub fn books(ledger: Arc<Ledger>) -> Router {
+fn books(ledger: Arc<Ledger>) -> Router {
     let answer = async |State(ledger): State<Arc<Ledger>>| match serde_json::to_vec(&ledger.books())
     {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use crate::domain::plan::list::{self, ListError};
@@ -46,6 +47,9 @@ pub enum RulesError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// There is a pipe, a device or a directory in place of a file.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
     /// A file of that name would be ignored in silence, and its list be taken for one that is not
     /// loaded.
     #[error("{path} is the file of no list; the lists are {lists}", path = path.display())]
@@ -182,10 +186,17 @@ impl Source {
     }
 }
 
-/// No file of rules is larger than a list may be.
+/// Reads a file of rules, none of which is larger than a list may be. What is no regular file is
+/// refused: a pipe or a device may never come to an end, or never begin.
 fn bounded(path: &Path) -> Result<Vec<u8>, RulesError> {
     let unreadable = |error| RulesError::Unreadable { path: path.to_owned(), error };
-    let file = fs::File::open(path).map_err(unreadable)?;
+    // Opened like this, a pipe that nobody writes to does not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = fs::File::from(opened.map_err(|error| unreadable(error.into()))?);
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(RulesError::NotAFile(path.to_owned()));
+    }
     let mut bytes = Vec::new();
     file.take(list::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > list::MAX_BYTES {
@@ -230,6 +241,21 @@ mod tests {
         write("exploitant.txt", "A\n");
         let error = source.read().expect_err("misspelt").to_string();
         assert!(error.contains("exploitant.txt") && error.contains("exploitants"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("outils.txt");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        let source = Source { lists: Some(folder.path().to_owned()), ..Source::default() };
+        let error = source.read().expect_err("a pipe").to_string();
+        assert!(error.contains("outils.txt is not a regular file"), "{error}");
+        let source = Source { tenants: Some(pipe), ..Source::default() };
+        assert!(matches!(source.read(), Err(RulesError::NotAFile(_))));
+        let source = Source { tenants: Some("/dev/zero".into()), ..Source::default() };
+        assert!(matches!(source.read(), Err(RulesError::NotAFile(_))));
     }
 
     #[test]

@@ -163,6 +163,8 @@ impl Intake {
         };
         let checked_site = hit.map(|hit| hit.idsite.as_ref());
         let site = checked_site.or_else(|| named(FieldRole::Site)).or(self.default_site.as_deref());
+        // A visitor in the place of the site names no account.
+        let site = site.filter(|site| Some(*site) != named(FieldRole::User));
         let [exploitant, plateforme] = [FieldRole::Exploitant, FieldRole::Plateforme]
             .map(|role| rule_set.listed(role, named(role)));
         self.context.ledger.account(exploitant, plateforme, books::site(site))

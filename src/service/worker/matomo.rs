@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::domain::answer::{self, Answer, Body};
 use crate::domain::request::{self, Api, Rand};
-use crate::service::config;
+use crate::service::config::{self, is_loopback};
 
 /// Answers are below 1 KiB; more than this is not Matomo, and is not read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -66,13 +66,17 @@ impl MatomoClient {
         // No User-Agent: Matomo takes the sender's for a hit that has none, and the relay
         // is nobody's browser. No redirects: a 302 turns a bulk into an empty GET that
         // answers 200.
-        let client = Client::builder()
+        let mut client = Client::builder()
             .timeout(settings.timeout)
             .redirect(redirect::Policy::none())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(usize::from(settings.concurrency))
-            .build()
-            .context("the HTTP client for MATOMO_URL cannot be set up")?;
+            .pool_max_idle_per_host(usize::from(settings.concurrency));
+        // A proxy is off this machine, and what goes to it by http is in the clear: what need not
+        // be encrypted because it stays here has to stay here.
+        if is_loopback(&settings.url) {
+            client = client.no_proxy();
+        }
+        let client = client.build().context("the HTTP client for MATOMO_URL cannot be set up")?;
         Ok(Self {
             client,
             url: settings.url.clone(),

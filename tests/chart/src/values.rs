@@ -188,3 +188,23 @@ fn the_network_is_open_to_names_rabbitmq_matomo_and_each_other_only() {
     assert_eq!(ports("settings"), [53, 53, 5671, 5672, 8443, 9090], "the port of matomo.url");
     assert_eq!(ports("extras"), [53, 53, 5672, 8080, 8080, 3128]);
 }
+
+#[test]
+fn nobody_else_is_let_in_unless_the_values_say_so() {
+    let peers = |path: &str| {
+        let objects = objects(path);
+        let policy = of_kind(&objects, "NetworkPolicy")[0]["spec"].clone();
+        assert_eq!(list(&policy["ingress"]).len(), 1, "{path}");
+        (policy["podSelector"].clone(), policy["ingress"][0].get("from").cloned())
+    };
+    let (own, from) = peers("default");
+    assert_eq!(from, Some(serde_json::json!([{"podSelector": own}])));
+    let (own, from) = peers("extras");
+    let from = from.expect("peers");
+    assert_eq!((list(&from).len(), &from[0]["podSelector"]), (2, &own));
+    assert_eq!(
+        from[1]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        "monitoring"
+    );
+    assert_eq!(peers("servicemonitor").1, None, "everybody");
+}

@@ -85,8 +85,23 @@ fn total(samples: &HashMap<String, f64>, name: &str) -> f64 {
 impl Worker {
     /// Starts a worker and waits until it tells its address. `vars` come on top of a quiet default.
     pub async fn start(vars: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut command = command(&[("HTTP_LISTEN", "127.0.0.1:0"), ("LOG_FORMAT", "json")]);
+        Self::start_by(command(&[]), vars).await
+    }
+
+    /// The same with so many descriptors.
+    pub async fn start_with_descriptors(
+        descriptors: usize,
+        vars: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\"");
+        command.args(["-c", &script]).arg(program()).env_clear();
+        Self::start_by(command, vars).await
+    }
+
+    async fn start_by(mut command: Command, vars: &[(&str, &str)]) -> anyhow::Result<Self> {
         command
+            .envs([("HTTP_LISTEN", "127.0.0.1:0"), ("LOG_FORMAT", "json")])
             .envs(vars.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::json;
 use crate::domain::dead::mask::masked;
 use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency};
 use crate::domain::dead::{Dead, DeadQueue};
@@ -111,10 +112,10 @@ impl ReplayForecast {
                 (before.text(name).unwrap_or_default(), after.text(name).unwrap_or_default());
             if old != new && self.examples.len() < MAX_EXAMPLES && !self.examples.contains_key(name)
             {
-                let displayed =
-                    |value| masked(terms.plan, name, value).replace(char::is_control, "\u{fffd}");
+                let displayed = |value| masked(terms.plan, name, value, &dead.visitors());
+                let is_known = terms.plan.index(name).is_some();
                 self.examples.insert(
-                    name.to_owned(),
+                    if is_known { name.to_owned() } else { dead.shown(name) },
                     format!("\"{}\" → \"{}\"", displayed(old), displayed(new)),
                 );
             }
@@ -163,10 +164,10 @@ impl ReplayForecast {
     }
 
     /// Prints the forecast, as sentences or as JSON.
-    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
-        if json {
-            writeln!(out, "{}", serde_json::to_string_pretty(self)?)?;
+        if as_json {
+            writeln!(out, "{}", json::pretty(self)?)?;
             return Ok(());
         }
         writeln!(out, "{} hits chosen", self.chosen)?;

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::ShownList;
-use super::words::shown;
 use crate::cli::validate::statistics::FieldCoverage;
 use crate::domain::plan::{FieldRole, Plan};
+use crate::domain::shown::shown;
 
 /// How many values of one kind are shown at once.
 const SHOWN: usize = 20;
@@ -59,7 +59,7 @@ pub(super) fn covered<'p>(plan: &'p Plan, coverage: &'p FieldCoverage) -> Covere
         if is_school && !value.bytes().any(|byte| byte.is_ascii_digit()) {
             "…".to_owned()
         } else {
-            shown(value)
+            shown(value, &[])
         }
     };
     // Values that may not be shown are counted together, as "…".

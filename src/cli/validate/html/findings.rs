@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ShownList;
-use super::words::{private, shown, spaced};
+use super::words::spaced;
 use crate::cli::validate::counts::{ViolationCounts, ViolationGroup, ViolationKey};
 use crate::cli::validate::statistics::{FileStatistics, WHOLE};
 use crate::domain::plan::Plan;
@@ -119,42 +119,22 @@ fn finding(
     }
 }
 
-/// Lists the values of a finding, the most frequent first. Those that may not be shown are counted
-/// together.
+/// Lists the values of a finding, the most frequent first. Those that may not be shown are one
+/// group already.
 fn wrong(groups: &[(&ViolationKey, &ViolationGroup)], language: Language) -> Vec<WrongValue> {
-    let mut wrong: Vec<WrongValue> = Vec::new();
-    let mut hidden: Option<WrongValue> = None;
-    for (key, group) in groups {
-        let found = key.value.as_deref().or(key.field.as_deref());
-        let value = found.map_or_else(|| language.of("(others)", "(autres)").to_owned(), shown);
-        let one = WrongValue {
-            value,
-            hint: group.suggestion.clone(),
-            count: group.count,
-            lines: lines(group),
-        };
-        match &mut hidden {
-            Some(hidden) if found.is_some_and(private) => {
-                hidden.count += one.count;
-                hidden.hint = None;
-                let first = hidden.lines.trim_end_matches(", …").to_owned();
-                hidden.lines = first + ", …";
-            }
-            None if found.is_some_and(private) => hidden = Some(one),
-            _ => wrong.push(one),
-        }
-    }
-    wrong.extend(hidden);
-    wrong.sort_by_key(|wrong| std::cmp::Reverse(wrong.count));
-    wrong
+    let others = || language.of("(others)", "(autres)").to_owned();
+    let one = |(key, group): &(&ViolationKey, &ViolationGroup)| WrongValue {
+        value: key.value.as_ref().or(key.field.as_ref()).map_or_else(others, Clone::clone),
+        hint: group.suggestion.clone(),
+        count: group.count,
+        lines: lines(group),
+    };
+    groups.iter().map(one).collect()
 }
 
 /// Writes the sentence of a finding that has one group.
 fn single(plan: &Plan, language: Language, key: &ViolationKey, group: &ViolationGroup) -> String {
     let mut message = group.message.clone();
-    for found in [&key.field, &key.value].into_iter().flatten().filter(|found| private(found)) {
-        message = message.replace(found.as_str(), "…");
-    }
     if group.count > 1 && plan.text(key.rule, language).contains("{length}") {
         message.push_str(language.of(" (in the first case)", " (dans le premier cas)"));
     }
