@@ -108,6 +108,12 @@ codes! {
         LongValue = "long-value",
         /// The value is longer than Matomo keeps.
         CutByMatomo = "cut-by-matomo",
+        /// The value is longer than Matomo keeps once it has escaped it for HTML.
+        CutAfterEscaping = "cut-after-escaping",
+        /// `url` has a parameter that Matomo takes for the keyword of a site search.
+        SiteSearch = "site-search",
+        /// `url` has a parameter that names a campaign.
+        Campaign = "campaign",
         /// The value looks like an e-mail address, a phone number, an INE or a name.
         PersonalData = "personal-data",
         /// Matomo takes the user agent for a robot's.

@@ -14,6 +14,7 @@ use super::tenant::Sender;
 
 mod characters;
 mod check;
+mod effects;
 mod naming;
 mod normalise;
 mod warnings;

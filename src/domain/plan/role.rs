@@ -38,6 +38,8 @@ codes! {
         Type = "dimension7",
         /// The field holds the service.
         Service = "dimension8",
+        /// The field holds the address of the page.
+        Page = "url",
         /// The field holds the user agent of the browser.
         UserAgent = "ua",
     }

@@ -83,6 +83,7 @@ impl HitCheck<'_, '_> {
         self.identity(&mut found);
         self.uai(&mut found);
         self.lengths(&mut found);
+        self.check_effects(&mut found);
         self.texts(&mut found);
         if self.value(FieldRole::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
