@@ -130,10 +130,24 @@ const MAX_EXCERPT: usize = 160;
 const MAX_WORD: usize = 24;
 
 /// The beginning of an answer that is not understood, for the log: its words and tags. Whatever
-/// may be a value (what has a digit, a quotation mark, an `=`, an `@`, or is too long) is left out:
-/// an error of a database quotes the hit.
+/// may be a value (what stands in quotation marks, has a digit, an `=` or an `@`, or is too long) is
+/// left out: an error of a database quotes the hit.
 pub fn excerpt(bytes: &[u8]) -> String {
     let begin = String::from_utf8_lossy(bytes.get(..MAX_EXCERPT).unwrap_or(bytes)).into_owned();
+    let mut quoted = None;
+    let begin: String = begin
+        .chars()
+        .map(|c| {
+            let is_mark = c == '\'' || c == '"';
+            match quoted {
+                None if is_mark => quoted = Some(c),
+                Some(mark) if mark == c => quoted = None,
+                _ => {}
+            }
+            let is_hidden = is_mark || quoted.is_some() && !c.is_whitespace();
+            if is_hidden { '=' } else { c }
+        })
+        .collect();
     let is_word = |word: &str| {
         let harmless = |byte: u8| byte.is_ascii_alphabetic() || b"<>/!.,:;()[]{}-".contains(&byte);
         word.len() <= MAX_WORD && word.bytes().all(harmless)

@@ -8,7 +8,7 @@ use super::validate::{names_person, visible};
 const MAX_CHARACTERS: usize = 60;
 
 /// What stands in the place of a value that is not shown.
-const HIDDEN: &str = "…";
+pub const HIDDEN: &str = "…";
 
 /// From how many bytes on a word can be an identifier.
 const MIN_IDENTIFIER: usize = 16;

@@ -68,7 +68,7 @@ impl Rules {
         let (mut taken, mut seen) = (self.loaded.clone(), Stamp::new());
         loop {
             tick.tick().await;
-            let now = self.off_the_runtime(Source::stamp).await;
+            let now = self.off_the_runtime(&metrics, Source::stamp).await;
             let Some(now) = now else {
                 metrics.rules_valid.set(0);
                 (taken, seen) = (Stamp::new(), Stamp::new());
@@ -80,7 +80,7 @@ impl Rules {
                 continue;
             }
             taken = now;
-            let Some(read) = self.off_the_runtime(Source::read).await else {
+            let Some(read) = self.off_the_runtime(&metrics, Source::read).await else {
                 metrics.rules_valid.set(0);
                 // Whatever is there now is read when it can be.
                 (taken, seen) = (Stamp::new(), Stamp::new());
@@ -112,6 +112,7 @@ impl Rules {
     /// that one has ended.
     async fn off_the_runtime<T: Send + 'static>(
         &self,
+        metrics: &Metrics,
         act: impl FnOnce(&Source) -> T + Send + 'static,
     ) -> Option<T> {
         let source = self.source.clone();
@@ -124,6 +125,8 @@ impl Rules {
              as they are",
             READ_TIMEOUT.as_secs()
         );
+        // Now, and not when it has ended, which may be never.
+        metrics.rules_valid.set(0);
         let _late = acting.await;
         None
     }

@@ -621,3 +621,37 @@ pub(crate) async fn a_purge_asks_first(scene: Scene) -> anyhow::Result<()> {
     ensure!(scene.queues.ready("parked").await? == 0, "all are deleted");
     Ok(())
 }
+
+/// What a schedule deletes: hits that failed longer ago than they may be kept, and no other.
+pub(crate) async fn what_is_old_enough_is_purged(scene: Scene) -> anyhow::Result<()> {
+    scene.declare(&[]).await?;
+    let days_ago = |mut dead: Dead, days: u64| -> anyhow::Result<Dead> {
+        let then = jiff::Timestamp::now().checked_sub(Duration::from_secs(days * 86_400))?;
+        dead.headers.push(("x-dnma-failed-at", text(&then.to_string())));
+        Ok(dead)
+    };
+    let purge = ["dead", "purge", "--older-than", "90d", "--yes", "--receipt", "-"];
+    let mut hits = Vec::new();
+    for number in 0..4 {
+        let days = if number % 2 == 0 { 91 } else { 89 };
+        hits.push(days_ago(parked(number, "timeout", 504), days)?);
+        hits.push(days_ago(rejected(number, "SERVICE"), days)?);
+    }
+    bury(&scene, hits).await?;
+    let before = lying(&scene).await?;
+    let operator = Operator::of(&scene)?;
+    let receipt = operator.json(&purge).await?;
+    ensure!(receipt["counts"]["deleted"] == 4 && receipt["complete"] == true, "{receipt}");
+    let young: Vec<Lying> =
+        before.iter().map(|queue| queue.iter().skip(1).step_by(2).cloned().collect()).collect();
+    ensure!(lying(&scene).await?.as_slice() == young, "the others are not as they were");
+    let again = operator.run(&purge).await?;
+    ensure!(
+        again.status.success() && said(&again).contains("nothing was deleted"),
+        "a day without any is no error: {}",
+        said(&again)
+    );
+    let (code, told) = operator.refused(&["dead", "purge", "--older-than", "90", "--yes"]).await?;
+    ensure!(code == Some(2) && told.contains("--older-than"), "{told}");
+    Ok(())
+}

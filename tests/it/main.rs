@@ -285,6 +285,7 @@ fn main() -> anyhow::Result<()> {
         dead::a_replay_notices_that_the_line_is_lost,
         dead::what_is_exported_is_read_back,
         dead::a_purge_asks_first,
+        dead::what_is_old_enough_is_purged,
         dead::what_the_broker_parks_says_why,
         configuration::every_mistake_in_one_message,
         configuration::no_secret_in_any_output,

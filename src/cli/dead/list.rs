@@ -11,11 +11,14 @@ use super::choice::Choice;
 use super::digest::Digest;
 use super::reading;
 use crate::cli::{json, stop};
-use crate::domain::dead::{BrokerMove, Dead, DeathCause};
+use crate::domain::dead::{BrokerMove, Dead, DeadQueue, DeathCause};
 use crate::domain::plan::FieldRole;
 use crate::domain::printable::printable;
 use crate::service::amqp::dead_letter::DeadLetter;
 use crate::service::config::BrokerSettings;
+
+/// How many bytes the id of a receipt has.
+const MARK_LENGTH: usize = 21;
 
 /// The command line options of `dead list`.
 #[derive(Debug, Args)]
@@ -104,7 +107,7 @@ impl DeadRow {
             plateforme: value(FieldRole::Plateforme),
             uai: value(FieldRole::Uai),
             service: value(FieldRole::Service),
-            replay: dead.replay.as_deref().map(|replay| dead.shown(replay)),
+            replay: dead.replay.as_deref().map(|replay| shown_mark(dead, replay)),
             uid: dead.value(FieldRole::User).filter(|_| reveal).map(str::to_owned),
         }
     }
@@ -161,6 +164,18 @@ impl DeadRow {
         let uid = self.uid.as_deref().map(|uid| format!("  {uid}")).unwrap_or_default();
         format!("{}{uid}", line.join("  ")).trim_end().to_owned()
     }
+}
+
+/// Returns the mark of a replay as it is, since it names the receipt, `parked/20261124T080000Z-1a2b`;
+/// of anything else that a sender wrote there what may be shown.
+fn shown_mark(dead: &Dead<'_>, mark: &str) -> String {
+    let is_mark = mark.split_once('/').is_some_and(|(queue, id)| {
+        let is_of_receipt = |byte: u8| byte.is_ascii_hexdigit() || b"TZ-".contains(&byte);
+        [DeadQueue::Parked, DeadQueue::Rejected].iter().any(|known| known.code() == queue)
+            && id.len() == MARK_LENGTH
+            && id.bytes().all(is_of_receipt)
+    });
+    if is_mark { mark.to_owned() } else { dead.shown(mark) }
 }
 
 /// Prints the chosen hits, one a line.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::choice::Choice;
@@ -25,6 +28,15 @@ use crate::service::config::BrokerSettings;
 pub struct DeadPurgeOptions {
     #[command(flatten)]
     choice: Choice,
+    /// Failed so long ago or longer (90days). For a schedule: it is no error if there is none
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration,
+        conflicts_with_all = ["all", "until"],
+        help_heading = "Which hits"
+    )]
+    older_than: Option<Duration>,
     /// Everything in the chosen queues
     #[arg(long)]
     all: bool,
@@ -51,11 +63,15 @@ type MessageCounts = HashMap<(DeadQueue, Digest), u64>;
 /// Fails for a configuration mistake, a receipt that cannot be written, and a broker that goes
 /// away.
 pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> {
-    let filter = options.choice.filter();
+    let mut filter = options.choice.filter();
+    if let Some(age) = options.older_than {
+        let until = Timestamp::now().checked_sub(age);
+        filter.until = Some(until.context("--older-than goes back beyond all times")?);
+    }
     if !filter.is_set() && !options.all {
         eprintln!(
-            "dnma-relay: purge wants filters (--reason, --until, …), or --all for everything in \
-             the queue"
+            "dnma-relay: purge wants filters (--reason, --older-than, …), or --all for everything \
+             in the queue"
         );
         return Ok(ExitCode::from(2));
     }
@@ -78,7 +94,8 @@ pub(super) async fn run(options: &DeadPurgeOptions) -> anyhow::Result<ExitCode> 
     if counts.chosen == 0 {
         client.close().await;
         eprintln!("no hit is chosen, of {}: nothing was deleted", counts.read);
-        return Ok(ExitCode::FAILURE);
+        let is_expected = options.older_than.is_some() && !stop.is_cancelled();
+        return Ok(if is_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     if !options.yes && !confirmed(counts.chosen, counts.read)? {
         client.close().await;

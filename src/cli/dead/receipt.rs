@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,8 @@ impl Receipt {
         let file = if path.as_os_str() == "-" {
             None
         } else {
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
+            // It names the operator and the hits.
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             let remedy = || {
                 format!(
                     "the receipt {} cannot be created, so nothing was done: --receipt FILE names \

@@ -47,6 +47,10 @@ const TIMES: [&str; 7] =
 /// Reads a line that does not begin as a JSON object. Returns `None` if it may be a message.
 pub(super) fn of_text(line: &[u8]) -> Option<LogLine> {
     if let Some((before, target)) = request(line) {
+        // Apache writes `\"` for a quotation mark within the request, of which this is a part.
+        if target.ends_with(b"\\") {
+            return Some(Err(UNREADABLE));
+        }
         let target = unescaped(target);
         return Some(is_call(&target).map(|()| LoggedCall { target, received_at: time(before) }));
     }
@@ -171,6 +175,13 @@ mod tests {
     fn call(target: &str, at: Option<i64>) -> Option<LogLine> {
         let received_at = at.map(|at| Timestamp::from_second(at).expect("in range"));
         Some(Ok(LoggedCall { target: target.as_bytes().to_vec(), received_at }))
+    }
+
+    #[test]
+    fn a_quotation_mark_within_the_request_is_no_end_of_it() {
+        let line =
+            r#"- - - [25/Nov/2024:17:11:42 +0100] "GET /matomo.php?uid=x&a=b\"c HTTP/1.1" 204"#;
+        assert_eq!(of_text(line.as_bytes()), Some(Err(UNREADABLE)));
     }
 
     #[test]

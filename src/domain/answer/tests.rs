@@ -281,6 +281,8 @@ fn an_excerpt_has_words_and_no_values() {
             "Error:SQLSTATE[23000]: Duplicate entry 'f00b4r' for key uid=f00b4r a@b.fr",
             "… Duplicate entry … for key … …",
         ),
+        ("Duplicate entry 'Jean Dupont 3B' for key", "Duplicate entry … … … for key"),
+        ("said \"Jean Dupont", "said … …"),
         ("\u{1b}[31mred", "…"),
         ("", ""),
     ] {

@@ -7,6 +7,9 @@ use crate::domain::answer::Interpretation;
 /// The most sites that are remembered. The hits of a sender that makes up more are sent one by one.
 const MAX_SITES: usize = 10_000;
 
+/// The most bytes of a site's name that is remembered. Matomo's are numbers.
+const MAX_LENGTH: usize = 64;
+
 /// The sites of which Matomo has stored a hit since the worker started. A hit for any other site
 /// goes alone, so that a wrong `idsite` makes no other hit be sent twice.
 #[derive(Debug, Default)]
@@ -30,7 +33,8 @@ impl SiteMemory {
         match interpretation {
             Interpretation::Stored { .. } => {
                 for idsite in idsites {
-                    if !self.accepted.contains(idsite) && self.accepted.len() < MAX_SITES {
+                    let has_room = self.accepted.len() < MAX_SITES && idsite.len() <= MAX_LENGTH;
+                    if has_room && !self.accepted.contains(idsite) {
                         self.accepted.insert(idsite.to_owned());
                     }
                 }

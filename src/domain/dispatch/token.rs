@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::domain::answer::{Interpretation, Reason};
+use crate::domain::answer::{Failure, Interpretation, Reason};
 
 /// After so many refusals in a row the token is taken for bad for their site, rather than the hits.
 pub const MAX_REFUSALS: u32 = 3;
@@ -29,15 +29,21 @@ const MAX_TRIES: u32 = 18;
 /// As many workers are assumed to be there until they are counted, and where they cannot be.
 pub const LIKELY_WORKERS: u32 = 6;
 
-/// So many answers of 500 in a row to requests with the token are of the token, if others are
+/// So many answers of 500 in a row to single hits with the token are of the token, if others are
 /// stored meanwhile.
-const LOCKED_OUT_RUN: u32 = 2;
+const LOCKED_OUT_RUN: u32 = 3;
+
+/// For so long every request carries the token where one without it failed and one with it did not.
+const ALONG_FOR: Duration = Duration::from_secs(3_600);
 
 /// A request without the token that was stored within this time shows that Matomo works.
 const LATELY: Duration = Duration::from_secs(60);
 
 /// The most sites of which something is remembered. Any other is as new each time.
 const MAX_SITES: usize = 10_000;
+
+/// The most bytes of a site's name that is remembered. Matomo's are numbers.
+const MAX_LENGTH: usize = 64;
 
 /// What a request has to do with the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +105,14 @@ pub struct TokenPolicy {
     plain_stored_at: Option<Instant>,
     /// Answers of 500 in a row to requests that needed it.
     failures: u32,
+    /// Whether the latest request that needed it was stored.
+    is_good: bool,
     /// Whether every request carries it.
     goes_along: bool,
+    /// Whether the next answer to a request without it says whether it must.
+    plain_on_trial: bool,
+    /// Until when every request carries it, once that is certain.
+    along_until: Option<Instant>,
 }
 
 /// What is known of the token for one site.
@@ -108,6 +120,8 @@ pub struct TokenPolicy {
 struct SiteTrust {
     /// Whether Matomo has stored a hit with the token since it was last refused.
     proved: bool,
+    /// Whether Matomo has ever stored a hit with it. A refusal is rather the hit's fault then.
+    has_been_good: bool,
     /// How often it was refused since then.
     refused_in_a_row: u32,
     /// Until when it is not sent, if it was refused too often.
@@ -135,11 +149,13 @@ impl TokenPolicy {
             return TokenPermission::Resting;
         }
         let proved = trust.is_some_and(|trust| trust.proved);
-        let tries = self.tries_left(now);
-        if tries == 0 {
-            let is_final = self.workers.is_some();
-            return if is_final { TokenPermission::Resting } else { TokenPermission::Wait };
-        }
+        // What one site has spent costs a site no hit whose token is good, and was a moment ago.
+        let tries = match self.tries_left(now) {
+            0 if proved && self.is_good => 1,
+            0 if self.workers.is_none() => return TokenPermission::Wait,
+            0 => return TokenPermission::Resting,
+            tries => tries,
+        };
         if (!proved && self.on_trial) || self.under_way >= MAX_UNDER_WAY.min(tries) {
             return TokenPermission::Wait;
         }
@@ -148,46 +164,52 @@ impl TokenPolicy {
         TokenPermission::Send
     }
 
-    /// Takes in the answer to a request that needed the token for this site.
+    /// Takes in the answer to a request of so many hits that needed the token for this site.
     pub fn record(
         &mut self,
         site: &str,
         interpretation: &Interpretation,
+        hits: usize,
         now: Instant,
     ) -> Option<TokenChange> {
         self.abandon(site);
         match interpretation {
-            Interpretation::Stored { .. } => {
-                self.failures = 0;
-                self.remember(site, |trust| {
-                    *trust = SiteTrust { proved: true, ..SiteTrust::default() }
-                });
-            }
-            // Of a bulk that is refused without names, one hit may be wrong. Its hits are sent
-            // again alone, and then count.
-            Interpretation::Refused { places: Some(_), .. } => {
-                self.failures = 0;
-                let spent = self.spend_try(now);
+            Interpretation::Refused { places: Some(places), .. } if places.len() >= hits => {
+                (self.failures, self.is_good) = (0, false);
+                self.refused_at.push_back(now);
+                let most = MAX_REFUSALS.min(self.most_tries() / 2).max(1);
                 let mut rests = false;
                 self.remember(site, |trust| {
                     trust.proved = false;
                     trust.refused_in_a_row += 1;
-                    rests = trust.refused_in_a_row >= MAX_REFUSALS;
+                    let most = if trust.has_been_good { MAX_REFUSALS } else { most };
+                    rests = trust.refused_in_a_row >= most;
                     if rests {
                         (trust.refused_in_a_row, trust.rests_until) = (0, Some(now + TOKEN_REST));
                     }
                 });
-                return rests.then_some(TokenChange::RestsForSite).or(spent);
+                let is_spent = self.tries_left(now) == 0 && self.workers.is_some();
+                if is_spent {
+                    return Some(TokenChange::TriesSpent);
+                }
+                return rests.then_some(TokenChange::RestsForSite);
             }
-            // Matomo counts a refusal in it all the same.
-            Interpretation::Refused { places: None, .. } => return self.spend_try(now),
-            Interpretation::Suspect(failure) if failure.reason == Reason::ServerError => {
-                if self.is_of_the_token(now) {
-                    self.failures += 1;
-                    if self.failures >= LOCKED_OUT_RUN {
-                        (self.failures, self.rests_until) = (0, Some(now + TOKEN_REST));
-                        return Some(TokenChange::LockedOut);
-                    }
+            // Where a part is stored, the token is good, and the others have faults of their own.
+            Interpretation::Stored { .. } | Interpretation::Refused { .. } => {
+                (self.failures, self.is_good) = (0, true);
+                self.remember(site, |trust| {
+                    *trust =
+                        SiteTrust { proved: true, has_been_good: true, ..SiteTrust::default() };
+                });
+            }
+            // A bulk fails for one hit, and its halves may fail with it.
+            Interpretation::Suspect(Failure { reason: Reason::ServerError, status: Some(500) })
+                if hits == 1 && self.is_of_the_token(now) =>
+            {
+                self.failures += 1;
+                if self.failures >= LOCKED_OUT_RUN {
+                    (self.failures, self.rests_until) = (0, Some(now + TOKEN_REST));
+                    return Some(TokenChange::LockedOut);
                 }
             }
             Interpretation::Suspect(_)
@@ -199,25 +221,41 @@ impl TokenPolicy {
         None
     }
 
-    /// Takes in the answer to a request that did not need the token. `is_alone` says that it had
-    /// one hit, and `is_probe` that Matomo was away.
+    /// Takes in the answer to a request of so many hits that did not need the token, and went with
+    /// it (`is_along`) or without. `is_probe` says that Matomo was away.
+    ///
+    /// A Matomo that takes no bulk without the token answers 500, as one that is broken does. Only
+    /// the other way tells, while nothing is to be lost by it; and what was stored the other way
+    /// may have been stored because Matomo was whole again, so the first way is tried once more.
     pub fn record_other(
         &mut self,
         interpretation: &Interpretation,
-        is_alone: bool,
+        is_along: bool,
+        hits: usize,
         is_probe: bool,
         now: Instant,
     ) {
         match interpretation {
-            Interpretation::Stored { .. } if !self.goes_along => self.plain_stored_at = Some(now),
-            // A Matomo that takes no bulk without the token answers 500, as one that is broken
-            // does. Only the other way tells, while nothing is to be lost by it.
-            Interpretation::Suspect(failure)
-                if failure.reason == Reason::ServerError
-                    && is_alone
-                    && (is_probe || self.plain_stored_at.is_none()) =>
+            Interpretation::Stored { .. } if !is_along => {
+                self.plain_stored_at = Some(now);
+                (self.plain_on_trial, self.along_until) = (false, None);
+            }
+            Interpretation::Stored { .. } => {
+                let is_certain = self.along_until.is_some_and(|until| now < until);
+                if self.goes_along && !is_certain {
+                    (self.goes_along, self.plain_on_trial) = (false, true);
+                }
+            }
+            Interpretation::Suspect(Failure { reason: Reason::ServerError, .. })
+                if is_along == self.goes_along && hits == 1 =>
             {
-                self.goes_along = !self.goes_along;
+                let may_be_it = is_probe || self.plain_on_trial || self.plain_stored_at.is_none();
+                if may_be_it {
+                    if !is_along && self.plain_on_trial {
+                        self.along_until = Some(now + ALONG_FOR);
+                    }
+                    (self.goes_along, self.plain_on_trial) = (!is_along, false);
+                }
             }
             _ => {}
         }
@@ -237,27 +275,24 @@ impl TokenPolicy {
         }
     }
 
-    /// How often this worker may still be refused within the hour.
+    /// How often this worker may be refused within an hour.
+    fn most_tries(&self) -> u32 {
+        (MAX_TRIES / self.workers.unwrap_or(LIKELY_WORKERS).max(1)).max(1)
+    }
+
+    /// How often it still may.
     fn tries_left(&mut self, now: Instant) -> u32 {
         while self.refused_at.front().is_some_and(|at| now.duration_since(*at) >= TRIES_WITHIN) {
             self.refused_at.pop_front();
         }
         let refused = u32::try_from(self.refused_at.len()).unwrap_or(u32::MAX);
-        let most = MAX_TRIES / self.workers.unwrap_or(LIKELY_WORKERS).max(1);
-        most.max(1).saturating_sub(refused)
-    }
-
-    /// The token was refused once more.
-    fn spend_try(&mut self, now: Instant) -> Option<TokenChange> {
-        self.refused_at.push_back(now);
-        let is_spent = self.tries_left(now) == 0 && self.workers.is_some();
-        is_spent.then_some(TokenChange::TriesSpent)
+        self.most_tries().saturating_sub(refused)
     }
 
     fn remember(&mut self, site: &str, change: impl FnOnce(&mut SiteTrust)) {
         if let Some(trust) = self.sites.get_mut(site) {
             change(trust);
-        } else if self.sites.len() < MAX_SITES {
+        } else if self.sites.len() < MAX_SITES && site.len() <= MAX_LENGTH {
             change(self.sites.entry(site.to_owned()).or_default());
         }
     }
@@ -266,7 +301,6 @@ impl TokenPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::answer::Failure;
 
     const STORED: Interpretation = Interpretation::Stored { queued: false };
     const FAILED: Interpretation =
@@ -283,6 +317,17 @@ mod tests {
         (token, Instant::now())
     }
 
+    /// Sends a request of one hit, and gives it this answer.
+    fn send(
+        token: &mut TokenPolicy,
+        site: &str,
+        answer: &Interpretation,
+        now: Instant,
+    ) -> Option<TokenChange> {
+        assert_eq!(token.ask(site, now), TokenPermission::Send, "for site {site}");
+        token.record(site, answer, 1, now)
+    }
+
     #[test]
     fn an_unproved_token_is_tried_by_one_request_at_a_time() {
         let (mut token, now) = policy(1);
@@ -296,34 +341,64 @@ mod tests {
     #[test]
     fn a_good_token_is_sent_by_several_requests_and_a_refusal_ends_that() {
         let (mut token, now) = policy(1);
-        assert_eq!(token.ask("1", now), TokenPermission::Send);
-        assert_eq!(token.record("1", &STORED, now), None);
+        assert_eq!(send(&mut token, "1", &STORED, now), None);
         for _ in 0..MAX_UNDER_WAY {
             assert_eq!(token.ask("1", now), TokenPermission::Send);
         }
         assert_eq!(token.ask("1", now), TokenPermission::Wait);
-        assert_eq!(token.record("1", &refused(), now), None);
+        assert_eq!(token.record("1", &refused(), 1, now), None);
         assert_eq!(token.ask("1", now), TokenPermission::Send);
-        assert_eq!(token.ask("1", now), TokenPermission::Wait, "it has to prove itself");
+        assert_eq!(token.ask("1", now), TokenPermission::Wait, "it has to prove itself again");
     }
 
     #[test]
     fn a_token_that_is_refused_in_a_row_rests_for_its_site_and_no_other() {
         let (mut token, now) = policy(1);
-        let refuse = |token: &mut TokenPolicy| {
-            assert_eq!(token.ask("1", now), TokenPermission::Send);
-            token.record("1", &refused(), now)
-        };
-        assert_eq!((refuse(&mut token), refuse(&mut token)), (None, None));
-        assert_eq!(token.ask("1", now), TokenPermission::Send);
-        assert_eq!(token.record("1", &STORED, now), None, "a stored hit ends the row");
-        assert_eq!((refuse(&mut token), refuse(&mut token)), (None, None));
-        assert_eq!(refuse(&mut token), Some(TokenChange::RestsForSite));
+        for _ in 0..2 {
+            assert_eq!(send(&mut token, "1", &refused(), now), None);
+        }
+        assert_eq!(send(&mut token, "1", &STORED, now), None, "a stored hit ends the row");
+        for _ in 0..2 {
+            assert_eq!(send(&mut token, "1", &refused(), now), None);
+        }
+        assert_eq!(send(&mut token, "1", &refused(), now), Some(TokenChange::RestsForSite));
         let end = now + TOKEN_REST;
         assert_eq!(token.ask("1", end - Duration::from_nanos(1)), TokenPermission::Resting);
         assert_eq!(token.ask("2", now), TokenPermission::Send, "another ENT's site");
         token.abandon("2");
         assert_eq!(token.ask("1", end), TokenPermission::Send);
+    }
+
+    #[test]
+    fn a_part_that_is_stored_shows_that_the_token_is_good() {
+        let (mut token, now) = policy(18);
+        for places in [None, Some(vec![1])] {
+            assert_eq!(token.ask("1", now), TokenPermission::Send);
+            let refused = Interpretation::Refused { places, status: 200 };
+            assert_eq!(token.record("1", &refused, 2, now), None);
+        }
+        assert_eq!(send(&mut token, "1", &STORED, now), None);
+    }
+
+    /// With few tries a site takes half of them at most, and none from a site that is proved.
+    #[test]
+    fn what_one_site_has_spent_costs_another_nothing() {
+        let (mut token, now) = policy(6);
+        assert_eq!(send(&mut token, "good", &STORED, now), None);
+        assert_eq!(send(&mut token, "bad", &refused(), now), Some(TokenChange::RestsForSite));
+        assert_eq!(send(&mut token, "new", &STORED, now), None);
+        for (tries, site) in [(1, "worse"), (0, "worst")] {
+            let change =
+                if tries > 0 { TokenChange::RestsForSite } else { TokenChange::TriesSpent };
+            assert_eq!(send(&mut token, site, &refused(), now), Some(change), "{site}");
+            if tries > 0 {
+                assert_eq!(send(&mut token, "good", &STORED, now), None);
+            }
+        }
+        assert_eq!(token.ask("new", now), TokenPermission::Resting, "it may be revoked");
+        let (mut token, now) = policy(18);
+        assert_eq!(send(&mut token, "bad", &refused(), now), Some(TokenChange::TriesSpent));
+        assert_eq!(token.ask("good", now), TokenPermission::Resting, "nobody knows it");
     }
 
     /// Whatever they try it for, and as soon as they can.
@@ -335,8 +410,7 @@ mod tests {
                 let (mut token, now) = policy(workers);
                 if worker == 0 {
                     // It has proved good here, and is revoked.
-                    assert_eq!(token.ask("0", now), TokenPermission::Send);
-                    token.record("0", &STORED, now);
+                    assert_eq!(send(&mut token, "0", &STORED, now), None);
                 }
                 for site in 0..40 {
                     let site = site.to_string();
@@ -346,7 +420,7 @@ mod tests {
                     }
                     tries += under_way;
                     for _ in 0..under_way {
-                        token.record(&site, &refused(), now);
+                        token.record(&site, &refused(), 1, now);
                     }
                 }
                 assert_eq!(token.ask("new", now), TokenPermission::Resting);
@@ -360,36 +434,34 @@ mod tests {
     #[test]
     fn until_the_workers_are_counted_few_tries_are_made() {
         let (mut token, now) = (TokenPolicy::default(), Instant::now());
-        let refuse = |token: &mut TokenPolicy, site: &str| {
-            assert_eq!(token.ask(site, now), TokenPermission::Send);
-            token.record(site, &refused(), now)
-        };
         for site in ["1", "2", "3"] {
-            assert_eq!(refuse(&mut token, site), None);
+            assert_eq!(send(&mut token, site, &refused(), now), Some(TokenChange::RestsForSite));
         }
         assert_eq!(token.ask("4", now), TokenPermission::Wait);
         assert!(token.set_workers(2) && !token.set_workers(2));
         for site in ["4", "5", "6", "7", "8"] {
-            assert_eq!(refuse(&mut token, site), None);
+            assert_eq!(send(&mut token, site, &refused(), now), None);
         }
-        assert_eq!(refuse(&mut token, "9"), Some(TokenChange::TriesSpent));
+        assert_eq!(send(&mut token, "9", &refused(), now), Some(TokenChange::TriesSpent));
         assert_eq!(token.ask("10", now), TokenPermission::Resting);
     }
 
     #[test]
     fn a_500_only_with_the_token_is_of_the_token() {
         let (mut token, now) = policy(1);
-        let fail = |token: &mut TokenPolicy, now| {
-            assert_eq!(token.ask("1", now), TokenPermission::Send);
-            token.record("1", &FAILED, now)
-        };
         for _ in 0..5 {
-            assert_eq!(fail(&mut token, now), None, "nothing else was stored: Matomo is away");
+            assert_eq!(send(&mut token, "1", &FAILED, now), None, "Matomo may be away");
         }
-        token.record_other(&STORED, true, false, now);
+        token.record_other(&STORED, false, 1, false, now);
         assert!(token.is_of_the_token(now));
-        assert_eq!(fail(&mut token, now), None, "it may be the hit");
-        assert_eq!(fail(&mut token, now), Some(TokenChange::LockedOut));
+        for _ in 0..5 {
+            assert_eq!(token.ask("1", now), TokenPermission::Send);
+            assert_eq!(token.record("1", &FAILED, 2, now), None, "one hit of a bulk may fail it");
+        }
+        for _ in 0..2 {
+            assert_eq!(send(&mut token, "1", &FAILED, now), None, "it may be the hit");
+        }
+        assert_eq!(send(&mut token, "1", &FAILED, now), Some(TokenChange::LockedOut));
         assert_eq!(token.ask("2", now), TokenPermission::Resting);
         assert_eq!(token.ask("2", now + TOKEN_REST), TokenPermission::Send);
         assert!(!token.is_of_the_token(now + LATELY));
@@ -398,16 +470,32 @@ mod tests {
     #[test]
     fn the_token_goes_along_where_matomo_takes_nothing_without_it() {
         let (mut token, now) = policy(1);
-        token.record_other(&FAILED, false, false, now);
+        token.record_other(&FAILED, false, 2, false, now);
         assert!(!token.goes_along(), "a bulk may have one bad hit");
-        token.record_other(&FAILED, true, false, now);
+        token.record_other(&FAILED, false, 1, false, now);
         assert!(token.goes_along());
-        token.record_other(&STORED, true, false, now);
+        token.record_other(&STORED, true, 1, false, now);
+        assert!(!token.goes_along(), "perhaps Matomo is whole again");
+        token.record_other(&FAILED, false, 1, false, now);
+        assert!(token.goes_along());
+        token.record_other(&STORED, true, 1, false, now);
         assert!(token.goes_along(), "so that was it");
-        token.record_other(&FAILED, true, true, now);
-        assert!(!token.goes_along(), "an outage: each way is tried in turn");
-        token.record_other(&STORED, true, true, now);
-        token.record_other(&FAILED, true, false, now);
+        token.record_other(&STORED, true, 1, false, now + ALONG_FOR);
+        assert!(!token.goes_along(), "it is looked at anew from time to time");
+    }
+
+    #[test]
+    fn an_outage_leaves_no_token_in_requests_that_need_none() {
+        let (mut token, now) = policy(1);
+        token.record_other(&STORED, false, 1, false, now);
+        token.record_other(&FAILED, false, 1, false, now);
         assert!(!token.goes_along(), "one hit's fault, at a Matomo that takes others");
+        token.record_other(&FAILED, false, 1, true, now);
+        assert!(token.goes_along(), "each way is tried in turn");
+        token.record_other(&STORED, true, 1, true, now);
+        token.record_other(&STORED, true, 50, false, now);
+        assert!(!token.goes_along());
+        token.record_other(&STORED, false, 50, false, now);
+        assert!(!token.goes_along() && token.is_of_the_token(now));
     }
 }

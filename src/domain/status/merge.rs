@@ -30,7 +30,7 @@ impl Status {
                 whole.broker.away_seconds.zip(status.broker.away_seconds).map(|(a, b)| a.max(b));
             whole.broker.missing = whole.broker.missing.max(status.broker.missing);
             add_refusing(&mut whole.broker.refusing, &status.broker.refusing);
-            whole.in_flight += status.in_flight;
+            whole.in_flight = whole.in_flight.saturating_add(status.in_flight);
             whole.pace.add(&status.pace);
             add_hour(&mut whole.hour, &status.hour);
             whole.queues = match (whole.queues.take(), &status.queues) {
@@ -53,11 +53,15 @@ impl Status {
     }
 }
 
+/// So many causes or queues are added up. There are fewer; who answers with more is no relay, and
+/// must not keep the terminal busy.
+const MAX_ENTRIES: usize = 1_000;
+
 /// Returns what several workers may have under way: all their requests, of as many hits as any may
 /// have.
 fn together(limits: impl Iterator<Item = Limit>) -> Limit {
     limits.fold(Limit::default(), |all, one| Limit {
-        requests: all.requests + one.requests,
+        requests: all.requests.saturating_add(one.requests),
         hits: all.hits.max(one.hits),
     })
 }
@@ -65,9 +69,11 @@ fn together(limits: impl Iterator<Item = Limit>) -> Limit {
 /// Adds the hits that wait for queues.
 fn add_refusing(queues: &mut Vec<RefusingQueue>, more: &[RefusingQueue]) {
     for queue in more {
+        let has_room = queues.len() < MAX_ENTRIES;
         match queues.iter_mut().find(|known| known.name == queue.name) {
-            Some(known) => known.hits += queue.hits,
-            None => queues.push(queue.clone()),
+            Some(known) => known.hits = known.hits.saturating_add(queue.hits),
+            None if has_room => queues.push(queue.clone()),
+            None => {}
         }
     }
 }
@@ -75,17 +81,17 @@ fn add_refusing(queues: &mut Vec<RefusingQueue>, more: &[RefusingQueue]) {
 /// Adds the counts of an hour.
 fn add_hour(sum: &mut Hour, hour: &Hour) {
     sum.seconds = sum.seconds.max(hour.seconds);
-    sum.received += hour.received;
-    sum.delivered += hour.delivered;
-    sum.retried += hour.retried;
-    sum.parked += hour.parked;
-    sum.rejected += hour.rejected;
+    sum.received = sum.received.saturating_add(hour.received);
+    sum.delivered = sum.delivered.saturating_add(hour.delivered);
+    sum.retried = sum.retried.saturating_add(hour.retried);
+    sum.parked = sum.parked.saturating_add(hour.parked);
+    sum.rejected = sum.rejected.saturating_add(hour.rejected);
     sum.still_seconds = sum.still_seconds.min(hour.still_seconds);
     // The minutes are added from the latest on, since one worker may have run for less time.
     let missing = hour.minutes.len().saturating_sub(sum.minutes.len());
     sum.minutes.splice(0..0, std::iter::repeat_n(0, missing));
     for (minute, more) in sum.minutes.iter_mut().rev().zip(hour.minutes.iter().rev()) {
-        *minute += more;
+        *minute = minute.saturating_add(*more);
     }
 }
 
@@ -109,8 +115,10 @@ fn merge_queues(one: QueuesStatus, other: &QueuesStatus) -> QueuesStatus {
 
 /// Adds the hits of a reason or rule.
 fn add_cause(causes: &mut Vec<FailureCount>, cause: &FailureCount) {
+    let has_room = causes.len() < MAX_ENTRIES;
     match causes.iter_mut().find(|known| known.fate == cause.fate && known.code == cause.code) {
-        Some(known) => known.hits += cause.hits,
-        None => causes.push(cause.clone()),
+        Some(known) => known.hits = known.hits.saturating_add(cause.hits),
+        None if has_room => causes.push(cause.clone()),
+        None => {}
     }
 }

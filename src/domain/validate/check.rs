@@ -11,7 +11,7 @@ use crate::domain::hit::{self, RawHit, Value};
 use crate::domain::plan::{Field, FieldRole, Plan};
 use crate::domain::rule::Rule;
 use crate::domain::scan;
-use crate::domain::shown::{is_personal, shown};
+use crate::domain::shown::{HIDDEN, is_personal, shown};
 use crate::domain::tenant::{Sender, Tenant};
 use crate::domain::unicode;
 
@@ -321,7 +321,11 @@ impl<'p, 'h> HitCheck<'p, 'h> {
             if let Some(value) = &mut violation.value {
                 if is_personal(value, visitors) {
                     // What is similar to the value would tell of it.
-                    violation.suggestion = None;
+                    violation.suggestion = violation
+                        .suggestion
+                        .take()
+                        .filter(|_| violation.rule != Rule::NotInList)
+                        .map(|_| HIDDEN.to_owned());
                 }
                 *value = shown(value, visitors);
             }

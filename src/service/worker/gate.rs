@@ -14,6 +14,7 @@ use crate::domain::dispatch::token::{
     TOKEN_REST, TokenChange, TokenPermission, TokenPolicy, TokenUse,
 };
 use crate::domain::limiter::{Begun, Limit, Limiter, LoadBounds, LoadSignal, Room};
+use crate::domain::shown::shown;
 use crate::service::backoff;
 use crate::service::telemetry::{Metrics, WaitsFor};
 
@@ -280,7 +281,7 @@ impl Gate {
         let minutes = TOKEN_REST.as_secs() / 60;
         match (change, token) {
             (Some(TokenChange::RestsForSite), TokenUse::Needed(site)) => tracing::warn!(
-                site,
+                site = shown(site, &[]),
                 "Matomo refuses hits that are over 24 h old although they come with \
                  MATOMO_TOKEN_AUTH: does the token have write access to their site, and is it not \
                  restricted to secure requests? It rests for this site for {minutes} min, so that \
@@ -354,11 +355,14 @@ impl Permit<'_> {
             };
             let change = state.breaker.record(signal, self.probe, retry_after, now);
             self.gate.tell(&state);
-            let token_change = if let TokenUse::Needed(site) = &self.token {
-                state.token.record(site, interpretation, now)
-            } else {
-                state.token.record_other(interpretation, self.hits == 1, self.probe, now);
-                None
+            let hits = self.hits;
+            let token_change = match &self.token {
+                TokenUse::Needed(site) => state.token.record(site, interpretation, hits, now),
+                other => {
+                    let is_along = other.is_carried();
+                    state.token.record_other(interpretation, is_along, hits, self.probe, now);
+                    None
+                }
             };
             (change, token_change)
         };
@@ -469,6 +473,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_rests_is_said_at_once() {
         let gate = gate(None, 10);
+        gate.set_workers(1);
         let refused = Interpretation::Refused { places: Some(vec![0]), status: 200 };
         for _ in 0..3 {
             let permit = gate.permit(1, needed()).await.expect("not yet");

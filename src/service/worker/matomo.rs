@@ -2,8 +2,7 @@
 //! decides a fate.
 
 use std::error::Error as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,7 +11,7 @@ use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::domain::answer::{self, Answer, Body};
+use crate::domain::answer::{self, Answer, Body, Interpretation};
 use crate::domain::request::{self, Api, Rand};
 use crate::service::config::{self, is_loopback};
 
@@ -21,6 +20,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// A query longer than this goes as a POST form: nginx refuses a request line over 8 KiB with 414.
 const MAX_QUERY: usize = 7_000;
+
+/// Over so long the shortest time of a request is looked for.
+const FASTEST_OVER: Duration = Duration::from_secs(60);
 
 /// Apache closes an idle connection after 5 s by default; a request sent just then would end in
 /// doubt.
@@ -36,10 +38,42 @@ pub struct MatomoClient {
     api: Api,
     /// `MATOMO_TOKEN_AUTH`, for requests that need it.
     token: Option<SecretString>,
-    /// The shortest time in which a request was taken, in microseconds; 0 if none was.
-    fastest: AtomicU64,
+    /// How fast Matomo takes requests.
+    fastest: Mutex<Fastest>,
     /// How the latest answer began that was not understood, as the log has it.
     excerpt: Mutex<String>,
+}
+
+/// The shortest times in which Matomo stored a request, of this minute and of the last one in which
+/// it stored any: a Matomo that became slower is not held against what it once could.
+#[derive(Debug, Default)]
+struct Fastest {
+    /// When this minute began, and its shortest time.
+    latest: Option<(Instant, Duration)>,
+    /// The shortest time of the one before.
+    before: Option<Duration>,
+}
+
+impl Fastest {
+    /// Takes in a request that was stored.
+    fn note(&mut self, took: Duration, now: Instant) {
+        match &mut self.latest {
+            Some((since, shortest)) if now.duration_since(*since) < FASTEST_OVER => {
+                *shortest = (*shortest).min(took);
+            }
+            latest => {
+                self.before = latest.replace((now, took)).map(|(_, shortest)| shortest);
+            }
+        }
+    }
+
+    /// Whether an answer came too soon for Matomo to have stored anything: in less than half of
+    /// what it takes at least.
+    fn is_before(&self, took: Duration) -> bool {
+        let latest = self.latest.map(|(_, shortest)| shortest);
+        let shortest = latest.into_iter().chain(self.before).min();
+        shortest.is_some_and(|shortest| took < shortest / 2)
+    }
 }
 
 /// How an address answers to a request for nothing.
@@ -82,7 +116,7 @@ impl MatomoClient {
             url: settings.url.clone(),
             api: settings.api,
             token: settings.token.clone(),
-            fastest: AtomicU64::new(0),
+            fastest: Mutex::default(),
             excerpt: Mutex::default(),
         })
     }
@@ -105,22 +139,19 @@ impl MatomoClient {
             Ok(response) => self.read(response).await,
             Err(error) => from_error(&error),
         };
-        if let Answer::Response { status, at_once, .. } = &mut answer {
-            *at_once = self.is_at_once(*status, started.elapsed());
+        let took = started.elapsed();
+        if let Answer::Response { at_once, .. } = &mut answer {
+            *at_once = self.fastest().is_before(took);
+        }
+        let stored = answer::interpret(self.api, &answer, hits.len());
+        if matches!(stored, Interpretation::Stored { .. }) {
+            self.fastest().note(took, started);
         }
         answer
     }
 
-    /// Whether an answer came too soon for Matomo to have stored anything: in less than half the
-    /// time in which it ever took a request.
-    fn is_at_once(&self, status: u16, took: Duration) -> bool {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let fastest = self.fastest.load(Ordering::Relaxed);
-        if status == 200 || status == 204 {
-            let shorter = if fastest == 0 { took } else { fastest.min(took) };
-            self.fastest.store(shorter, Ordering::Relaxed);
-        }
-        took < fastest / 2
+    fn fastest(&self) -> MutexGuard<'_, Fastest> {
+        self.fastest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the tracker for nothing, which it answers by naming itself.
@@ -260,6 +291,20 @@ fn from_error(error: &reqwest::Error) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_soon_is_less_than_half_of_what_it_takes_now() {
+        let (mut fastest, start) = (Fastest::default(), Instant::now());
+        let millis = Duration::from_millis;
+        assert!(!fastest.is_before(Duration::ZERO), "nothing is known");
+        fastest.note(millis(20), start);
+        fastest.note(millis(30), start);
+        assert!(fastest.is_before(millis(9)) && !fastest.is_before(millis(10)));
+        fastest.note(millis(200), start + FASTEST_OVER);
+        assert!(!fastest.is_before(millis(10)), "the minute before counts");
+        fastest.note(millis(200), start + 2 * FASTEST_OVER);
+        assert!(fastest.is_before(millis(99)));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -57,8 +57,10 @@ impl Worker {
     /// Gives up what is beyond this worker's share, as long as the round lasts.
     pub(super) async fn share(&self, session: &Session, holds: &Holds) -> Infallible {
         if holds.len() < 2 {
-            // Whoever has it is alone at work.
-            self.dispatcher.gate.set_workers(1);
+            if session.claims().len() < 2 {
+                // Whoever has the only shard is alone at work.
+                self.dispatcher.gate.set_workers(1);
+            }
             return std::future::pending().await;
         }
         let mut is_logged = false;
@@ -95,7 +97,9 @@ impl Worker {
             // Not all at once.
             tokio::time::sleep(LOOK_INTERVAL.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
             let workers = session.count_workers(&count).await?;
-            self.dispatcher.gate.set_workers(workers.all);
+            // Of none at all this one is missing too: the queue is gone.
+            let counted = if workers.all == 0 { LIKELY_WORKERS } else { workers.all };
+            self.dispatcher.gate.set_workers(counted);
             let held: BTreeSet<u16> = holds
                 .iter()
                 .filter_map(|(shard, hold)| hold.gave.load(Ordering::Relaxed).then_some(*shard))
