@@ -130,8 +130,8 @@ const MAX_EXCERPT: usize = 160;
 const MAX_WORD: usize = 24;
 
 /// The beginning of an answer that is not understood, for the log: its words and tags. Whatever
-/// may be a value (what stands in quotation marks, has a digit, an `=` or an `@`, or is too long) is
-/// left out: an error of a database quotes the hit.
+/// may be a value (what stands in quotation marks, has a digit, an `=` or an `@`, or is too long)
+/// is left out: an error of a database quotes the hit.
 pub fn excerpt(bytes: &[u8]) -> String {
     let begin = String::from_utf8_lossy(bytes.get(..MAX_EXCERPT).unwrap_or(bytes)).into_owned();
     let mut quoted = None;

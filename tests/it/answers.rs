@@ -221,7 +221,10 @@ pub(crate) async fn a_bad_token_rests(scene: Scene) -> anyhow::Result<()> {
     })
     .await?;
     let failed = scene.matomo.ledger().failed_tokens;
-    ensure!((1..=3).contains(&failed), "{failed} failed token checks: over 20 an hour lock the address out");
+    ensure!(
+        (1..=3).contains(&failed),
+        "{failed} failed token checks: over 20 an hour lock the address out"
+    );
     ensure!(worker.log().contains("MATOMO_TOKEN_AUTH"), "the log does not name the setting");
     worker.stop().await
 }

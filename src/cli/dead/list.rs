@@ -166,8 +166,8 @@ impl DeadRow {
     }
 }
 
-/// Returns the mark of a replay as it is, since it names the receipt, `parked/20261124T080000Z-1a2b`;
-/// of anything else that a sender wrote there what may be shown.
+/// Returns the mark of a replay as it is, since it names the receipt
+/// (`parked/20261124T080000Z-1a2b`); of anything else that a sender wrote there what may be shown.
 fn shown_mark(dead: &Dead<'_>, mark: &str) -> String {
     let is_mark = mark.split_once('/').is_some_and(|(queue, id)| {
         let is_of_receipt = |byte: u8| byte.is_ascii_hexdigit() || b"TZ-".contains(&byte);
