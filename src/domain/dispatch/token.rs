@@ -103,8 +103,8 @@ pub struct TokenPolicy {
     rests_until: Option<Instant>,
     /// When a request without it was last stored.
     plain_stored_at: Option<Instant>,
-    /// Answers of 500 in a row to requests that needed it.
-    failures: u32,
+    /// Since when every single hit that needed it was answered with 500, and how many were.
+    failed_since: Option<(Instant, u32)>,
     /// Whether the latest request that needed it was stored.
     is_good: bool,
     /// Whether every request carries it.
@@ -175,7 +175,9 @@ impl TokenPolicy {
         self.abandon(site);
         match interpretation {
             Interpretation::Refused { places: Some(places), .. } if places.len() >= hits => {
-                (self.failures, self.is_good) = (0, false);
+                self.failed_since = None;
+                // Only where it was good a refusal may say that it is revoked.
+                self.is_good &= !self.sites.get(site).is_some_and(|trust| trust.proved);
                 self.refused_at.push_back(now);
                 let most = MAX_REFUSALS.min(self.most_tries() / 2).max(1);
                 let mut rests = false;
@@ -196,7 +198,7 @@ impl TokenPolicy {
             }
             // Where a part is stored, the token is good, and the others have faults of their own.
             Interpretation::Stored { .. } | Interpretation::Refused { .. } => {
-                (self.failures, self.is_good) = (0, true);
+                (self.failed_since, self.is_good) = (None, true);
                 self.remember(site, |trust| {
                     *trust =
                         SiteTrust { proved: true, has_been_good: true, ..SiteTrust::default() };
@@ -206,9 +208,12 @@ impl TokenPolicy {
             Interpretation::Suspect(Failure { reason: Reason::ServerError, status: Some(500) })
                 if hits == 1 && self.is_of_the_token(now) =>
             {
-                self.failures += 1;
-                if self.failures >= LOCKED_OUT_RUN {
-                    (self.failures, self.rests_until) = (0, Some(now + TOKEN_REST));
+                let (since, before) = self.failed_since.unwrap_or((now, 0));
+                self.failed_since = Some((since, before + 1));
+                // An outage begins like this too, but nothing is stored in it.
+                let others_are_stored = self.plain_stored_at.is_some_and(|at| at > since);
+                if before + 1 >= LOCKED_OUT_RUN && others_are_stored {
+                    (self.failed_since, self.rests_until) = (None, Some(now + TOKEN_REST));
                     return Some(TokenChange::LockedOut);
                 }
             }
@@ -249,7 +254,10 @@ impl TokenPolicy {
             Interpretation::Suspect(Failure { reason: Reason::ServerError, .. })
                 if is_along == self.goes_along && hits == 1 =>
             {
-                let may_be_it = is_probe || self.plain_on_trial || self.plain_stored_at.is_none();
+                let is_certain = is_along && self.along_until.is_some_and(|until| now < until);
+                let may_be_it = is_probe
+                    || self.plain_on_trial
+                    || (self.plain_stored_at.is_none() && !is_certain);
                 if may_be_it {
                     if !is_along && self.plain_on_trial {
                         self.along_until = Some(now + ALONG_FOR);
@@ -387,18 +395,34 @@ mod tests {
         assert_eq!(send(&mut token, "good", &STORED, now), None);
         assert_eq!(send(&mut token, "bad", &refused(), now), Some(TokenChange::RestsForSite));
         assert_eq!(send(&mut token, "new", &STORED, now), None);
-        for (tries, site) in [(1, "worse"), (0, "worst")] {
-            let change =
-                if tries > 0 { TokenChange::RestsForSite } else { TokenChange::TriesSpent };
-            assert_eq!(send(&mut token, site, &refused(), now), Some(change), "{site}");
-            if tries > 0 {
-                assert_eq!(send(&mut token, "good", &STORED, now), None);
-            }
-        }
+        assert_eq!(send(&mut token, "worse", &refused(), now), Some(TokenChange::RestsForSite));
+        assert_eq!(send(&mut token, "worst", &refused(), now), Some(TokenChange::TriesSpent));
+        assert_eq!(token.ask("unknown", now), TokenPermission::Resting);
+        assert_eq!(send(&mut token, "good", &STORED, now), None, "it was good a moment ago");
+        assert_eq!(send(&mut token, "good", &refused(), now), Some(TokenChange::TriesSpent));
         assert_eq!(token.ask("new", now), TokenPermission::Resting, "it may be revoked");
         let (mut token, now) = policy(18);
         assert_eq!(send(&mut token, "bad", &refused(), now), Some(TokenChange::TriesSpent));
         assert_eq!(token.ask("good", now), TokenPermission::Resting, "nobody knows it");
+    }
+
+    /// A bad site whose hits come all the time, beside a good one, for three hours.
+    #[test]
+    fn a_bad_site_starves_no_good_one() {
+        for workers in [1, 3, 6, 7, 9] {
+            let (mut token, start) = policy(workers);
+            assert_eq!(send(&mut token, "good", &STORED, start), None);
+            let mut refusals = 0;
+            for minute in 0..180 {
+                let now = start + Duration::from_secs(60 * minute);
+                if token.ask("bad", now) == TokenPermission::Send {
+                    token.record("bad", &refused(), 1, now);
+                    refusals += 1;
+                }
+                assert_eq!(send(&mut token, "good", &STORED, now), None, "minute {minute}");
+            }
+            assert!(refusals * workers <= 3 * 20, "{refusals} refusals of {workers} in 3 h");
+        }
     }
 
     /// Whatever they try it for, and as soon as they can.
@@ -458,13 +482,15 @@ mod tests {
             assert_eq!(token.ask("1", now), TokenPermission::Send);
             assert_eq!(token.record("1", &FAILED, 2, now), None, "one hit of a bulk may fail it");
         }
-        for _ in 0..2 {
-            assert_eq!(send(&mut token, "1", &FAILED, now), None, "it may be the hit");
+        for _ in 0..5 {
+            assert_eq!(send(&mut token, "1", &FAILED, now), None, "an outage begins like this");
         }
-        assert_eq!(send(&mut token, "1", &FAILED, now), Some(TokenChange::LockedOut));
+        let later = now + Duration::from_millis(1);
+        token.record_other(&STORED, false, 1, false, later);
+        assert_eq!(send(&mut token, "1", &FAILED, later), Some(TokenChange::LockedOut));
         assert_eq!(token.ask("2", now), TokenPermission::Resting);
-        assert_eq!(token.ask("2", now + TOKEN_REST), TokenPermission::Send);
-        assert!(!token.is_of_the_token(now + LATELY));
+        assert_eq!(token.ask("2", later + TOKEN_REST), TokenPermission::Send);
+        assert!(!token.is_of_the_token(later + LATELY));
     }
 
     #[test]
@@ -480,6 +506,8 @@ mod tests {
         assert!(token.goes_along());
         token.record_other(&STORED, true, 1, false, now);
         assert!(token.goes_along(), "so that was it");
+        token.record_other(&FAILED, true, 1, false, now);
+        assert!(token.goes_along(), "one hit's fault");
         token.record_other(&STORED, true, 1, false, now + ALONG_FOR);
         assert!(!token.goes_along(), "it is looked at anew from time to time");
     }

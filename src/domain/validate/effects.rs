@@ -22,15 +22,14 @@ impl HitCheck<'_, '_> {
     /// Warns of what Matomo does to the values without a word.
     pub(super) fn check_effects(&self, found: &mut Vec<Violation>) {
         self.check_escaped_lengths(found);
-        let Some((_, query)) = self.value(FieldRole::Page).and_then(|url| url.split_once('?'))
-        else {
+        let Some(url) = self.value(FieldRole::Page).filter(|url| url.contains(['?', '#'])) else {
             return;
         };
         for (rule, parameters) in [
             (Rule::SiteSearch, SEARCH_PARAMETERS.as_slice()),
             (Rule::Campaign, CAMPAIGN_PARAMETERS.as_slice()),
         ] {
-            if let Some(name) = parameter_of(query, parameters) {
+            if let Some(name) = parameter_of(url, parameters) {
                 found.push(Violation {
                     value: Some(name.to_owned()),
                     ..Violation::of(rule, FieldRole::Page.code())
@@ -74,10 +73,13 @@ fn bytes_added(byte: u8) -> usize {
     }
 }
 
-/// The first of these parameters that a query has, with a value.
-fn parameter_of(query: &str, parameters: &[&'static str]) -> Option<&'static str> {
-    let query = query.split('#').next().unwrap_or_default();
-    query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(name, value)| {
+/// The first of these parameters that a URL has with a value: in its query, or in its fragment,
+/// which Matomo reads like a query. Of `#/results?q=x` it reads a parameter `/results?q`.
+fn parameter_of(url: &str, parameters: &[&'static str]) -> Option<&'static str> {
+    let (before, fragment) = url.split_once('#').unwrap_or((url, ""));
+    let query = before.split_once('?').map_or("", |(_, query)| query);
+    let pairs = query.split('&').chain(fragment.split('&'));
+    pairs.filter_map(|pair| pair.split_once('=')).find_map(|(name, value)| {
         let is_it = |known: &&&str| known.eq_ignore_ascii_case(name) && !value.is_empty();
         parameters.iter().find(is_it).copied()
     })
@@ -89,19 +91,22 @@ mod tests {
 
     #[test]
     fn a_parameter_counts_by_its_name_and_with_a_value() {
-        for (query, expected) in [
-            ("q=fractions", Some("q")),
-            ("id=5&SEARCH=fractions", Some("search")),
-            ("q=", None),
-            ("q", None),
-            ("quiz=5", None),
-            ("id=5#q=fractions", None),
+        for (url, expected) in [
+            ("/?q=fractions", Some("q")),
+            ("/?id=5&SEARCH=fractions", Some("search")),
+            ("/?id=5#q=fractions", Some("q")),
+            ("/page#s=x", Some("s")),
+            ("/#/results?q=fractions", None),
+            ("/?q=", None),
+            ("/?q", None),
+            ("/?quiz=5", None),
+            ("/q=5", None),
             ("", None),
         ] {
-            assert_eq!(parameter_of(query, &SEARCH_PARAMETERS), expected, "{query}");
+            assert_eq!(parameter_of(url, &SEARCH_PARAMETERS), expected, "{url}");
         }
         assert_eq!(
-            parameter_of("utm_campaign=rentree", &CAMPAIGN_PARAMETERS),
+            parameter_of("/?utm_campaign=rentree", &CAMPAIGN_PARAMETERS),
             Some("utm_campaign")
         );
     }

@@ -65,6 +65,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (&["queue.shards=300"], "shards"),
         (&["http.port=80"], "port"),
         (&["retention.olderThan=90"], "olderThan"),
+        (&["retention.olderThan=0d"], "olderThan"),
         (&["image.digest=sha256:abc"], "digest"),
         (&["amqp.existingSecret="], "amqp.existingSecret is empty"),
         (&["autoscaling.enabled=true", "keda.enabled=true", "keda.existingSecret=x"], "both true"),
