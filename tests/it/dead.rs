@@ -551,7 +551,7 @@ pub(crate) async fn what_is_exported_is_read_back(scene: Scene) -> anyhow::Resul
     ensure!(std::fs::read_dir(operator.folder.path())?.count() == 1, "other files are there");
     let (code, told) = operator.refused(&["validate", "all.ndjson.gz"]).await?;
     ensure!(
-        code == Some(1) && told.contains("not-in-list") && told.contains("malformed"),
+        code == Some(1) && told.contains("not-in-list") && told.contains("foreign-form"),
         "{told}"
     );
     let published = operator.json(&["publish", "--json", "all.ndjson.gz"]).await?;
