@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Scene;
 use crate::support::matomo::Situation;
+use crate::support::worker::client;
 use crate::support::{eventually, hits};
 
 pub(crate) async fn thirty_seconds_cost_only_what_was_in_flight(
@@ -149,7 +150,7 @@ pub(crate) async fn a_long_one_gives_hits_back(scene: Scene) -> anyhow::Result<(
     ensure!(scene.matomo.ledger().overlaps == 0, "one visitor was in two requests");
     // A hit that was given back and taken again entered once.
     let books: Books = serde_json::from_str(
-        &reqwest::get(format!("http://{address}/books.json")).await?.text().await?,
+        &client()?.get(format!("http://{address}/books.json")).send().await?.text().await?,
     )?;
     let released: u64 = books.accounts.iter().map(|account| account.figures.released).sum();
     let total = BalanceRecord::new(books.at, vec![books], None).balance(None).total;

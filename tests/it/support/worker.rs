@@ -312,7 +312,8 @@ impl Drop for Worker {
     }
 }
 
-fn client() -> anyhow::Result<reqwest::Client> {
+/// An HTTP client for the pages of workers.
+pub fn client() -> anyhow::Result<reqwest::Client> {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     Ok(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?)
 }
