@@ -5,6 +5,7 @@ use super::Violation;
 use super::check::HitCheck;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
+use crate::domain::scan;
 
 /// The parameters of a `url` in which Matomo looks for the keyword of a site search, as it does for
 /// every new site.
@@ -15,52 +16,42 @@ const SEARCH_PARAMETERS: [&str; 8] =
 const CAMPAIGN_PARAMETERS: [&str; 6] =
     ["utm_campaign", "mtm_campaign", "matomo_campaign", "pk_campaign", "pk_cpn", "piwik_campaign"];
 
-/// How many bytes the longest escape has that stands for one: `&quot;` and `&#039;`.
-const LONGEST_ESCAPE: usize = 6;
+/// The longest of these has so many bytes.
+const LONGEST_PARAMETER: usize = 15;
 
 impl HitCheck<'_, '_> {
-    /// Warns of what Matomo does to the values without a word.
-    pub(super) fn check_effects(&self, found: &mut Vec<Violation>) {
-        self.check_escaped_lengths(found);
-        let Some(url) = self.value(FieldRole::Page).filter(|url| url.contains(['?', '#'])) else {
-            return;
-        };
-        for (rule, parameters) in [
-            (Rule::SiteSearch, SEARCH_PARAMETERS.as_slice()),
-            (Rule::Campaign, CAMPAIGN_PARAMETERS.as_slice()),
-        ] {
-            if let Some(name) = parameter_of(url, parameters) {
-                found.push(Violation {
-                    value: Some(name.to_owned()),
-                    ..Violation::of(rule, FieldRole::Page.code())
-                });
-            }
+    /// Warns of a page that Matomo takes for a search, and of a campaign.
+    pub(super) fn check_page(&self, found: &mut Vec<Violation>) {
+        let Some(url) = self.value(FieldRole::Page) else { return };
+        for name in parameters_of(url).filter(|name| name.len() <= LONGEST_PARAMETER) {
+            let (rule, known) =
+                match (known(name, &SEARCH_PARAMETERS), known(name, &CAMPAIGN_PARAMETERS)) {
+                    (Some(known), _) => (Rule::SiteSearch, known),
+                    (_, Some(known)) => (Rule::Campaign, known),
+                    _ => continue,
+                };
+            found.push(Violation {
+                value: Some(known.to_owned()),
+                ..Violation::of(rule, FieldRole::Page.code())
+            });
         }
     }
+}
 
-    /// Matomo cuts a dimension after it has escaped it for HTML: of 60 `&` it keeps 50.
-    fn check_escaped_lengths(&self, found: &mut Vec<Violation>) {
-        let stored = self.plan.stored_length;
-        for (field, value) in self.plan.fields().iter().zip(&self.values) {
-            let Some(value) = value.as_deref().filter(|value| {
-                value.len() * LONGEST_ESCAPE > stored && field.name.starts_with("dimension")
-            }) else {
-                continue;
-            };
-            let escaped: usize = value.bytes().map(bytes_added).sum();
-            if escaped == 0 {
-                continue;
-            }
-            let length = value.chars().count();
-            if length <= stored && length + escaped > stored {
-                found.push(Violation {
-                    max: Some(stored),
-                    length: i64::try_from(length + escaped).ok(),
-                    ..Violation::of(Rule::CutAfterEscaping, &field.name)
-                });
-            }
-        }
+/// How many characters a dimension has that Matomo cuts after it has escaped it for HTML, and not
+/// before: of 60 `&` it keeps 50.
+pub(super) fn escaped_length(value: &str, stored: usize) -> Option<usize> {
+    if !scan::any(value.as_bytes(), is_escaped) {
+        return None;
     }
+    let length = value.chars().count();
+    let escaped = length + value.bytes().map(bytes_added).sum::<usize>();
+    (length <= stored && escaped > stored).then_some(escaped)
+}
+
+/// Whether HTML has an escape for this byte.
+fn is_escaped(byte: u8) -> bool {
+    (byte == b'&') | (byte == b'<') | (byte == b'>') | (byte == b'"') | (byte == b'\'')
 }
 
 /// How much longer HTML is for this byte.
@@ -73,16 +64,22 @@ fn bytes_added(byte: u8) -> usize {
     }
 }
 
-/// The first of these parameters that a URL has with a value: in its query, or in its fragment,
-/// which Matomo reads like a query. Of `#/results?q=x` it reads a parameter `/results?q`.
-fn parameter_of(url: &str, parameters: &[&'static str]) -> Option<&'static str> {
-    let (before, fragment) = url.split_once('#').unwrap_or((url, ""));
-    let query = before.split_once('?').map_or("", |(_, query)| query);
-    let pairs = query.split('&').chain(fragment.split('&'));
-    pairs.filter_map(|pair| pair.split_once('=')).find_map(|(name, value)| {
-        let is_it = |known: &&&str| known.eq_ignore_ascii_case(name) && !value.is_empty();
-        parameters.iter().find(is_it).copied()
+/// The names of a URL's parameters that have a value: of its query, and of its fragment, which
+/// Matomo reads like a query. Of `#/results?q=x` it reads a parameter `/results?q`.
+fn parameters_of(url: &str) -> impl Iterator<Item = &[u8]> {
+    let bytes = url.as_bytes();
+    // Nearly no page of an ENT has any.
+    let begin = memchr::memchr2(b'?', b'#', bytes).map_or(bytes.len(), |place| place + 1);
+    let pairs = bytes.get(begin..).unwrap_or_default().split(|byte| matches!(byte, b'&' | b'#'));
+    pairs.filter_map(|pair| {
+        let place = memchr::memchr(b'=', pair).filter(|place| place + 1 < pair.len())?;
+        pair.get(..place)
     })
+}
+
+/// The parameter of a list that has this name.
+fn known(name: &[u8], parameters: &[&'static str]) -> Option<&'static str> {
+    parameters.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)).copied()
 }
 
 #[cfg(test)]
@@ -103,11 +100,8 @@ mod tests {
             ("/q=5", None),
             ("", None),
         ] {
-            assert_eq!(parameter_of(url, &SEARCH_PARAMETERS), expected, "{url}");
+            let found = parameters_of(url).find_map(|name| known(name, &SEARCH_PARAMETERS));
+            assert_eq!(found, expected, "{url}");
         }
-        assert_eq!(
-            parameter_of("/?utm_campaign=rentree", &CAMPAIGN_PARAMETERS),
-            Some("utm_campaign")
-        );
     }
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::Violation;
 use super::characters::{is_looked_at, is_suspect};
 use super::check::HitCheck;
+use super::effects::escaped_length;
 use crate::domain::plan::FieldRole;
 use crate::domain::rule::Rule;
 use crate::domain::scan;
@@ -83,7 +84,7 @@ impl HitCheck<'_, '_> {
         self.identity(&mut found);
         self.uai(&mut found);
         self.lengths(&mut found);
-        self.check_effects(&mut found);
+        self.check_page(&mut found);
         self.texts(&mut found);
         if self.value(FieldRole::UserAgent).is_some_and(is_bot) {
             found.push(Violation::of(Rule::UaBot, "ua"));
@@ -170,6 +171,14 @@ impl HitCheck<'_, '_> {
                 continue;
             };
             let is_dimension = field.name.starts_with("dimension");
+            let stored = self.plan.stored_length;
+            if is_dimension && let Some(length) = escaped_length(value, stored) {
+                found.push(Violation {
+                    max: Some(stored),
+                    length: i64::try_from(length).ok(),
+                    ..Violation::of(Rule::CutAfterEscaping, &field.name)
+                });
+            }
             // No other field has such a length, and counting characters takes time.
             if !(field.short || is_dimension && value.len() > self.plan.stored_length) {
                 continue;

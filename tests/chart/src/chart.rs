@@ -87,12 +87,16 @@ pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-/// The pods that a path makes: those of the Deployment, and that of the Helm test.
+/// The pods that a path makes: those of the Deployment, that of the Helm test, and the CronJob's.
 pub(crate) fn pods(objects: &[Value]) -> Vec<&Value> {
     let workers = of_kind(objects, "Deployment")
         .into_iter()
         .map(|deployment| &deployment["spec"]["template"]["spec"]);
-    workers.chain(of_kind(objects, "Pod").into_iter().map(|pod| &pod["spec"])).collect()
+    let tests = of_kind(objects, "Pod").into_iter().map(|pod| &pod["spec"]);
+    let jobs = of_kind(objects, "CronJob")
+        .into_iter()
+        .map(|job| &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]);
+    workers.chain(tests).chain(jobs).collect()
 }
 
 pub(crate) fn list(value: &Value) -> &[Value] {

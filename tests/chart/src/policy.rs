@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::chart::{list, objects, paths, pods};
+use crate::chart::{list, objects, of_kind, paths, pods};
 
 /// Volume types that "restricted" allows.
 const VOLUMES: [&str; 8] = [
@@ -22,7 +22,12 @@ fn every_pod_is_restricted() {
     for path in paths() {
         let objects = objects(&path);
         let pods = pods(&objects);
-        assert_eq!(pods.len(), 2, "{path}: the workers and the Helm test");
+        let jobs = of_kind(&objects, "CronJob").len();
+        assert_eq!(
+            pods.len(),
+            2 + jobs,
+            "{path}: the workers, the Helm test, and what is retained"
+        );
         for pod in pods {
             assert_eq!(breaches(pod), Vec::<String>::new(), "{path}");
         }

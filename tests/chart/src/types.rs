@@ -91,6 +91,7 @@ fn round_trip(object: &Value) -> anyhow::Result<Value> {
     );
     match kind.as_str() {
         "apps/v1 Deployment" => typed::<api::apps::v1::Deployment>(object),
+        "batch/v1 CronJob" => typed::<api::batch::v1::CronJob>(object),
         "autoscaling/v2 HorizontalPodAutoscaler" => {
             typed::<api::autoscaling::v2::HorizontalPodAutoscaler>(object)
         }
