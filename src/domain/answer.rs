@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use memchr::memmem;
 use serde::Deserialize;
 
 use super::code::codes;
@@ -116,8 +117,8 @@ impl Body {
         let mut found = counts_within(bytes);
         match (found.next(), found.next()) {
             (Some(counts), None) => Self::Counts(counts),
-            (None, _) if contains(bytes, NO_TRANSACTION) => Self::RolledBack,
-            _ if contains(bytes, COUNT_KEY) => Self::Unclear,
+            (None, _) if memmem::find(bytes, NO_TRANSACTION).is_some() => Self::RolledBack,
+            _ if memmem::find(bytes, COUNT_KEY).is_some() => Self::Unclear,
             _ => Self::Other,
         }
     }
@@ -164,14 +165,10 @@ fn ends_with_gif(bytes: &[u8]) -> bool {
 
 /// The counts that stand somewhere in a text, each as Matomo writes it.
 fn counts_within(bytes: &[u8]) -> impl Iterator<Item = Counts> {
-    (0..bytes.len()).filter_map(|place| bytes.get(place..)).filter_map(|text| {
-        let text = text.starts_with(b"{\"status\"").then_some(text)?;
+    memmem::find_iter(bytes, b"{\"status\"").filter_map(|place| {
+        let text = bytes.get(place..)?;
         serde_json::Deserializer::from_slice(text).into_iter().next()?.ok()
     })
-}
-
-fn contains(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|window| window == text)
 }
 
 codes! {

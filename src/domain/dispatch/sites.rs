@@ -10,6 +10,11 @@ const MAX_SITES: usize = 10_000;
 /// The most bytes of a site's name that is remembered. Matomo's are numbers.
 const MAX_LENGTH: usize = 64;
 
+/// Whether one more site may be remembered beside so many.
+pub(super) fn can_remember(remembered: usize, idsite: &str) -> bool {
+    remembered < MAX_SITES && idsite.len() <= MAX_LENGTH
+}
+
 /// The sites of which Matomo has stored a hit since the worker started. A hit for any other site
 /// goes alone, so that a wrong `idsite` makes no other hit be sent twice.
 #[derive(Debug, Default)]
@@ -33,8 +38,8 @@ impl SiteMemory {
         match interpretation {
             Interpretation::Stored { .. } => {
                 for idsite in idsites {
-                    let has_room = self.accepted.len() < MAX_SITES && idsite.len() <= MAX_LENGTH;
-                    if has_room && !self.accepted.contains(idsite) {
+                    if !self.accepted.contains(idsite) && can_remember(self.accepted.len(), idsite)
+                    {
                         self.accepted.insert(idsite.to_owned());
                     }
                 }

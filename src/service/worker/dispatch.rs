@@ -13,7 +13,7 @@ use super::delivery::Delivery;
 use super::gate::{Gate, Permit, TokenRests};
 use super::matomo::MatomoClient;
 use super::settle::Settler;
-use crate::domain::answer;
+use crate::domain::answer::{self, Interpretation};
 use crate::domain::cdt::WARN_AFTER;
 use crate::domain::dispatch::sites::SiteMemory;
 use crate::domain::dispatch::{Lane, Outgoing};
@@ -195,8 +195,12 @@ impl Dispatcher {
         let waits = self.context.metrics.lane_waits(WaitsFor::Answer);
         let answer = self.matomo.send(&bodies, permit.token().is_carried()).await;
         drop(waits);
+        let took = started.elapsed();
         let interpretation = answer::interpret(self.api, &answer, request.len());
-        self.context.metrics.answered(&interpretation, request.len(), started.elapsed());
+        if matches!(interpretation, Interpretation::Stored { .. }) {
+            self.matomo.note_stored(started, took);
+        }
+        self.context.metrics.answered(&interpretation, request.len(), took);
         if interpretation.doubt().is_some() {
             request.iter().for_each(|hit| hit.load.delivery.count_doubt());
         }

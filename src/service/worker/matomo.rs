@@ -11,7 +11,7 @@ use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::domain::answer::{self, Answer, Body, Interpretation};
+use crate::domain::answer::{self, Answer, Body};
 use crate::domain::request::{self, Api, Rand};
 use crate::service::config::{self, is_loopback};
 
@@ -139,15 +139,15 @@ impl MatomoClient {
             Ok(response) => self.read(response).await,
             Err(error) => from_error(&error),
         };
-        let took = started.elapsed();
         if let Answer::Response { at_once, .. } = &mut answer {
-            *at_once = self.fastest().is_before(took);
-        }
-        let stored = answer::interpret(self.api, &answer, hits.len());
-        if matches!(stored, Interpretation::Stored { .. }) {
-            self.fastest().note(took, started);
+            *at_once = self.fastest().is_before(started.elapsed());
         }
         answer
+    }
+
+    /// A request that began then was stored, and took so long.
+    pub fn note_stored(&self, started: Instant, took: Duration) {
+        self.fastest().note(took, started);
     }
 
     fn fastest(&self) -> MutexGuard<'_, Fastest> {
