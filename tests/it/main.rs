@@ -183,7 +183,7 @@ fn main() -> anyhow::Result<()> {
     // other down.
     arguments.test_threads.get_or_insert(3);
     let (b, h) = (&broker, &handle);
-    // What is measured is measured alone.
+    // What is measured is measured alone: one after the other too.
     let measured = tests![b, h;
         dead::fifty_thousand,
         crowd::slow_clients_keep_no_probe_waiting,
@@ -312,7 +312,8 @@ fn main() -> anyhow::Result<()> {
     ];
     // Tests that are asked for by name are no table.
     let is_whole = arguments.filter.is_none();
-    let alone = libtest_mimic::run(&arguments, measured);
+    let alone = Arguments { test_threads: Some(1), ..arguments.clone() };
+    let alone = libtest_mimic::run(&alone, measured);
     let mut conclusion = libtest_mimic::run(&arguments, tests);
     conclusion.num_failed += alone.num_failed;
     println!("{}", longest());

@@ -310,8 +310,8 @@ async fn handle(
     let arrived = Instant::now();
     let (situation, pause) = arrive(&ledger, &hits, agent);
     let pool = ledger.lock().expect("ledger").pool.clone();
-    let process = match &pool {
-        Some(pool) => Some(pool.process().await),
+    let mut process = match &pool {
+        Some(pool) => Some(pool.process(arrived).await),
         None => None,
     };
     if matches!(process, Some(None)) {
@@ -326,9 +326,9 @@ async fn handle(
         return std::future::pending().await;
     }
     // This is the time that the stand-in takes for the work.
-    tokio::time::sleep(pause).await;
-    if let Some(pool) = &pool {
-        pool.until_it_moves().await;
+    match &mut process {
+        Some(Some(process)) => process.work(pause).await,
+        _ => tokio::time::sleep(pause).await,
     }
     let (response, late) = {
         let mut ledger = ledger.lock().expect("ledger");
