@@ -41,7 +41,7 @@ const LAST: usize = 10;
 
 /// How many looks lie between a change and giving up, and between giving up and giving up more.
 /// Those that were given a shard know it by then.
-const PAUSE: usize = 16;
+const PAUSE: usize = 12;
 
 /// At which look since nobody is short all take their places in the order of their claims.
 const CALM: usize = 16;

@@ -61,15 +61,17 @@ const SHARED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Publishes hits until all have their share of the shards.
 async fn shared(scene: &Scene, books: &mut Books, replicas: usize) -> anyhow::Result<()> {
-    share_by(scene, EIGHT_SHARDS.shards, replicas, || books.load(400, 200)).await
+    let to_one = (1.0, SHARED_WITHIN);
+    share_by(scene, EIGHT_SHARDS.shards, replicas, to_one, || books.load(400, 200)).await
 }
 
-/// Publishes messages and looks who is served which shards until all have their share, to one
-/// shard. A worker knows by what comes that a shard is its own.
+/// Publishes messages and looks who is served which shards until all have their share, to so many
+/// shards. A worker knows by what comes that a shard is its own.
 pub(crate) async fn share_by<M>(
     scene: &Scene,
     shards: u16,
     replicas: usize,
+    (slack, within): (f64, Duration),
     mut messages: impl FnMut() -> M,
 ) -> anyhow::Result<()>
 where
@@ -77,19 +79,19 @@ where
 {
     let start = Instant::now();
     let mut last = Vec::new();
-    while start.elapsed() < SHARED_WITHIN {
+    while start.elapsed() < within {
         scene.queues.publish(messages()).await?;
         let served = scene.broker.served(&scene.prefix).await?;
         last = served.values().map(Vec::len).collect();
         last.sort_unstable();
         let fair = f64::from(shards) / replicas as f64;
-        let is_fair = |shards: &usize| (*shards as f64 - fair).abs() <= 1.0;
+        let is_fair = |shards: &usize| (*shards as f64 - fair).abs() <= slack;
         if last.len() == replicas && last.iter().all(is_fair) {
             println!("{last:?} shards, after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
         }
     }
-    bail!("{last:?} shards of {replicas} replicas after {SHARED_WITHIN:?}")
+    bail!("{last:?} shards of {replicas} replicas after {within:?}")
 }
 
 /// Waits until everything is delivered, and stops the workers. If they were connected all the time,

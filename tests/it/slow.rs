@@ -104,14 +104,16 @@ impl Slow {
 }
 
 /// The first worker has all shards until something comes that shows it what it has. What cannot be
-/// read needs no request, so that Matomo is new to all of them afterwards.
+/// read needs no request, so that Matomo is new to all of them afterwards. It is waited for until no
+/// shard moves any more: what moves holds up its hits for a moment.
 async fn share_out(scene: &Scene, shards: u16, replicas: usize) -> anyhow::Result<()> {
     let mut published = 0;
     let garbage = || {
         published += 400;
         (0..400).map(|n| (hits::visitor(n), b"no hit".to_vec()))
     };
-    share_by(scene, shards, replicas, garbage).await?;
+    let at_rest = (0.99, Duration::from_secs(60));
+    share_by(scene, shards, replicas, at_rest, garbage).await?;
     let is_rejected = async || scene.queues.ready("rejected").await.is_ok_and(|n| n == published);
     eventually("all of it is rejected", SETTLED, is_rejected).await?;
     scene.queues.take("rejected").await?;
