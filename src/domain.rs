@@ -16,6 +16,7 @@ pub mod dispatch;
 pub mod envelope;
 pub mod hit;
 pub mod limiter;
+pub mod max_age;
 pub mod plan;
 pub mod printable;
 pub mod prose;

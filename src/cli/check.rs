@@ -22,7 +22,7 @@ pub struct CheckOptions {
     /// Ask RabbitMQ and Matomo too; exit code 1 if a relay would not work
     #[arg(long)]
     connect: bool,
-    /// Store a hit in Matomo, for this site; and one of yesterday where there is a token
+    /// Store a hit in Matomo, for this site; and an old one where there is a token
     #[arg(
         long,
         value_name = "SITE",

@@ -50,7 +50,7 @@ pub enum DeadCommand {
     ///
     /// Each is published, confirmed by the broker, and only then taken out of its queue. Hits that
     /// would be rejected or parked again, by the plan in force here, stay where they are
-    /// (--unchecked sends them too). Those that would pass Matomo's limit of 24 h first go
+    /// (--unchecked sends them too). Those that would pass Matomo's age limit first go
     /// first; while more than two seconds' worth of hits wait in the shards, the replay waits.
     /// Ctrl-C stops it in good order. A receipt says what was done, without personal data. Exit
     /// code 1 if nothing was chosen, or something chosen was not sent.

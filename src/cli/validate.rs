@@ -12,6 +12,7 @@ use super::input::{Input, InputRecord};
 use super::plan::PlanSource;
 use super::{Lang, Unusable};
 use crate::domain::hit::{self, RawHit};
+use crate::domain::max_age::MaxAge;
 use crate::domain::plan::Plan;
 use crate::domain::rule::Rule;
 use crate::domain::tenant::Sender;
@@ -140,6 +141,7 @@ fn check(
                 default_site,
                 sent_at: None,
                 has_token: true,
+                max_age: MaxAge::default(),
                 sender: Sender::Unchecked,
                 routing_key: None,
             };

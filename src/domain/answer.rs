@@ -206,7 +206,7 @@ codes! {
         Refused = "refused",
         /// The hit needs a token, and the one we have was refused not long ago.
         TokenRefused = "token-refused",
-        /// The hit is older than 24 h, and there is no token.
+        /// The hit is over the age limit, and there is no token.
         TooOld = "too-old",
         /// The message is no hit: it holds bytes that the client library cannot read, or its body
         /// is beyond all bounds. The broker moved it as it is.

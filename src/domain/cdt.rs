@@ -10,17 +10,6 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use thiserror::Error;
 
-/// Matomo refuses a hit whose `cdt` is this old, in seconds, unless the request carries a token
-/// with write access.
-pub const NEEDS_TOKEN_AFTER: i64 = 86_400;
-
-/// How close, in seconds, a hit may be to [`NEEDS_TOKEN_AFTER`] and still be sent with others. A
-/// hit that is closer may cross the limit while the request is under way.
-pub const TOKEN_MARGIN: i64 = 120;
-
-/// The age in seconds (20 h) from which on little time is left before a hit needs a token.
-pub const WARN_AFTER: i64 = 72_000;
-
 /// Why a `cdt` is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CdtError {

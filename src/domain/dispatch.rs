@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::answer::Interpretation;
 use super::breaker::Signal;
-use super::request::{self, Age};
+use super::max_age::{Age, MaxAge};
 use super::settle::{self, Decision, RequestFacts, Settlement};
 
 pub mod sites;
@@ -84,13 +84,15 @@ pub struct Lane<T> {
     refusals: u32,
     /// Whether there is a token, with which hits of any age can be delivered.
     has_token: bool,
+    /// The age from which on Matomo wants it.
+    max_age: MaxAge,
     /// Whether every request carries it.
     token_goes_along: bool,
 }
 
 impl<T> Lane<T> {
     /// An empty lane, whose requests have at most `bulk_size` hits.
-    pub fn new(bulk_size: usize, has_token: bool) -> Self {
+    pub fn new(bulk_size: usize, has_token: bool, max_age: MaxAge) -> Self {
         Self {
             waiting: Vec::new(),
             requests: VecDeque::new(),
@@ -98,6 +100,7 @@ impl<T> Lane<T> {
             bulk_size,
             refusals: 0,
             has_token,
+            max_age,
             token_goes_along: false,
         }
     }
@@ -148,9 +151,10 @@ impl<T> Lane<T> {
         }
         let parked = self.take_too_old(now);
         if let Some(first) = self.waiting.first() {
-            let batching = batching(first, now, sites);
+            let batching = batching(first, self.max_age, now, sites);
             let most = if batching == Batching::Alone { 1 } else { self.bulk_size };
-            let alike = |hit: &&Outgoing<T>| self::batching(hit, now, sites) == batching;
+            let alike =
+                |hit: &&Outgoing<T>| self::batching(hit, self.max_age, now, sites) == batching;
             let size = self.waiting.iter().take(most).take_while(alike).count();
             let rest = self.waiting.split_off(size);
             self.requests.push_back(std::mem::replace(&mut self.waiting, rest));
@@ -159,12 +163,13 @@ impl<T> Lane<T> {
         parked
     }
 
-    /// Matomo refuses hits over 24 h old without a token, today and at every retry.
+    /// Matomo refuses hits over its age limit without a token, today and at every retry.
     fn take_too_old(&mut self, now: Timestamp) -> Vec<(Outgoing<T>, Settlement)> {
         if self.has_token {
             return Vec::new();
         }
-        let too_old = |hit: &mut Outgoing<T>| request::age(hit.cdt, now) == Age::NeedsToken;
+        let max_age = self.max_age;
+        let too_old = |hit: &mut Outgoing<T>| max_age.of(hit.cdt, now) == Age::NeedsToken;
         let with_fate = |hit: Outgoing<T>| {
             let fate = settle::too_old(hit.attempts);
             (hit, fate)
@@ -176,7 +181,8 @@ impl<T> Lane<T> {
     /// token later.
     pub fn next_request(&self, now: Timestamp) -> Option<NextRequest> {
         let request = self.requests.front()?;
-        let needs_token = |hit: &&Outgoing<T>| request::age(hit.cdt, now) == Age::NeedsToken;
+        let max_age = self.max_age;
+        let needs_token = |hit: &&Outgoing<T>| max_age.of(hit.cdt, now) == Age::NeedsToken;
         let token = match request.iter().find(needs_token) {
             _ if !self.has_token => TokenUse::Without,
             Some(hit) => TokenUse::Needed(hit.idsite.clone()),
@@ -261,8 +267,13 @@ impl<T> Lane<T> {
     }
 }
 
-fn batching<'h, T>(hit: &'h Outgoing<T>, now: Timestamp, sites: &SiteMemory) -> Batching<'h> {
-    match request::age(hit.cdt, now) {
+fn batching<'h, T>(
+    hit: &'h Outgoing<T>,
+    max_age: MaxAge,
+    now: Timestamp,
+    sites: &SiteMemory,
+) -> Batching<'h> {
+    match max_age.of(hit.cdt, now) {
         // A bulk with one unknown site would be sent again one by one, and its other hits stored
         // twice.
         _ if !sites.accepts(&hit.idsite) => Batching::Alone,

@@ -6,10 +6,8 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::cdt::{NEEDS_TOKEN_AFTER, TOKEN_MARGIN};
 use super::plan::{Field, FieldRole, Plan};
 use super::scan;
 use super::validate::CheckedHit;
@@ -168,29 +166,10 @@ pub fn with_token(mut query: Vec<u8>, token: &str) -> Vec<u8> {
     query
 }
 
-/// How old a hit is for Matomo, which decides how it may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    /// Matomo takes it without a token.
-    Fresh,
-    /// It is about to cross Matomo's limit of 24 h. It is sent alone, so that a refusal means no
-    /// other hit.
-    Crossing,
-    /// It is over the limit, and needs a token with write access.
-    NeedsToken,
-}
-
-/// Returns the age of a hit of this `cdt` at `now`.
-pub fn age(cdt: Timestamp, now: Timestamp) -> Age {
-    match now.as_second() - cdt.as_second() {
-        seconds if seconds >= NEEDS_TOKEN_AFTER => Age::NeedsToken,
-        seconds if seconds >= NEEDS_TOKEN_AFTER - TOKEN_MARGIN => Age::Crossing,
-        _ => Age::Fresh,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::domain::hit::decode;
     use crate::domain::validate::{Context, validate};
@@ -382,18 +361,5 @@ mod tests {
             with_token(query, "to&ken"),
             b"idsite=7&rec=1&rand=baaaaaaa&token_auth=to%26ken"
         );
-    }
-
-    #[test]
-    fn the_24_hour_line_is_matomos() {
-        let now = Timestamp::from_second(1_800_000_000).expect("in range");
-        let at = |seconds: i64| {
-            age(Timestamp::from_second(1_800_000_000 - seconds).expect("in range"), now)
-        };
-        assert_eq!(at(86_400), Age::NeedsToken);
-        assert_eq!(at(86_399), Age::Crossing);
-        assert_eq!(at(86_400 - TOKEN_MARGIN), Age::Crossing);
-        assert_eq!(at(86_399 - TOKEN_MARGIN), Age::Fresh);
-        assert_eq!(at(-10), Age::Fresh);
     }
 }

@@ -73,7 +73,7 @@ codes! {
         CdtLocalTime = "cdt-local-time",
         /// `cdt` is missing, and the AMQP message carries a time.
         CdtFromMessage = "cdt-from-message",
-        /// `cdt` is over 24 h old, and there is no token.
+        /// `cdt` is over the age limit, and there is no token.
         CdtTooOld = "cdt-too-old",
         /// `cdt` is older than the plan.
         CdtBeforePlan = "cdt-before-plan",

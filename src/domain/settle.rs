@@ -95,7 +95,7 @@ pub const fn unsent() -> Settlement {
     Settlement::Release
 }
 
-/// The fate of a hit that is over 24 h old where there is no token: no retry could deliver it.
+/// The fate of a hit over the age limit where there is no token: no retry could deliver it.
 pub const fn too_old(attempts: u32) -> Settlement {
     Settlement::Park { attempts, failure: Failure { reason: Reason::TooOld, status: None } }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::limiter::Limit;
+use super::max_age::MaxAge;
 use super::rule::Language;
 
 mod forecast;
@@ -108,8 +109,11 @@ pub struct MatomoStatus {
     pub http_status: Option<u16>,
     /// How long it is until the next try.
     pub next_try_seconds: Option<u64>,
-    /// Whether there is a token, which lifts the limit of 24 h.
+    /// Whether there is a token, which lifts the age limit.
     pub has_token: bool,
+    /// The age from which on it wants the token.
+    #[serde(default)]
+    pub max_age_seconds: MaxAge,
     /// What it is sent at a time at most, by how long its answers take.
     #[serde(default)]
     pub limit: Limit,

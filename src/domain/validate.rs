@@ -8,6 +8,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::hit::{self, DecodeError, RawHit};
+use super::max_age::MaxAge;
 use super::plan::{Field, List, Plan};
 use super::rule::{Language, Rule, Severity};
 use super::tenant::Sender;
@@ -32,8 +33,10 @@ pub struct Context<'c> {
     pub default_site: Option<&'c str>,
     /// The time that the AMQP message carries, which is the time of hits without `cdt`.
     pub sent_at: Option<Timestamp>,
-    /// Whether there is a token, with which hits over 24 h old can be delivered.
+    /// Whether there is a token, with which hits over the age limit can be delivered.
     pub has_token: bool,
+    /// The age from which on Matomo wants it.
+    pub max_age: MaxAge,
     /// Who sent the message.
     pub sender: Sender<'c>,
     /// The routing key of the AMQP message; `None` where there is no message, as in a file.
@@ -49,6 +52,7 @@ impl Context<'_> {
             default_site: None,
             sent_at: None,
             has_token: false,
+            max_age: MaxAge::default(),
             sender: Sender::Unchecked,
             routing_key: None,
         }

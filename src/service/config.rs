@@ -105,6 +105,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::domain::max_age::MaxAge;
 
     fn read(vars: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         Settings::from_vars(vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
@@ -121,6 +122,7 @@ mod tests {
         );
         assert_eq!(settings.broker.urls[0].to_string(), "amqp://127.0.0.1:5672/%2f");
         assert_eq!(settings.matomo.timeout, Duration::from_secs(65));
+        assert_eq!(settings.matomo.max_age, MaxAge::OF_MATOMO);
         assert_eq!(read(&[]).expect_err("nothing").variables(), ["MATOMO_URL"]);
     }
 
@@ -136,6 +138,7 @@ mod tests {
             ("MATOMO_SITE_ID", "one"),
             ("MATOMO_TOKEN_AUTH", "hunter2"),
             ("MATOMO_TOKEN_AUTH_FILE", "/nowhere/token"),
+            ("MATOMO_MAX_AGE", "1s"),
             ("MATOMO_TIMEOUT", "65"),
             ("MATOMO_MAX_RATE", "0"),
             ("RETRY_DELAYS", "10m,soon,0s"),
@@ -161,6 +164,7 @@ mod tests {
                 "MATOMO_URL",
                 "MATOMO_SITE_ID",
                 "MATOMO_TOKEN_AUTH",
+                "MATOMO_MAX_AGE",
                 "MATOMO_TIMEOUT",
                 "MATOMO_MAX_RATE",
                 "RETRY_DELAYS",
@@ -177,6 +181,7 @@ mod tests {
         );
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("ALLOW_PLAINTEXT=true"), "{text}");
+        assert!(text.contains("not between 10s and 30days"), "{text}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Finding {
 }
 
 /// Asks the broker and Matomo. With `test_site` two hits for that site are stored in Matomo: the
-/// second, a day old, only where there is a token.
+/// second, over the age limit, only where there is a token.
 pub async fn examine(settings: &Settings, test_site: Option<u32>) -> Vec<Finding> {
     let (mut findings, matomo) = tokio::join!(
         broker::examine(&settings.broker),

@@ -69,6 +69,7 @@ pub struct Metrics {
     bulk_hits: Histogram,
     request_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
     hit_age: Histogram,
+    max_age_seconds: Gauge,
     breaker: Family<StateLabel, Gauge>,
     requests_limit: Gauge,
     bulk_limit: Gauge,
@@ -189,7 +190,8 @@ impl Metrics {
             near_limit: register(
                 r,
                 "near_limit",
-                "Hits delivered when over 20 h old: at 24 h Matomo wants a token",
+                "Hits delivered when older than 5/6 of MATOMO_MAX_AGE (20 h of 24): beyond it Matomo \
+                 wants a token",
                 Counter::default(),
             ),
             bulk_hits: register(r, "bulk_hits", "Hits per request", Histogram::new(BULK_HITS)),
@@ -207,6 +209,12 @@ impl Metrics {
                 "hit_age_seconds",
                 "Age of a hit (now - cdt) when Matomo stored it",
                 Histogram::new(HIT_AGES),
+            ),
+            max_age_seconds: register(
+                r,
+                "max_age_seconds",
+                "Age of a hit from which on Matomo wants a token: MATOMO_MAX_AGE",
+                Gauge::default(),
             ),
             breaker: register(
                 r,

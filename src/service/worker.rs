@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{Settings, TopologyMode};
+use crate::domain::max_age::MaxAge;
 use crate::domain::request::Api;
 
 pub mod acks;
@@ -96,5 +97,10 @@ impl Worker {
     /// Whether hits of any age can be delivered.
     pub fn has_token(&self) -> bool {
         self.dispatcher.has_token
+    }
+
+    /// The age from which on Matomo wants the token.
+    pub fn max_age(&self) -> MaxAge {
+        self.dispatcher.max_age
     }
 }

@@ -200,6 +200,38 @@ pub(crate) async fn old_hits_need_a_token(scene: Scene) -> anyhow::Result<()> {
     with.stop().await
 }
 
+/// Where Matomo wants the token from an hour on and `MATOMO_MAX_AGE` says so, hits on both sides of
+/// the line are stored once, and a hit is old at five sixths of it.
+pub(crate) async fn another_age_limit_is_kept(scene: Scene) -> anyhow::Result<()> {
+    const HITS: usize = 120;
+    {
+        let mut ledger = scene.matomo.ledger();
+        ledger.token = Some("good".to_owned());
+        ledger.max_age = 3_600;
+    }
+    let worker = scene
+        .worker(&[("MATOMO_TOKEN_AUTH", "good"), ("MATOMO_MAX_AGE", "1h"), ("RETRY_DELAYS", "1s")])
+        .await?;
+    let now = jiff::Timestamp::now().as_second();
+    let ages = [10, 3_300, 4_000, 90_000];
+    let load = (0..HITS).map(|n| {
+        let visitor = hits::visitor(n);
+        let body = hits::valid_at(&visitor, &format!("{n}"), now - ages[n % ages.len()]);
+        (visitor, body.to_string().into_bytes())
+    });
+    scene.queues.publish(load).await?;
+    eventually("all are stored", Duration::from_secs(30), async || scene.matomo.stored() >= HITS)
+        .await?;
+    let near = (HITS - HITS / ages.len()) as f64;
+    worker.until("near_limit_total", Duration::from_secs(10), |n| n == near).await?;
+    worker.until("max_age_seconds", Duration::from_secs(10), |n| n == 3_600.0).await?;
+    worker.stop().await?;
+    ensure!(scene.matomo.stored() == HITS, "{} of {HITS} stored", scene.matomo.stored());
+    ensure!(scene.queues.ready("parked").await? == 0, "hits are parked with a good token");
+    ensure!(scene.matomo.ledger().failed_tokens == 0, "a good token was refused");
+    Ok(())
+}
+
 pub(crate) async fn a_bad_token_rests(scene: Scene) -> anyhow::Result<()> {
     let now = jiff::Timestamp::now().as_second();
     let worker = scene

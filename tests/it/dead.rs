@@ -281,7 +281,7 @@ pub(crate) async fn a_replay_starts_anew_and_says_so(scene: Scene) -> anyhow::Re
     ensure!(export.contains("3 of 4 hits"), "{export}");
     let dry = operator.run(&["dead", "replay", "--dry-run", "--rate", "1"]).await?;
     let dry = String::from_utf8(dry.stdout)?;
-    ensure!(dry.contains("1 stay: they would be parked (over 24 h old"), "{dry}");
+    ensure!(dry.contains("1 stay: they would be parked (over MATOMO_MAX_AGE old"), "{dry}");
     let (code, told) =
         operator.refused(&["dead", "replay", "--rate", "5", "--receipt", "receipt.json"]).await?;
     ensure!(

@@ -216,6 +216,7 @@ fn main() -> anyhow::Result<()> {
         suspect::it_does_not_take_its_neighbours_along,
         answers::one_bad_hit_fails_alone,
         answers::old_hits_need_a_token,
+        answers::another_age_limit_is_kept,
         answers::a_bad_token_rests,
         answers::the_worker_is_nobodys_browser,
         answers::the_rate_is_kept,

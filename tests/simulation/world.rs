@@ -9,6 +9,7 @@ use dnma_relay::domain::breaker::{Breaker, Permission};
 use dnma_relay::domain::dispatch::sites::SiteMemory;
 use dnma_relay::domain::dispatch::{Lane, Outgoing};
 use dnma_relay::domain::limiter::LoadSignal;
+use dnma_relay::domain::max_age::MaxAge;
 use dnma_relay::domain::request::Api;
 use dnma_relay::domain::settle::{RequestFacts, Settlement};
 
@@ -181,7 +182,8 @@ impl World {
 
     fn open_lanes(&mut self) {
         let bulk = self.history.bulk;
-        let open = || WorldLane { lane: Lane::new(bulk, true), held: 0, sent: None };
+        let open =
+            || WorldLane { lane: Lane::new(bulk, true, MaxAge::default()), held: 0, sent: None };
         self.lanes.resize_with(self.history.lanes, open);
     }
 

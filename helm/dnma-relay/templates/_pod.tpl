@@ -48,6 +48,7 @@
   (list "MATOMO_SITE_ID" .Values.matomo.siteId)
   (list "MATOMO_TOKEN_AUTH_FILE" (ternary (print $files "/matomo/token") "" (ne "" (include "relay.secret" (dict "root" . "of" "matomo")))))
   (list "SSL_CERT_FILE" (ternary (print $files "/matomo-ca/ca.crt") "" (ne "" (include "relay.bundle" .Values.matomo))))
+  (list "MATOMO_MAX_AGE" .Values.matomo.maxAge)
   (list "MATOMO_API" .Values.matomo.api)
   (list "MATOMO_CONCURRENCY" .Values.matomo.concurrency)
   (list "MATOMO_BULK_SIZE" .Values.matomo.bulkSize)

@@ -102,7 +102,7 @@ pub(super) async fn run(options: &DeadReplayOptions) -> anyhow::Result<ExitCode>
         Ok(())
     })
     .await?;
-    forecast.add_up(replay_rules.terms.now);
+    forecast.add_up(replay_rules.terms.max_age, replay_rules.terms.now);
     if options.dry_run || forecast.sendable() == 0 {
         client.close().await;
         forecast.print(options.json)?;

@@ -247,7 +247,7 @@ impl OutlookNow {
                 Self { outcome: "would be rejected", violations: report(violations) }
             }
             Outlook::TooOld => Self {
-                outcome: "would be parked: over 24 h old, and there is no MATOMO_TOKEN_AUTH",
+                outcome: "would be parked: over MATOMO_MAX_AGE old, with no MATOMO_TOKEN_AUTH",
                 violations: Vec::new(),
             },
         }

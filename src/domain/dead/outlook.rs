@@ -1,13 +1,13 @@
 //! What would become of a dead hit if it were sent again now, by the plan in force and by Matomo's
-//! limit of 24 h.
+//! age limit.
 
 use jiff::Timestamp;
 
 use super::Dead;
 use super::fix::{self, Fix};
 use crate::domain::hit;
+use crate::domain::max_age::{Age, MaxAge};
 use crate::domain::plan::Plan;
-use crate::domain::request::{self, Age};
 use crate::domain::tenant::Sender;
 use crate::domain::validate::{Context, Validation, Violation, validate};
 
@@ -20,8 +20,10 @@ pub struct ReplayTerms<'t> {
     pub validation: Validation,
     /// The site of hits that carry none.
     pub default_site: Option<&'t str>,
-    /// Whether there is a token, with which hits over 24 h old can be delivered.
+    /// Whether there is a token, with which hits over the age limit can be delivered.
     pub has_token: bool,
+    /// The age from which on Matomo wants it.
+    pub max_age: MaxAge,
     /// The current time.
     pub now: Timestamp,
     /// What is changed in the hits before they are sent.
@@ -35,7 +37,7 @@ pub enum Outlook {
     Deliverable(Sendable),
     /// It would be rejected, again or now.
     Rejected(Vec<Violation>),
-    /// It would be parked again, because it is over 24 h old and there is no token.
+    /// It would be parked again, because it is over the age limit and there is no token.
     TooOld,
 }
 
@@ -60,14 +62,14 @@ pub struct Urgency {
 
 impl Urgency {
     /// Returns the urgency of a hit of this time.
-    pub fn of(cdt: Timestamp, now: Timestamp) -> Self {
-        Self { needs_token: request::age(cdt, now) == Age::NeedsToken, cdt }
+    pub fn of(cdt: Timestamp, max_age: MaxAge, now: Timestamp) -> Self {
+        Self { needs_token: max_age.of(cdt, now) == Age::NeedsToken, cdt }
     }
 
     /// Whether Matomo takes the hit now, and would refuse it in so many seconds.
-    pub fn crosses_within(self, seconds: i64, now: Timestamp) -> bool {
+    pub fn crosses_within(self, seconds: i64, max_age: MaxAge, now: Timestamp) -> bool {
         let then = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
-        !self.needs_token && request::age(self.cdt, then) == Age::NeedsToken
+        !self.needs_token && max_age.of(self.cdt, then) == Age::NeedsToken
     }
 }
 
@@ -82,6 +84,7 @@ pub fn outlook(terms: &ReplayTerms<'_>, dead: &Dead<'_>, sender: Sender<'_>) -> 
         default_site: terms.default_site,
         sent_at: dead.sent_at,
         has_token: terms.has_token,
+        max_age: terms.max_age,
         sender,
         routing_key: Some(dead.routing_key),
     };
@@ -104,7 +107,7 @@ fn evaluate(
     let verdict = validate(terms.plan, hit, context);
     match verdict.hit {
         Some(checked) if terms.validation.passes(terms.plan, &verdict.violations) => {
-            let urgency = Urgency::of(checked.cdt, terms.now);
+            let urgency = Urgency::of(checked.cdt, terms.max_age, terms.now);
             if urgency.needs_token && !terms.has_token {
                 return Outlook::TooOld;
             }
@@ -134,6 +137,7 @@ mod tests {
             validation: Validation::Observe,
             default_site: None,
             has_token: false,
+            max_age: MaxAge::default(),
             now: at("2024-11-25T16:00:00Z"),
             fixes: &[],
         };
@@ -157,6 +161,9 @@ mod tests {
         );
         let late = ReplayTerms { now: at("2024-11-27T16:00:00Z"), ..terms };
         assert!(matches!(outlook(&late, &dead, Sender::Unchecked), Outlook::TooOld));
+        let hour = MaxAge::new(std::time::Duration::from_secs(3_600));
+        let soon = ReplayTerms { now: at("2024-11-25T17:00:00Z"), max_age: hour, ..terms };
+        assert!(matches!(outlook(&soon, &dead, Sender::Unchecked), Outlook::TooOld));
         assert!(matches!(
             outlook(&ReplayTerms { has_token: true, ..late }, &dead, Sender::Unchecked),
             Outlook::Deliverable(_)
@@ -166,13 +173,15 @@ mod tests {
     #[test]
     fn those_about_to_cross_the_line_go_first_and_those_behind_it_last() {
         let now = at("2024-11-26T16:00:00Z");
-        let of = |text: &str| Urgency::of(at(text), now);
+        let of = |text: &str| Urgency::of(at(text), MaxAge::default(), now);
         let (behind, close, young) =
             (of("2024-11-25T10:00:00Z"), of("2024-11-25T16:05:00Z"), of("2024-11-26T15:00:00Z"));
         let mut order = [young, behind, close];
         order.sort();
         assert_eq!(order, [close, young, behind]);
-        assert!(close.crosses_within(600, now) && !close.crosses_within(60, now));
-        assert!(!behind.crosses_within(600, now) && !young.crosses_within(600, now));
+        let crosses =
+            |urgency: Urgency, seconds| urgency.crosses_within(seconds, MaxAge::default(), now);
+        assert!(crosses(close, 600) && !crosses(close, 60));
+        assert!(!crosses(behind, 600) && !crosses(young, 600));
     }
 }

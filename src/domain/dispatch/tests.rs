@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::answer::{Failure, Reason};
-use crate::domain::cdt::NEEDS_TOKEN_AFTER;
+use crate::domain::max_age::MaxAge;
 
+const NEEDS_TOKEN_AFTER: i64 = 86_400;
 const FACTS: RequestFacts = RequestFacts { steps: 2, probe: false, busy: false };
 
 fn now() -> Timestamp {
@@ -26,7 +27,7 @@ fn known_sites() -> SiteMemory {
 }
 
 fn lane(bulk_size: usize, hits: impl IntoIterator<Item = Outgoing<u32>>) -> Lane<u32> {
-    let mut lane = Lane::new(bulk_size, true);
+    let mut lane = Lane::new(bulk_size, true, MaxAge::default());
     hits.into_iter().for_each(|hit| lane.push(hit));
     lane
 }
@@ -93,7 +94,7 @@ fn a_hit_that_ages_while_it_waits_needs_the_token_then() {
 
 #[test]
 fn without_a_token_what_is_too_old_is_parked_and_the_rest_goes_on() {
-    let mut lane = Lane::new(10, false);
+    let mut lane = Lane::new(10, false, MaxAge::default());
     let old = Outgoing { attempts: 1, ..aged(1, NEEDS_TOKEN_AFTER) };
     [hit(0), old, hit(2)].into_iter().for_each(|hit| lane.push(hit));
     let parked = lane.cut(now(), &known_sites());
@@ -101,6 +102,29 @@ fn without_a_token_what_is_too_old_is_parked_and_the_rest_goes_on() {
     assert_eq!((hit.load, fate), (1, &settle::too_old(1)));
     assert_eq!(lane.take(usize::MAX).map(|request| loads(&request)), Some(vec![0, 2]));
     assert_eq!(lane.next_request(now()), None);
+}
+
+#[test]
+fn another_age_limit_decides_who_needs_the_token() {
+    let hour = MaxAge::new(Duration::from_secs(3_600));
+    let mut with = Lane::new(10, true, hour);
+    [hit(0), aged(1, 3_599), aged(2, 3_600), aged(3, 80_000)]
+        .into_iter()
+        .for_each(|hit| with.push(hit));
+    let mut carried = Vec::new();
+    while !with.is_empty() {
+        assert!(with.cut(now(), &known_sites()).is_empty());
+        let next = with.next_request(now()).expect("one is cut");
+        carried.push((loads(&with.take(usize::MAX).expect("one")), next.token.is_carried()));
+    }
+    assert_eq!(carried, [(vec![0], false), (vec![1], false), (vec![2, 3], true)]);
+    let mut without = Lane::new(10, false, hour);
+    [hit(0), aged(1, 3_600)].into_iter().for_each(|hit| without.push(hit));
+    let parked = without.cut(now(), &known_sites());
+    assert_eq!(parked.iter().map(|(hit, _)| hit.load).collect::<Vec<_>>(), [1]);
+    let mut longer = Lane::new(10, false, MaxAge::new(Duration::from_secs(172_800)));
+    longer.push(aged(0, 90_000));
+    assert!(longer.cut(now(), &known_sites()).is_empty());
 }
 
 #[test]
@@ -140,7 +164,7 @@ fn a_probe_of_one_hit_leaves_nothing() {
 
 #[test]
 fn a_lane_is_empty_when_nothing_waits_and_nothing_is_cut() {
-    let mut lane = Lane::new(1, true);
+    let mut lane = Lane::new(1, true, MaxAge::default());
     assert!(lane.is_empty());
     lane.push(hit(0));
     assert!(!lane.is_empty(), "one waits");
@@ -167,7 +191,7 @@ fn room_is_made_at_once_for_what_the_next_request_may_have() {
 
 #[test]
 fn without_a_token_no_request_carries_one() {
-    let mut lane = Lane::new(10, false);
+    let mut lane = Lane::new(10, false, MaxAge::default());
     lane.push(aged(0, NEEDS_TOKEN_AFTER - 1));
     assert!(lane.cut(now(), &known_sites()).is_empty());
     let later = now() + Duration::from_secs(1);

@@ -139,6 +139,21 @@ fn an_outage_says_why_and_how_much_time_is_left() {
 }
 
 #[test]
+fn the_limit_that_is_named_is_the_one_that_is_set() {
+    let mut late = status("a");
+    late.matomo.max_age_seconds = MaxAge::new(std::time::Duration::from_secs(3_600));
+    late.forecast.limit_seconds = Some(600);
+    let notes = |status: &Status| {
+        status.clone().described(Language::English).notes.join(" ").replace('\u{a0}', " ")
+    };
+    assert_eq!(notes(&late), "", "there is time enough");
+    late.forecast.limit_seconds = Some(599);
+    assert_eq!(notes(&late), "The oldest hit that waits meets the 1 h limit in 9 min.");
+    late.forecast.limit_seconds = Some(0);
+    assert!(notes(&late).starts_with("The oldest hits are over 1 h old"), "{}", notes(&late));
+}
+
+#[test]
 fn a_forecast_names_the_hour() {
     let mut backlog = status("a");
     backlog.forecast = Forecast { drained_seconds: Some(7_800), limit_seconds: Some(32_400) };

@@ -6,10 +6,6 @@ use crate::domain::plan::Plan;
 use crate::domain::prose::{duration, number, share, spaced};
 use crate::domain::rule::{Language, Rule};
 
-/// How many seconds before the limit of 24 h a sentence says so while hits flow. The alarm
-/// `DnmaRelayHitsNearLimit` rings then.
-const LIMIT_WARNING: u64 = 14_400;
-
 /// Puts the state into a sentence.
 pub(super) fn headline(status: &Status, language: Language) -> String {
     let t = |english: String, french: String| {
@@ -209,8 +205,10 @@ fn expected(status: &Status, language: Language) -> Option<String> {
     };
     let drained =
         drained_seconds.and_then(|seconds| Some((duration(seconds, language), clock(seconds)?)));
+    let max_age = status.matomo.max_age_seconds;
+    // The alarm `DnmaRelayHitsNearLimit` rings as early, while hits flow.
     let limit = limit_seconds
-        .filter(|left| status.state.is_wrong() || drained.is_some() || *left < LIMIT_WARNING);
+        .filter(|left| status.state.is_wrong() || drained.is_some() || *left < max_age.warning());
     let passed = limit == Some(0);
     let limit = limit.map(|left| duration(left, language));
     let text = match (drained, limit, language) {
@@ -220,33 +218,35 @@ fn expected(status: &Status, language: Language) -> Option<String> {
         (Some((long, at)), None, Language::French) => {
             format!("Écoulé dans {long} environ à ce rythme, à {at} UTC.")
         }
-        (drained, Some(_), _) if passed => {
-            drop(drained);
-            language
-                .of(
-                    "The oldest hits are over 24 h old: without a token of write access Matomo \
-                     refuses them, and they are parked.",
-                    "Les plus anciens ont plus de 24 h : sans jeton d'accès en écriture, Matomo \
-                     les refuse et ils sont mis de côté.",
-                )
-                .to_owned()
+        (_, Some(_), Language::English) if passed => {
+            format!(
+                "The oldest hits are over {max_age} old: without a token of write access Matomo \
+                 refuses them, and they are parked."
+            )
+        }
+        (_, Some(_), Language::French) if passed => {
+            format!(
+                "Les plus anciens ont plus de {max_age} : sans jeton d'accès en écriture, Matomo \
+                 les refuse et ils sont mis de côté."
+            )
         }
         (Some((long, at)), Some(left), Language::English) => {
             format!(
-                "Drained in about {long} at this rate, at {at} UTC; the 24 h limit is {left} away."
+                "Drained in about {long} at this rate, at {at} UTC; the {max_age} limit is {left} \
+                 away."
             )
         }
         (Some((long, at)), Some(left), Language::French) => {
             format!(
-                "Écoulé dans {long} environ à ce rythme, à {at} UTC ; la limite des 24 h est dans \
-                 {left}."
+                "Écoulé dans {long} environ à ce rythme, à {at} UTC ; la limite des {max_age} est \
+                 dans {left}."
             )
         }
         (None, Some(left), Language::English) => {
-            format!("The oldest hit that waits meets the 24 h limit in {left}.")
+            format!("The oldest hit that waits meets the {max_age} limit in {left}.")
         }
         (None, Some(left), Language::French) => {
-            format!("Le plus ancien hit en attente atteint la limite des 24 h dans {left}.")
+            format!("Le plus ancien hit en attente atteint la limite des {max_age} dans {left}.")
         }
         (None, None, _) => return None,
     };
@@ -343,8 +343,9 @@ pub fn hint_of_reason(reason: Reason, language: Language) -> String {
             "Matomo refuse MATOMO_TOKEN_AUTH : il faut l'accès en écriture au site.",
         ),
         Reason::TooOld => (
-            "Over 24 h old: Matomo takes it with MATOMO_TOKEN_AUTH only.",
-            "Plus de 24 h : Matomo ne l'accepte qu'avec MATOMO_TOKEN_AUTH.",
+            "Over the age limit (MATOMO_MAX_AGE): Matomo takes it with MATOMO_TOKEN_AUTH only.",
+            "Au-delà de la limite d'âge (MATOMO_MAX_AGE) : Matomo ne l'accepte qu'avec \
+             MATOMO_TOKEN_AUTH.",
         ),
     };
     spaced(language.of(english, french), language)

@@ -207,7 +207,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
         let (violation, cdt) = match cdt::parse(text) {
             Ok(cdt) => match cdt::lag(cdt, first_seen) {
                 Lag::Past(age) => {
-                    self.check_age(cdt, age, context.has_token);
+                    self.check_age(cdt, age, context);
                     return cdt;
                 }
                 Lag::Future(lead) => (
@@ -233,7 +233,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
     }
 
     /// Checks whether the time is older than the plan, or too old for Matomo.
-    fn check_age(&mut self, cdt: Timestamp, age: i64, has_token: bool) {
+    fn check_age(&mut self, cdt: Timestamp, age: i64, context: &Context<'_>) {
         if cdt < self.plan.in_force_since {
             let since = self.plan.in_force_since.strftime("%Y-%m-%d").to_string();
             self.violations.push(Violation {
@@ -241,7 +241,7 @@ impl<'p, 'h> HitCheck<'p, 'h> {
                 ..Violation::of(Rule::CdtBeforePlan, "cdt")
             });
         }
-        if age >= cdt::NEEDS_TOKEN_AFTER && !has_token {
+        if context.max_age.is_over(age) && !context.has_token {
             self.violations
                 .push(Violation { length: Some(age), ..Violation::of(Rule::CdtTooOld, "cdt") });
         }

@@ -8,6 +8,7 @@ use super::variable::Part;
 use super::{BrokerSettings, ConfigError, process_environment};
 use crate::domain::dead::fix::Fix;
 use crate::domain::dead::outlook::ReplayTerms;
+use crate::domain::max_age::MaxAge;
 use crate::domain::plan::Plan;
 use crate::domain::validate::Validation;
 use crate::service::rules::source::Source;
@@ -23,8 +24,10 @@ pub struct ReplaySettings {
     pub validation: Validation,
     /// The `idsite` of hits that carry none.
     pub site_id: Option<String>,
-    /// Whether there is a token, so that hits over 24 h old can be delivered.
+    /// Whether there is a token, so that hits over the age limit can be delivered.
     pub has_token: bool,
+    /// The age from which on Matomo wants the token.
+    pub max_age: MaxAge,
 }
 
 impl ReplaySettings {
@@ -43,6 +46,7 @@ impl ReplaySettings {
                 validation: validation?,
                 site_id: matomo.site_id?,
                 has_token: matomo.token?.is_some(),
+                max_age: matomo.max_age?,
             })
         };
         complete(settings())
@@ -55,6 +59,7 @@ impl ReplaySettings {
             validation: self.validation,
             default_site: self.site_id.as_deref(),
             has_token: self.has_token,
+            max_age: self.max_age,
             now: Timestamp::now(),
             fixes,
         }

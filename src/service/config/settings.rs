@@ -10,6 +10,7 @@ use url::Url;
 
 use super::BrokerUrl;
 use super::draft::settings;
+use crate::domain::max_age::MaxAge;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 use crate::service::rules::source::Source;
@@ -67,8 +68,10 @@ settings! {
         pub url: Url,
         /// The `idsite` of hits that carry none; hits keep their own.
         pub site_id: Option<String>,
-        /// A token with write access, without which Matomo refuses hits older than 24 h.
+        /// A token with write access, without which Matomo refuses hits over its age limit.
         pub token: Option<SecretString>,
+        /// The age limit of hits, from which on Matomo wants the token.
+        pub max_age: MaxAge,
         /// Whether hits are sent many to a request, or one by one.
         pub api: Api,
         /// Number of lanes, which is the number of requests in flight.

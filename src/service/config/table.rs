@@ -1,6 +1,7 @@
 //! The table of the settings: each is one entry, with its name, its default, its meaning, and how
 //! it is read and shown. The documentation's table is held against it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -13,6 +14,7 @@ use super::parse::{
 use super::settings::{LogFormat, TopologyMode};
 use super::show::{show_duration, show_option, show_path, show_seq, show_word};
 use super::variable::{Fallback, Part, Variable};
+use crate::domain::max_age::MaxAge;
 use crate::domain::request::Api;
 use crate::domain::validate::Validation;
 
@@ -22,6 +24,10 @@ const MAX_SHARDS: u16 = 256;
 /// Waits longer than the 24 h, beyond which Matomo refuses a hit without a token, would
 /// only park it later.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(86_400);
+
+/// Under 10 s no hit would get through without the token, and over 30 days a hit belongs to a
+/// report that nobody opens again.
+const MAX_AGES: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24 * 30);
 
 /// Every variable that the relay reads, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
@@ -144,13 +150,27 @@ pub const VARIABLES: &[Variable] = &[
         name: "MATOMO_TOKEN_AUTH",
         default: Fallback::Unset(""),
         secret: true,
-        meaning: "token with write access, for hits over 24 h old; sent in a POST body only",
+        meaning: "token with write access, for hits over `MATOMO_MAX_AGE` old; sent in a POST \
+                  body only",
         part: Part::Judgement,
         parse: |text, draft| {
             let token = optional(text, |text| Ok(SecretString::from(text)));
             set(&mut draft.settings.matomo.token, token)
         },
         show: |settings| show_option(settings.matomo.token.as_ref(), |_| "********".to_owned()),
+    },
+    Variable {
+        name: "MATOMO_MAX_AGE",
+        default: Fallback::Text("24h"),
+        secret: false,
+        meaning: "age from which Matomo wants the token; that of its `[Tracker] \
+                  tracking_requests_require_authentication_when_custom_timestamp_newer_than`",
+        part: Part::Judgement,
+        parse: |text, draft| {
+            let max_age = duration(text, MAX_AGES).map(MaxAge::new);
+            set(&mut draft.settings.matomo.max_age, max_age)
+        },
+        show: |settings| settings.matomo.max_age.to_string().replace(' ', ""),
     },
     Variable {
         name: "MATOMO_API",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Finding;
 use crate::domain::answer::{self, Failure, Interpretation, Reason};
-use crate::domain::cdt::NEEDS_TOKEN_AFTER;
+use crate::domain::max_age::MaxAge;
 use crate::domain::request::Api;
 use crate::domain::rule::Language;
 use crate::domain::status::hint_of_reason;
@@ -65,10 +65,10 @@ pub(super) async fn examine(
             if settings.token.is_some()
                 && matches!(stored, Interpretation::Stored { queued: false })
             {
-                let a_day_ago =
-                    Timestamp::now() - jiff::SignedDuration::from_secs(NEEDS_TOKEN_AFTER + 3_600);
-                let old = send(&matomo, settings.api, &hit(&site, a_day_ago), true).await;
-                findings.push(token(&old));
+                let age = jiff::SignedDuration::from_secs(settings.max_age.seconds() + 3_600);
+                let old = &hit(&site, Timestamp::now() - age);
+                let answer = send(&matomo, settings.api, old, true).await;
+                findings.push(token(&answer, settings.max_age));
             }
         }
     }
@@ -193,11 +193,12 @@ fn storing(api: Api, stored: &Interpretation, refused: &Interpretation, site: &s
     }
 }
 
-fn token(old: &Interpretation) -> Finding {
+fn token(old: &Interpretation, max_age: MaxAge) -> Finding {
     let subject = "matomo.token";
     match old {
         Interpretation::Stored { .. } => {
-            Finding::fine(subject, "MATOMO_TOKEN_AUTH is good: a hit of yesterday is stored")
+            let text = format!("MATOMO_TOKEN_AUTH is good: a hit over {max_age} old is stored");
+            Finding::fine(subject, text)
         }
         Interpretation::Suspect(Failure { reason: Reason::ServerError, .. }) => Finding::wrong(
             subject,
@@ -208,7 +209,7 @@ fn token(old: &Interpretation) -> Finding {
         ),
         _ => Finding::wrong(
             subject,
-            "MATOMO_TOKEN_AUTH is not good: a hit of yesterday is refused",
+            format!("MATOMO_TOKEN_AUTH is not good: a hit over {max_age} old is refused"),
             "it needs write access to the site, and must not be one \"for secure requests only\" \
              (Matomo 5.2 refuses those in bulk requests)",
         ),

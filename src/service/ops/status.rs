@@ -134,7 +134,8 @@ impl StatusCollector {
         let matomo = self.matomo(language);
         let forecast = queues.as_ref().map_or_else(Forecast::default, |queues| {
             let earlier = memory.sample.as_ref().and_then(DepthSample::earlier);
-            Forecast::new(queues.ready(), earlier, queues.oldest_seconds(), matomo.has_token)
+            let limit = (!matomo.has_token).then_some(matomo.max_age_seconds);
+            Forecast::new(queues.ready(), earlier, queues.oldest_seconds(), limit)
         });
         let status = Status {
             at: Timestamp::now(),
@@ -188,6 +189,7 @@ impl StatusCollector {
             http_status: why.and_then(|failure| failure.status),
             next_try_seconds: gate.pause_left().map(|pause| pause.as_secs()),
             has_token: self.worker.has_token(),
+            max_age_seconds: self.worker.max_age(),
             limit,
             most,
         }

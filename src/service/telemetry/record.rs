@@ -13,6 +13,7 @@ use super::labels::{
 use crate::domain::answer::{Interpretation, Reason};
 use crate::domain::breaker::State;
 use crate::domain::limiter::Limit;
+use crate::domain::max_age::MaxAge;
 use crate::domain::plan::Plan;
 use crate::domain::settle::{Delivered, Settlement};
 use crate::domain::validate::{Violation, rejecting_rule};
@@ -94,6 +95,11 @@ impl Metrics {
         if seconds >= warn_after {
             self.near_limit.inc();
         }
+    }
+
+    /// From this age on Matomo wants the token.
+    pub fn age_limit(&self, max_age: MaxAge) {
+        self.max_age_seconds.set(max_age.seconds());
     }
 
     /// A list has so many values.

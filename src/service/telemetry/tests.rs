@@ -10,7 +10,7 @@ use crate::domain::settle::Settlement;
 use crate::domain::validate::Violation;
 
 /// Every metric with the names of its labels: what dashboards and alarms are built on.
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 34] = [
     "broker_blocked",
     "broker_sessions_total",
     "broker_up",
@@ -26,6 +26,7 @@ const NAMES: [&str; 33] = [
     "in_flight",
     "lanes{waits_for}",
     "list_values{list}",
+    "max_age_seconds",
     "near_limit_total",
     "oldest_hit_seconds",
     "outage_seconds",

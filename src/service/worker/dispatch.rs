@@ -14,10 +14,10 @@ use super::gate::{Gate, Permit, TokenRests};
 use super::matomo::MatomoClient;
 use super::settle::Settler;
 use crate::domain::answer::{self, Interpretation};
-use crate::domain::cdt::WARN_AFTER;
 use crate::domain::dispatch::sites::SiteMemory;
 use crate::domain::dispatch::{Lane, Outgoing};
 use crate::domain::limiter::{LoadBounds, LoadSignal};
+use crate::domain::max_age::MaxAge;
 use crate::domain::request::Api;
 use crate::domain::settle::{self, RequestFacts, Settlement};
 use crate::service::config;
@@ -44,8 +44,10 @@ pub struct Dispatcher {
     matomo: MatomoClient,
     /// Lets one request after the other through.
     pub gate: Gate,
-    /// Whether hits over 24 h old can be delivered.
+    /// Whether hits over the age limit can be delivered.
     pub has_token: bool,
+    /// The age from which on Matomo wants the token.
+    pub max_age: MaxAge,
     /// The form of a request.
     api: Api,
     /// The most hits of one request, by the settings.
@@ -80,11 +82,13 @@ impl Dispatcher {
             hits: bulk_size.into(),
             timeout: settings.timeout,
         };
+        context.metrics.age_limit(settings.max_age);
         Ok(Self {
             gate: Gate::new(bounds, settings.max_rate, context.metrics.clone()),
             matomo: MatomoClient::new(settings)?,
             context,
             has_token: settings.token.is_some(),
+            max_age: settings.max_age,
             api: settings.api,
             bulk_size: bulk_size.into(),
             sites: Mutex::default(),
@@ -107,7 +111,7 @@ impl Dispatcher {
         stop: CancellationToken,
         settler: Settler,
     ) {
-        let mut lane = Lane::new(self.bulk_size, self.has_token);
+        let mut lane = Lane::new(self.bulk_size, self.has_token, self.max_age);
         while !stop.is_cancelled() {
             if lane.is_empty() {
                 let received = {
@@ -218,7 +222,7 @@ impl Dispatcher {
         let now = Timestamp::now().as_second();
         for (hit, fate) in &answered.settled {
             if matches!(fate, Settlement::Delivered(_)) {
-                self.context.metrics.age(now - hit.cdt.as_second(), WARN_AFTER);
+                self.context.metrics.age(now - hit.cdt.as_second(), self.max_age.warn_after());
             }
         }
         settler.settle(with_fates(answered.settled)).await;

@@ -282,14 +282,14 @@ impl Gate {
         match (change, token) {
             (Some(TokenChange::RestsForSite), TokenUse::Needed(site)) => tracing::warn!(
                 site = shown(site, &[]),
-                "Matomo refuses hits that are over 24 h old although they come with \
+                "Matomo refuses hits over the age limit although they come with \
                  MATOMO_TOKEN_AUTH: does the token have write access to their site, and is it not \
                  restricted to secure requests? It rests for this site for {minutes} min, so that \
                  Matomo does not lock this address out"
             ),
             (Some(TokenChange::TriesSpent), _) => tracing::warn!(
                 "Matomo refused MATOMO_TOKEN_AUTH as often as this worker may try it within an \
-                 hour, for whichever site: hits that are over 24 h old are not sent until then, so \
+                 hour, for whichever site: hits over the age limit are not sent until then, so \
                  that Matomo does not lock this address out"
             ),
             (Some(TokenChange::LockedOut), _) => tracing::warn!(

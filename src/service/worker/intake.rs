@@ -9,6 +9,7 @@ use super::context::WorkerContext;
 use super::delivery::Delivery;
 use crate::domain::books;
 use crate::domain::hit::{self, RawHit};
+use crate::domain::max_age::MaxAge;
 use crate::domain::plan::FieldRole;
 use crate::domain::request::{self, Api};
 use crate::domain::rule::Rule;
@@ -31,8 +32,10 @@ pub struct Intake {
     default_site: Option<String>,
     /// The form that hits are encoded in.
     api: Api,
-    /// Whether hits over 24 h old can be delivered.
+    /// Whether hits over the age limit can be delivered.
     has_token: bool,
+    /// The age from which on Matomo wants the token.
+    max_age: MaxAge,
     /// The latest visit dimensions of each visitor, by which a change within a visit is seen.
     visits: Mutex<Visits>,
 }
@@ -59,6 +62,7 @@ impl Intake {
             default_site: settings.matomo.site_id.clone(),
             api: settings.matomo.api,
             has_token,
+            max_age: settings.matomo.max_age,
             visits: Mutex::new(Visits::new(MAX_VISITORS, RandomState::new())),
         }
     }
@@ -104,6 +108,7 @@ impl Intake {
             default_site: self.default_site.as_deref(),
             sent_at: delivery.message().sent_at(),
             has_token: self.has_token,
+            max_age: self.max_age,
             sender: rule_set.sender(delivery.sender()),
             routing_key: Some(delivery.message().routing_key()),
         };

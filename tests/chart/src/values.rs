@@ -60,6 +60,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (&["matomo.url=matomo.example.fr"], "url"),
         (&["matomo.api=both"], "api"),
         (&["matomo.timeout=65"], "timeout"),
+        (&["matomo.maxAge=3600"], "maxAge"),
         (&["queue.retryDelays={10}"], "retryDelays"),
         (&["queue.shards=0"], "shards"),
         (&["queue.shards=300"], "shards"),

@@ -120,6 +120,8 @@ pub struct Ledger {
     pub faults: HashMap<String, HitFault>,
     pub sites: HashSet<String>,
     pub token: Option<String>,
+    /// The age in seconds from which on it wants the token.
+    pub max_age: i64,
     /// Sites for which it has no rights.
     pub foreign_sites: HashSet<String>,
     /// `bulk_requests_require_authentication`.
@@ -164,6 +166,7 @@ impl Matomo {
             faults: HashMap::new(),
             sites: HashSet::from(["1".to_owned()]),
             token: None,
+            max_age: 86_400,
             foreign_sites: HashSet::new(),
             bulks_need_token: false,
             superuser: false,
@@ -523,7 +526,7 @@ impl Ledger {
             return counts(500, "error", 0, &[], false);
         }
         let foreign = |hit: &Hit| hit.get("idsite").is_some_and(|s| self.foreign_sites.contains(s));
-        let refuses = |hit: &Hit| age(hit) >= 86_400 && (!good_token || foreign(hit));
+        let refuses = |hit: &Hit| age(hit) >= self.max_age && (!good_token || foreign(hit));
         let invalid: Vec<usize> = (0..hits.len())
             .filter(|index| {
                 let hit = &hits[*index];

@@ -12,6 +12,7 @@ use crate::domain::dead::mask::masked;
 use crate::domain::dead::outlook::{Outlook, ReplayTerms, Sendable, Urgency};
 use crate::domain::dead::{Dead, DeadQueue};
 use crate::domain::hit;
+use crate::domain::max_age::MaxAge;
 use crate::domain::validate::rejecting_rule;
 
 /// How many changes are shown as examples, one for each field.
@@ -29,12 +30,12 @@ pub(super) struct ReplayForecast {
     replayed: u64,
     /// Of the hits that would be sent, those that a fix would change.
     fixed: u64,
-    /// Of the hits that would be sent, those that would pass Matomo's limit of 24 h before the
+    /// Of the hits that would be sent, those that would pass Matomo's age limit before the
     /// replay is over, were they not sent first.
     urgent: u64,
     /// Hits that would be rejected, by the rule that would reject them.
     rejected: BTreeMap<&'static str, u64>,
-    /// Hits that would be parked, because they are over 24 h old and there is no token.
+    /// Hits that would be parked, because they are over the age limit and there is no token.
     too_old: u64,
     /// The most hits per second.
     rate: u32,
@@ -93,13 +94,13 @@ impl ReplayForecast {
     }
 
     /// Works out how long the replay takes and how many hits are urgent, once all are added.
-    pub(super) fn add_up(&mut self, now: Timestamp) {
+    pub(super) fn add_up(&mut self, max_age: MaxAge, now: Timestamp) {
         self.seconds = self.replayed.div_ceil(u64::from(self.rate));
         let seconds = self.seconds();
         self.urgent = self
             .times
             .iter()
-            .filter(|(urgency, _)| urgency.crosses_within(seconds, now))
+            .filter(|(urgency, _)| urgency.crosses_within(seconds, max_age, now))
             .map(|(_, hits)| hits)
             .sum();
     }
@@ -186,7 +187,7 @@ impl ReplayForecast {
         if self.urgent > 0 {
             writeln!(
                 out,
-                "  {} of them would pass Matomo's limit of 24 h by then, and go first",
+                "  {} of them would pass Matomo's age limit by then, and go first",
                 self.urgent
             )?;
         }
@@ -197,7 +198,7 @@ impl ReplayForecast {
         if self.too_old > 0 {
             writeln!(
                 out,
-                "{} {fate} parked (over 24 h old, and no MATOMO_TOKEN_AUTH)",
+                "{} {fate} parked (over MATOMO_MAX_AGE old, and no MATOMO_TOKEN_AUTH)",
                 self.too_old
             )?;
         }

@@ -169,8 +169,9 @@ impl Replay<'_> {
             let tenant = self.rules.tenant(&dead_letter, &dead).map(str::to_owned);
             drop(dead);
             let Some(Sendable { fixed, urgency }) = sendable else { continue };
-            if within.is_some_and(|seconds| !urgency.crosses_within(seconds, self.rules.terms.now))
-            {
+            if within.is_some_and(|seconds| {
+                !urgency.crosses_within(seconds, self.rules.terms.max_age, self.rules.terms.now)
+            }) {
                 continue;
             }
             bytes += dead_letter.message.body().len();

@@ -49,7 +49,11 @@ impl ReplayRules<'_> {
                 });
                 Some(Sendable {
                     fixed,
-                    urgency: Urgency::of(first_seen.unwrap_or(self.terms.now), self.terms.now),
+                    urgency: Urgency::of(
+                        first_seen.unwrap_or(self.terms.now),
+                        self.terms.max_age,
+                        self.terms.now,
+                    ),
                 })
             }
             Outlook::Rejected(_) | Outlook::TooOld => None,
