@@ -190,8 +190,8 @@ impl Metrics {
             near_limit: register(
                 r,
                 "near_limit",
-                "Hits delivered when older than 5/6 of MATOMO_MAX_AGE (20 h of 24): beyond it Matomo \
-                 wants a token",
+                "Hits delivered when older than 5/6 of MATOMO_MAX_AGE (20 h of 24): beyond it \
+                 Matomo wants a token",
                 Counter::default(),
             ),
             bulk_hits: register(r, "bulk_hits", "Hits per request", Histogram::new(BULK_HITS)),

@@ -27,7 +27,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(86_400);
 
 /// Under 10 s no hit would get through without the token, and over 30 days a hit belongs to a
 /// report that nobody opens again.
-const MAX_AGES: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24 * 30);
+const MAX_AGES: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
 
 /// Every variable that the relay reads, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
