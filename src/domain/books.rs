@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::settle::{Delivered, Settlement};
 use super::validate::rejecting_rule;
 
+mod count;
 mod gap;
 mod statement;
 
@@ -61,31 +62,44 @@ pub enum Arrival {
 #[serde(default)]
 pub struct Figures {
     /// Hits that were taken from the broker: the sum of all fates and `in_flight`.
+    #[serde(deserialize_with = "count::hits")]
     pub received: u64,
     /// Of these, the hits that came out of a retry queue.
+    #[serde(deserialize_with = "count::hits")]
     pub came_back: u64,
     /// Of these, the hits that had been given to a worker before.
+    #[serde(deserialize_with = "count::hits")]
     pub redelivered: u64,
     /// Of these, the hits that an operator sent again out of *parked*.
+    #[serde(deserialize_with = "count::hits")]
     pub replayed_parked: u64,
     /// Of these, the hits that an operator sent again out of *rejected*.
+    #[serde(deserialize_with = "count::hits")]
     pub replayed_rejected: u64,
     /// Hits that are in Matomo.
+    #[serde(deserialize_with = "count::hits")]
     pub delivered: u64,
     /// Of these, the hits that had been counted as delivered before, and whose ack was lost.
+    #[serde(deserialize_with = "count::hits")]
     pub delivered_before: u64,
     /// Hits that were rejected for breaking the plan, by the code of the first error.
+    #[serde(deserialize_with = "count::hits_by_rule")]
     pub rejected: BTreeMap<Cow<'static, str>, u64>,
     /// Hits that were sent to a retry queue.
+    #[serde(deserialize_with = "count::hits")]
     pub retried: u64,
     /// Hits that were parked.
+    #[serde(deserialize_with = "count::hits")]
     pub parked: u64,
     /// Hits that were given back to the broker unsent.
+    #[serde(deserialize_with = "count::hits")]
     pub released: u64,
     /// Hits that were taken from the broker and have no fate yet.
+    #[serde(deserialize_with = "count::hits")]
     pub in_flight: u64,
     /// How often a hit was sent again although Matomo may have stored it. This is no fate: such a
     /// hit has one as well.
+    #[serde(deserialize_with = "count::hits")]
     pub doubtful: u64,
 }
 

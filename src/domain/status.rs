@@ -224,12 +224,12 @@ pub struct Setting {
 impl QueuesStatus {
     /// Returns how many hits are ready in all shards.
     pub fn ready(&self) -> u64 {
-        self.shards.iter().filter_map(|shard| shard.queue.hits).sum()
+        self.shards.iter().filter_map(|shard| shard.queue.hits).fold(0, u64::saturating_add)
     }
 
     /// Returns how many hits are in all retry queues.
     pub fn retrying(&self) -> u64 {
-        self.retries.iter().filter_map(|queue| queue.hits).sum()
+        self.retries.iter().filter_map(|queue| queue.hits).fold(0, u64::saturating_add)
     }
 
     /// Returns the age of the oldest hit of all shards, as far as it is known.
@@ -245,22 +245,31 @@ impl Hour {
         self.delivered as f64 / self.seconds.max(1) as f64
     }
 
+    /// Returns how many hits were settled. Like every sum here it stops at the largest number,
+    /// since what answers in a worker's place may write any.
+    pub fn settled(&self) -> u64 {
+        [self.delivered, self.retried, self.parked, self.rejected]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
     /// Returns how many percent of the settled hits were rejected.
     fn rejected_percent(&self) -> u64 {
-        self.rejected * 100 / (self.delivered + self.retried + self.parked + self.rejected).max(1)
+        self.rejected.saturating_mul(100) / self.settled().max(1)
     }
 }
 
 impl Status {
     /// Returns how many hits are on their way: in the shards, in flight and in the retry queues.
     pub fn waiting(&self) -> u64 {
-        self.in_flight + self.queues.as_ref().map_or(0, |queues| queues.ready() + queues.retrying())
+        let queued = |queues: &QueuesStatus| queues.ready().saturating_add(queues.retrying());
+        self.in_flight.saturating_add(self.queues.as_ref().map_or(0, queued))
     }
 
     /// Returns whether more hits wait, in the shards and in flight, than those of the moment.
     fn has_backlog(&self) -> bool {
         let ready = self.queues.as_ref().map(QueuesStatus::ready);
-        ready.is_some_and(|ready| ready + self.in_flight >= BACKLOG)
+        ready.is_some_and(|ready| ready.saturating_add(self.in_flight) >= BACKLOG)
     }
 
     /// Returns whether hits are ready in a shard that a worker of this status reads.

@@ -83,13 +83,13 @@ const fn colour(state: RelayState) -> Color {
 
 /// Writes the figures of the last hour in one line.
 fn numbers(status: &Status, language: Language) -> String {
-    let Hour { delivered, retried, parked, rejected, .. } = status.hour;
+    let Hour { delivered, rejected, .. } = status.hour;
     let count = |count| number(count, language);
     let rate = format!("{:.1}/s", status.hour.rate());
     let ready =
         status.queues.as_ref().map_or_else(|| "–".to_owned(), |queues| count(queues.ready()));
     let oldest = age(status.queues.as_ref().and_then(QueuesStatus::oldest_seconds), language);
-    let rejects = share(rejected, delivered + retried + parked + rejected, language);
+    let rejects = share(rejected, status.hour.settled(), language);
     let t = |english, french| language.of(english, french);
     format!(
         "{} {} ({rate})   {} {ready}   {} {}   {} {oldest}   {} {} ({rejects})",
@@ -126,7 +126,7 @@ fn requests(status: &Status, language: Language) -> String {
 /// Draws a bar for each minute of the last hour.
 fn bars(minutes: &[u64]) -> String {
     let highest = minutes.iter().copied().max().unwrap_or_default().max(1);
-    let bar = |hits: &u64| match (hits * 8).div_ceil(highest) {
+    let bar = |hits: &u64| match hits.saturating_mul(8).div_ceil(highest) {
         0 => '·',
         1 => '▁',
         2 => '▂',

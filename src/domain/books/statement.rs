@@ -9,18 +9,22 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::gap::{self, Gap, QueueKind};
-use super::{AccountName, Books, Figures};
+use super::{AccountName, Books, Figures, count};
 
 /// The messages that are ready in the broker's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queues {
     /// Messages in the shards, which no worker has taken yet.
+    #[serde(deserialize_with = "count::hits")]
     pub waiting: u64,
     /// Messages in the retry queues.
+    #[serde(deserialize_with = "count::hits")]
     pub retry: u64,
     /// Messages in *parked*.
+    #[serde(deserialize_with = "count::hits")]
     pub parked: u64,
     /// Messages in *rejected*.
+    #[serde(deserialize_with = "count::hits")]
     pub rejected: u64,
 }
 

@@ -258,3 +258,25 @@ fn what_a_full_queue_and_a_deleted_one_mean_is_said_in_both_languages() {
     full.broker.missing = 1;
     assert_eq!(full.described(Language::English).state, RelayState::BrokerIncomplete);
 }
+
+#[test]
+fn no_figure_of_another_program_overflows() {
+    let mut hostile = status("a");
+    hostile.in_flight = u64::MAX;
+    let most = u64::MAX;
+    hostile.hour =
+        Hour { delivered: most, retried: most, parked: most, rejected: most, ..Hour::default() };
+    hostile.broker.refusing =
+        vec![RefusingQueue { name: "dnma.hits.parked".to_owned(), hits: most }; 2];
+    for queues in hostile.queues.iter_mut() {
+        for shard in &mut queues.shards {
+            shard.queue.hits = Some(most);
+        }
+        queues.retries = vec![queue("q.retry.600s", most); 2];
+    }
+    assert_eq!((hostile.waiting(), hostile.hour.settled()), (most, most));
+    for language in [Language::English, Language::French] {
+        assert!(!hostile.clone().described(language).headline.is_empty());
+    }
+    assert!(Status::merge(&[hostile.clone(), hostile]).is_some());
+}

@@ -69,7 +69,8 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
             let queues: Vec<&str> =
                 status.broker.refusing.iter().map(|queue| queue.name.as_str()).collect();
             let queues = queues.join(", ");
-            let hits = status.broker.refusing.iter().map(|queue| queue.hits).sum();
+            let hits = status.broker.refusing.iter().map(|queue| queue.hits);
+            let hits = hits.fold(0, u64::saturating_add);
             let hits = number(hits, language);
             t(
                 format!(
@@ -86,7 +87,7 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
             format!("{waiting} hits attendent, et certains n'avancent pas"),
         ),
         RelayState::Rejecting => {
-            let share = share(status.hour.rejected, settled(status), language);
+            let share = share(status.hour.rejected, status.hour.settled(), language);
             t(
                 format!("Delivering, but {share} of the hits of the last hour break the plan"),
                 format!(
@@ -105,11 +106,6 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
             "Prêt : aucun hit n'attend, et aucun n'est venu récemment".to_owned(),
         ),
     }
-}
-
-/// Returns how many hits were settled in the last hour.
-fn settled(status: &Status) -> u64 {
-    status.hour.delivered + status.hour.retried + status.hour.parked + status.hour.rejected
 }
 
 /// Puts whatever else there is to know into sentences.
