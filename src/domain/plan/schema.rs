@@ -123,9 +123,11 @@ fn property(plan: &Plan, index: usize, field: &Field) -> Value {
         .list_of(field)
         .map(|list| format!(": a value of the list {}", list.name))
         .unwrap_or_default();
-    let refused = if is(FieldRole::User) { json!(["0", 0]) } else { json!([]) };
     let description = format!("RFTI §{}{list}", field.section);
-    json!({"description": description, "anyOf": forms, "not": {"enum": refused}})
+    if is(FieldRole::User) {
+        return json!({"description": description, "anyOf": forms, "not": {"enum": ["0", 0]}});
+    }
+    json!({"description": description, "anyOf": forms})
 }
 
 /// Accepts blank text, and null.
