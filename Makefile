@@ -25,9 +25,9 @@ instructions: ## The same in instructions, against what is written down (UPDATE=
 	@cd benches && cargo run --locked --quiet --release --bin instructions
 
 SECONDS ?= 60
-fuzz: ## Random bytes against the stream filter and against reading and checking a hit, SECONDS=60 each
+fuzz: ## Random bytes against the stream filter, a hit and a false worker of top and books, SECONDS=60 each
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet
-	cd fuzz && for target in amqp_filter decode validate; do \
+	cd fuzz && for target in amqp_filter decode validate workers; do \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=0 -verbosity=0 || exit 1; done
 
 mutants: ## Whether a test notices each line of the domain that is broken (an hour)
