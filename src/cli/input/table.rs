@@ -100,20 +100,22 @@ impl Table {
 
     /// Reads the next row that is not blank. An empty cell is a field that the hit leaves out.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<InputRecord<'_>>> {
-        loop {
+        let begins = loop {
             self.row_bytes.set(0);
+            let begins = self.rows.position().line();
             if !self.rows.read_byte_record(&mut self.row)? {
                 return Ok(None);
             }
             if self.row.iter().any(|cell| !cell.trim_ascii().is_empty()) {
-                break;
+                break begins;
             }
-        }
+        };
         // The row ends where the reader stands, and began as many lines before as its cells have
-        // line ends. Blank lines, which the reader skips, may stand before it.
+        // line ends. Blank lines, which the reader skips, may stand before it. A quote that nobody
+        // closes takes the end of the last line into its cell.
         let ends: usize = self.row.iter().map(|cell| memchr_iter(b'\n', cell).count()).sum();
-        let after = self.rows.position().line() + self.lines_before;
-        let number = after.saturating_sub(1 + ends as u64);
+        let line = self.rows.position().line().saturating_sub(1 + ends as u64).max(begins);
+        let number = line + self.lines_before;
         // Empty cells beyond the header say nothing.
         let last = self.row.iter().rposition(|cell| !cell.is_empty());
         let is_fitting = self.row.len() >= self.names.len() && last < Some(self.names.len());
@@ -214,6 +216,8 @@ mod tests {
                 rows(text.into_bytes().leak()).into_iter().map(|(number, _)| number).collect();
             assert_eq!(numbers, [4, 7, 8], "{end:?}");
         }
+        let open = rows(b"uid,dimension1\n\"u1\",\"x\"\n\"\nu2");
+        assert_eq!(open.iter().map(|row| row.0).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
