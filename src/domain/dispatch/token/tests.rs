@@ -184,6 +184,18 @@ fn a_500_only_with_the_token_is_of_the_token() {
 }
 
 #[test]
+fn the_third_500_in_a_row_with_the_token_is_a_lock_out() {
+    let (mut token, now) = policy(1);
+    let later = now + Duration::from_millis(1);
+    token.record_other(&STORED, false, 1, false, now);
+    assert_eq!(send(&mut token, "1", &FAILED, now), None);
+    token.record_other(&STORED, false, 1, false, later);
+    assert_eq!(send(&mut token, "1", &FAILED, later), None);
+    assert_eq!(send(&mut token, "1", &FAILED, later), Some(TokenChange::LockedOut));
+    assert_eq!(token.ask("2", later), TokenPermission::Resting);
+}
+
+#[test]
 fn the_token_goes_along_where_matomo_takes_nothing_without_it() {
     let (mut token, now) = policy(1);
     token.record_other(&FAILED, false, 2, false, now);
