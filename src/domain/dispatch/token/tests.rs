@@ -228,3 +228,21 @@ fn an_outage_leaves_no_token_in_requests_that_need_none() {
     token.record_other(&STORED, false, 50, false, now);
     assert!(!token.goes_along() && token.is_of_the_token(now));
 }
+
+#[test]
+fn where_neither_way_is_stored_each_is_tried_in_turn() {
+    let (mut token, now) = policy(1);
+    for is_along in [false, true, false] {
+        assert_eq!(token.goes_along(), is_along);
+        token.record_other(&FAILED, is_along, 1, false, now);
+    }
+}
+
+#[test]
+fn a_site_whose_token_was_good_is_not_given_up_at_the_first_refusal() {
+    let (mut token, now) = policy(9);
+    assert_eq!(send(&mut token, "1", &STORED, now), None);
+    assert_eq!(send(&mut token, "1", &refused(), now), None);
+    let (mut token, now) = policy(9);
+    assert_eq!(send(&mut token, "1", &refused(), now), Some(TokenChange::RestsForSite));
+}
