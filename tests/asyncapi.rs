@@ -41,11 +41,11 @@ fn every_exchange_queue_and_argument_stands_in_it() -> anyhow::Result<()> {
     let (mut queues, mut exchanges) = (BTreeMap::new(), BTreeMap::new());
     for channel in object(&contract, "/channels")?.values() {
         let amqp = &channel["bindings"]["amqp"];
-        let place = if amqp["is"] == "queue" { "queue" } else { "exchange" };
-        let place = &amqp[place];
+        let is_queue = amqp["is"] == "queue";
+        let place = &amqp[if is_queue { "queue" } else { "exchange" }];
         ensure!(place["durable"] == true && place["autoDelete"] == false, "{channel}");
         let name = place["name"].as_str().context("a name")?.to_owned();
-        if amqp["is"] == "queue" {
+        if is_queue {
             ensure!(channel["address"] == name, "{channel}");
             queues.insert(name.clone(), channel["x-arguments"].clone());
         }

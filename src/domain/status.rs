@@ -221,15 +221,21 @@ pub struct Setting {
     pub value: String,
 }
 
+/// Adds up hits. The sum stops at the largest number, since what answers in a worker's place may
+/// write any.
+fn total(hits: impl IntoIterator<Item = u64>) -> u64 {
+    hits.into_iter().fold(0, u64::saturating_add)
+}
+
 impl QueuesStatus {
     /// Returns how many hits are ready in all shards.
     pub fn ready(&self) -> u64 {
-        self.shards.iter().filter_map(|shard| shard.queue.hits).fold(0, u64::saturating_add)
+        total(self.shards.iter().filter_map(|shard| shard.queue.hits))
     }
 
     /// Returns how many hits are in all retry queues.
     pub fn retrying(&self) -> u64 {
-        self.retries.iter().filter_map(|queue| queue.hits).fold(0, u64::saturating_add)
+        total(self.retries.iter().filter_map(|queue| queue.hits))
     }
 
     /// Returns the age of the oldest hit of all shards, as far as it is known.
@@ -245,12 +251,9 @@ impl Hour {
         self.delivered as f64 / self.seconds.max(1) as f64
     }
 
-    /// Returns how many hits were settled. Like every sum here it stops at the largest number,
-    /// since what answers in a worker's place may write any.
+    /// Returns how many hits were settled.
     pub fn settled(&self) -> u64 {
-        [self.delivered, self.retried, self.parked, self.rejected]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        total([self.delivered, self.retried, self.parked, self.rejected])
     }
 
     /// Returns how many percent of the settled hits were rejected.
@@ -262,8 +265,9 @@ impl Hour {
 impl Status {
     /// Returns how many hits are on their way: in the shards, in flight and in the retry queues.
     pub fn waiting(&self) -> u64 {
-        let queued = |queues: &QueuesStatus| queues.ready().saturating_add(queues.retrying());
-        self.in_flight.saturating_add(self.queues.as_ref().map_or(0, queued))
+        let queues = self.queues.as_ref();
+        let queued = queues.map_or([0; 2], |queues| [queues.ready(), queues.retrying()]);
+        total([self.in_flight].into_iter().chain(queued))
     }
 
     /// Returns whether more hits wait, in the shards and in flight, than those of the moment.

@@ -104,8 +104,8 @@ impl Slow {
 }
 
 /// The first worker has all shards until something comes that shows it what it has. What cannot be
-/// read needs no request, so that Matomo is new to all of them afterwards. It ends
-/// when no shard moves any more: what moves holds up its hits for a moment.
+/// read needs no request, so that Matomo is new to all of them afterwards. It ends when no shard
+/// moves any more: what moves holds up its hits for a moment.
 async fn share_out(scene: &Scene, shards: u16, replicas: usize) -> anyhow::Result<()> {
     let mut published = 0;
     let garbage = || {

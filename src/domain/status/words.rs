@@ -1,6 +1,6 @@
 //! Puts the facts of a status into sentences, in two languages.
 
-use super::{Forecast, RelayState, Status, pace};
+use super::{Forecast, RelayState, Status, pace, total};
 use crate::domain::answer::Reason;
 use crate::domain::plan::Plan;
 use crate::domain::prose::{duration, number, share, spaced};
@@ -69,8 +69,7 @@ pub(super) fn headline(status: &Status, language: Language) -> String {
             let queues: Vec<&str> =
                 status.broker.refusing.iter().map(|queue| queue.name.as_str()).collect();
             let queues = queues.join(", ");
-            let hits = status.broker.refusing.iter().map(|queue| queue.hits);
-            let hits = hits.fold(0, u64::saturating_add);
+            let hits = total(status.broker.refusing.iter().map(|queue| queue.hits));
             let hits = number(hits, language);
             t(
                 format!(
